@@ -1,0 +1,95 @@
+"""The error tree. Callers match on classes and attributes, never on text.
+
+GreenroomError
+├── UsageError                 the call is wrong; the command line exits with 2
+│   ├── SettingsError          a setting is missing or contradicts another
+│   ├── UnknownTaskTypeError   no task type of that name is registered or published
+│   ├── InvalidPayloadError    a payload does not fit its type
+│   ├── InvalidOptionsError    an enqueue option is out of range
+│   └── RegistrationError      a task module or definition cannot be registered
+├── NotFoundError              the row that a command names does not exist
+├── PermanentError             an attempt that must not be repeated: the task fails now
+├── RetryableError             an attempt worth repeating, optionally not before `retry_after`
+│   └── UnavailableError       a service that we depend on does not answer
+├── AttemptLostError           the attempt's lease or claim is no longer ours: nothing was written
+├── TimeLimitError             an attempt ran for longer than its task type allows
+├── WaitTimeoutError           a task did not end in the time that the caller gave
+├── SchemaError                the database's schema and this program do not fit
+└── EmbeddedServerError        the embedded PostgreSQL cannot be started or stopped
+"""
+
+from datetime import timedelta
+
+
+class GreenroomError(Exception):
+    """Base of every error that Greenroom raises on purpose."""
+
+
+class UsageError(GreenroomError):
+    """The call is wrong and says how to mend it."""
+
+
+class SettingsError(UsageError):
+    """A setting is missing, malformed or contradicts another."""
+
+
+class UnknownTaskTypeError(UsageError):
+    """No task type of that name exists; `known` lists those that do."""
+
+    def __init__(self, task_type: str, known: tuple[str, ...] = ()) -> None:
+        self.task_type = task_type
+        self.known = known
+        listed = f"; known are {', '.join(sorted(known))}" if known else ""
+        super().__init__(f"unknown task type {task_type!r}{listed}")
+
+
+class InvalidPayloadError(UsageError):
+    """A payload does not fit its task type; the text names fields, never their values."""
+
+
+class InvalidOptionsError(UsageError):
+    """An option of `enqueue` is out of range."""
+
+
+class RegistrationError(UsageError):
+    """A task definition or a task module cannot be registered."""
+
+
+class NotFoundError(GreenroomError):
+    """The row that was asked for does not exist or belongs to another tenant."""
+
+
+class PermanentError(GreenroomError):
+    """The attempt failed in a way that repeating cannot mend: the task becomes `failed` at once."""
+
+
+class RetryableError(GreenroomError):
+    """The attempt failed and may succeed later; `retry_after` is the earliest useful moment, if known."""
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class UnavailableError(RetryableError):
+    """A database, broker or remote service does not answer; waiting may help."""
+
+
+class AttemptLostError(GreenroomError):
+    """Another claim owns the task by now; this attempt wrote nothing."""
+
+
+class TimeLimitError(GreenroomError):
+    """The attempt ran for longer than its task type allows."""
+
+
+class WaitTimeoutError(GreenroomError):
+    """The awaited task has not ended in time; it goes on by itself."""
+
+
+class SchemaError(GreenroomError):
+    """The database's schema is missing, older or newer than this program."""
+
+
+class EmbeddedServerError(GreenroomError):
+    """The embedded PostgreSQL server cannot do what was asked; the text says what to do."""

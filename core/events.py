@@ -1,0 +1,153 @@
+"""The catalogue of events: what code emits, and what logs, metrics and traces are made of.
+
+Code emits an event once; subscribers turn it into log lines, metrics and spans. Field names are public. No event
+carries a payload, a secret or a document's text (invariant I7): ids, types, counts and seconds only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events; `name` is the public name in logs and `level` the log's level."""
+
+    name: ClassVar[str] = "event"
+    level: ClassVar[str] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCalled(Event):
+    """A named query ran; `seconds` of wall time, `rows` returned or touched."""
+
+    name = "store.called"
+    level = "debug"
+    query: str
+    seconds: float
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStarted(Event):
+    """A process of ours is ready for work."""
+
+    name = "process.started"
+    kind: str
+    process_id: UUID
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStopped(Event):
+    """A process of ours ends in order; `handed_back` attempts were given up without cost."""
+
+    name = "process.stopped"
+    kind: str
+    process_id: UUID
+    handed_back: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TasksPublished(Event):
+    """The relay claimed tasks and the broker took them."""
+
+    name = "relay.published"
+    level = "debug"
+    tasks: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishFailed(Event):
+    """The broker refused messages; their claims were given back."""
+
+    name = "relay.publish_failed"
+    level = "warning"
+    tasks: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TasksRescued(Event):
+    """Leases ran out: `retried` wait again, `failed` are out of attempts; `unclaimed` claims were given back."""
+
+    name = "relay.rescued"
+    level = "warning"
+    retried: int
+    failed: int
+    unclaimed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListenChanged(Event):
+    """The round-trip test of LISTEN changed its verdict; without it the relay polls."""
+
+    name = "relay.listen_changed"
+    level = "warning"
+    heard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted(Event):
+    """A handler starts on a batch of tasks of one type."""
+
+    name = "attempt.started"
+    level = "debug"
+    task_type: str
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded(Event):
+    """One task's attempt has its outcome; `waited` seconds from due to start, `seconds` of running."""
+
+    name = "attempt.ended"
+    level = "info"
+    task_type: str
+    task_id: UUID
+    outcome: str
+    attempt: int
+    seconds: float
+    waited: float
+    error: str | None = None
+    trace_context: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLost(Event):
+    """A claim or lease was no longer ours when the attempt wanted to write; nothing was written."""
+
+    name = "attempt.lost"
+    level = "warning"
+    task_type: str
+    task_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class LoopFailed(Event):
+    """A service's round raised; it runs again after `retry_in` seconds."""
+
+    name = "loop.failed"
+    level = "error"
+    loop: str
+    error_type: str
+    error: str
+    retry_in: float
+
+
+Subscriber = Callable[[Event], None]
+_subscribers: list[Subscriber] = []
+
+
+def subscribe(subscriber: Subscriber) -> Callable[[], None]:
+    """Add a subscriber; return the function that takes it away again. Subscribers must be quick and not raise."""
+    _subscribers.append(subscriber)
+    return lambda: _subscribers.remove(subscriber)
+
+
+def emit(event: Event) -> None:
+    """Hand an event to every subscriber, in the caller's thread."""
+    for subscriber in tuple(_subscribers):
+        subscriber(event)
