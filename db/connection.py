@@ -1,0 +1,69 @@
+"""Connections: how one is opened, bound to a tenant, and lent a SQLAlchemy session."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import psycopg
+
+from core.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+Connection = psycopg.Connection[Any]
+
+
+def connect(url: str, *, name: str, pooled: bool = False, timeout: int = 10) -> Connection:
+    """Open an autocommit connection; transactions are opened explicitly with `connection.transaction()`.
+
+    `name` is what `pg_stat_activity` shows. `pooled` says that a pooler in transaction mode stands between: no prepared
+    statements then. Raises UnavailableError when the server does not answer within `timeout` seconds.
+    """
+    try:
+        return psycopg.connect(
+            url,
+            autocommit=True,
+            application_name=f"greenroom {name}",
+            connect_timeout=timeout,
+            prepare_threshold=None if pooled else 5,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+        )
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise UnavailableError(f"cannot connect to the database: {reason}") from error
+
+
+def bind_tenant(connection: Connection, tenant_id: UUID | None) -> None:
+    """Bind the current transaction to one tenant (row security); gone with its end. None binds none."""
+    connection.execute("SELECT set_config('app.current_tenant_id', %s, true)", (str(tenant_id) if tenant_id else "",))
+
+
+@contextmanager
+def tenant_transaction(connection: Connection, tenant_id: UUID | None) -> Iterator[Connection]:
+    """Open a transaction bound to a tenant; commits at the end, rolls back on an exception."""
+    with connection.transaction():
+        bind_tenant(connection, tenant_id)
+        yield connection
+
+
+def session_over(connection: Connection) -> "Session":
+    """Return a SQLAlchemy session that works inside the connection's current transaction.
+
+    The session flushes into that transaction and cannot end it: psycopg refuses commit and rollback inside
+    `connection.transaction()`. Importing SQLAlchemy is left to whoever asks for a session.
+    """
+    from sqlalchemy import create_engine  # noqa: PLC0415 - the relay and producers must not pay for the ORM
+    from sqlalchemy.orm import Session  # noqa: PLC0415
+    from sqlalchemy.pool import StaticPool  # noqa: PLC0415
+
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: connection,
+        poolclass=StaticPool,
+        pool_reset_on_return=None,
+    )
+    return Session(engine, autoflush=True, expire_on_commit=False)

@@ -1,0 +1,270 @@
+"""The queue's store: each step of a task's life as one typed call over the named queries of `sql/queue.sql`.
+
+A call runs in the connection's current transaction, or as a transaction of its own on an autocommit connection.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from db.connection import Connection
+from db.queries import Queries
+
+QUERIES = Queries("queue")
+WAKE_CHANNEL = "greenroom_wake"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The relay's right to dispatch one task; `claim_number` is the fencing token."""
+
+    task_id: UUID
+    claim_number: int
+    queue: str
+    task_type: str
+    tenant_id: UUID | None
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the live workers of a queue can take: slots that are free, and the task types that they know."""
+
+    queue: str
+    free: float
+    task_types: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One task that a worker took; `waited` is in seconds from due to start."""
+
+    task_id: UUID
+    claim_number: int
+    number: int
+    max_attempts: int
+    snoozes: int
+    tenant_id: UUID | None
+    payload: dict[str, Any]
+    payload_version: int
+    trace_context: str | None
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a task ends for good: `status` is done, failed or cancelled."""
+
+    attempt: Attempt
+    status: str
+    result: Any = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rescheduling:
+    """How an attempt ends that lets its task wait again, `delay` seconds."""
+
+    attempt: Attempt
+    delay: float
+    error: str | None = None
+    refund: bool = False
+    snooze: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """What is kept of an attempt that did not end as done; it ran for `seconds`."""
+
+    attempt: Attempt
+    outcome: str
+    error: str | None
+    seconds: float
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """A process as it registers itself; `slots` messages at a time."""
+
+    id: UUID
+    kind: str
+    host: str
+    pid: int
+    queues: list[str] = field(default_factory=list)
+    task_types: list[str] = field(default_factory=list)
+    slots: int = 0
+
+
+Pairs = Iterable[tuple[UUID, int]]
+
+
+def _columns(pairs: Pairs) -> dict[str, list[Any]]:
+    listed = list(pairs)
+    return {"ids": [i for i, _ in listed], "claims": [c for _, c in listed]}
+
+
+def promote(connection: Connection, limit: int) -> int:
+    """Let deferred tasks whose time has come enter the claim's index; return how many did."""
+    return QUERIES.count(connection, "promote", {"limit": limit})
+
+
+def next_due(connection: Connection) -> float | None:
+    """Return the seconds until the next deferred task is due, or None."""
+    rows = QUERIES.run(connection, "next_due")
+    return float(rows[0][0]) if rows else None
+
+
+def capacity(connection: Connection, *, depth: float, process_timeout: float) -> list[Capacity]:
+    """Return the free slots of each queue that live workers serve."""
+    rows = QUERIES.run(connection, "capacity", {"depth": depth, "process_timeout": process_timeout})
+    return [Capacity(queue, float(free), task_types) for queue, free, task_types in rows]
+
+
+def claim(connection: Connection, wanted: Capacity, *, limit: int, claim_seconds: float) -> list[Claim]:
+    """Claim due tasks of a queue, in no particular order; each claim raises its task's claim number."""
+    values = {
+        "queue": wanted.queue,
+        "task_types": wanted.task_types,
+        "free": wanted.free,
+        "limit": limit,
+        "claim_seconds": claim_seconds,
+    }
+    return [Claim(*row) for row in QUERIES.run(connection, "claim", values)]
+
+
+def give_back(connection: Connection, claims: Pairs, *, delay: float = 0.0) -> int:
+    """Give claims back without cost, to be claimed again after `delay` seconds; return how many were still ours."""
+    return QUERIES.count(connection, "give_back", {**_columns(claims), "delay": delay})
+
+
+def take(
+    connection: Connection, claims: Pairs, *, worker_id: UUID, lease_seconds: float, time_limit: float
+) -> list[Attempt]:
+    """Start attempts by compare-and-set on (id, claim number); return those that are ours."""
+    values = {
+        **_columns(claims),
+        "worker_id": worker_id,
+        "lease_seconds": lease_seconds,
+        "time_limit": time_limit,
+    }
+    return [Attempt(*row) for row in QUERIES.run(connection, "take", values)]
+
+
+def hold_attempts(connection: Connection, attempts: Sequence[Attempt], worker_id: UUID) -> set[UUID]:
+    """Lock the attempts that are still ours until the end of the transaction; return their ids."""
+    pairs = _columns((a.task_id, a.claim_number) for a in attempts)
+    return {row[0] for row in QUERIES.run(connection, "hold_attempts", {**pairs, "worker_id": worker_id})}
+
+
+def finish(connection: Connection, endings: Sequence[Ending], worker_id: UUID) -> set[UUID]:
+    """Move ended tasks to history; return the ids of those that were still ours."""
+    values = {
+        **_columns((e.attempt.task_id, e.attempt.claim_number) for e in endings),
+        "statuses": [e.status for e in endings],
+        "results": [None if e.result is None else Jsonb(e.result) for e in endings],
+        "errors": [e.error for e in endings],
+        "worker_id": worker_id,
+    }
+    return {row[0] for row in QUERIES.run(connection, "finish", values)}
+
+
+def reschedule(connection: Connection, items: Sequence[Rescheduling], worker_id: UUID) -> set[UUID]:
+    """Let tasks wait again; return the ids of those that were still ours."""
+    values = {
+        **_columns((i.attempt.task_id, i.attempt.claim_number) for i in items),
+        "delays": [i.delay for i in items],
+        "errors": [i.error for i in items],
+        "refunds": [int(i.refund) for i in items],
+        "snoozes": [int(i.snooze) for i in items],
+        "worker_id": worker_id,
+    }
+    return {row[0] for row in QUERIES.run(connection, "reschedule", values)}
+
+
+def record_attempts(connection: Connection, records: Sequence[AttemptRecord], worker_id: UUID) -> None:
+    """Keep attempts that did not end as done."""
+    values = {
+        **_columns((r.attempt.task_id, r.attempt.claim_number) for r in records),
+        "tenants": [r.attempt.tenant_id for r in records],
+        "numbers": [r.attempt.number for r in records],
+        "outcomes": [r.outcome for r in records],
+        "errors": [r.error for r in records],
+        "tracebacks": [r.traceback for r in records],
+        "workers": [worker_id for _ in records],
+        "seconds": [r.seconds for r in records],
+    }
+    QUERIES.run(connection, "record_attempts", values)
+
+
+def renew(connection: Connection, worker_id: UUID, lease_seconds: float) -> int:
+    """Renew the leases of all that a process runs; return how many."""
+    return QUERIES.count(connection, "renew", {"worker_id": worker_id, "lease_seconds": lease_seconds})
+
+
+def expire_leases(connection: Connection, worker_id: UUID) -> int:
+    """Let the leases of a process that is gone for certain run out now; return how many."""
+    return QUERIES.count(connection, "expire_leases", {"worker_id": worker_id})
+
+
+def hand_back(connection: Connection, worker_id: UUID) -> int:
+    """Give up all running attempts of a process that stops, without cost; return how many."""
+    return QUERIES.count(connection, "hand_back", {"worker_id": worker_id})
+
+
+def rescue(connection: Connection, limit: int) -> tuple[int, int]:
+    """Give tasks whose lease ran out another attempt, or fail them; return (retried, failed)."""
+    [(retried, failed)] = QUERIES.run(connection, "rescue", {"limit": limit})
+    return retried, failed
+
+
+def reclaim(connection: Connection, limit: int) -> int:
+    """Take back claims that no worker took in time; return how many."""
+    return QUERIES.count(connection, "reclaim", {"limit": limit})
+
+
+def report_progress(connection: Connection, attempt: Attempt, progress: float, message: str | None) -> bool:
+    """Store a running attempt's progress (0 to 1); return whether the attempt is still ours."""
+    values = {"id": attempt.task_id, "claim": attempt.claim_number, "progress": progress, "message": message}
+    return bool(QUERIES.run(connection, "report_progress", values))
+
+
+def register_process(connection: Connection, process: ProcessRow) -> None:
+    """Make a process known, so that the relay counts its slots."""
+    values = {name: getattr(process, name) for name in ProcessRow.__slots__}
+    QUERIES.run(connection, "register_process", values)
+
+
+def beat(connection: Connection, process_id: UUID, loop_ages: dict[str, float]) -> bool:
+    """Say that a process lives; return False when it is not known any more and has to register again."""
+    return bool(QUERIES.run(connection, "beat", {"id": process_id, "loop_ages": Jsonb(loop_ages)}))
+
+
+def stop_serving(connection: Connection, process_id: UUID) -> None:
+    """Take no more work from now on."""
+    QUERIES.run(connection, "stop_serving", {"id": process_id})
+
+
+def unregister_process(connection: Connection, process_id: UUID) -> None:
+    """Forget a process that ended in order."""
+    QUERIES.run(connection, "unregister_process", {"id": process_id})
+
+
+def forget_processes(connection: Connection, seconds: float) -> int:
+    """Forget processes that have been silent for that long; return how many."""
+    return QUERIES.count(connection, "forget_processes", {"seconds": seconds})
+
+
+def set_sleeping(connection: Connection, process_id: UUID, *, is_sleeping: bool, hears_notify: bool) -> bool:
+    """Say whether producers shall ring this relay; return False when the process is not known any more."""
+    values = {"id": process_id, "is_sleeping": is_sleeping, "hears_notify": hears_notify}
+    return QUERIES.count(connection, "set_sleeping", values) > 0
+
+
+def create_months(connection: Connection) -> int:
+    """Take care that history has partitions for this month and the next two; return how many were made."""
+    [(made,)] = connection.execute("SELECT queue.create_months()").fetchall()
+    return int(made)

@@ -1,0 +1,124 @@
+-- What operators read and do. Reads are bounded and page by key; deeds guard the state that they start from.
+
+-- name: list
+-- Newest first, at most %(limit)s; a page goes on below the id of the last row of the page before (ids are UUID v7).
+SELECT id, task_type, status, queue, priority, attempts, max_attempts, run_after, created_at, started_at, completed_at,
+    progress, progress_message, hold_reason, last_error, tenant_id, owner_kind, owner_id
+FROM queue.outbox_tasks
+WHERE (%(status)s::text IS NULL OR status = %(status)s)
+    AND (%(task_type)s::text IS NULL OR task_type = %(task_type)s)
+    AND (%(queue)s::text IS NULL OR queue = %(queue)s)
+    AND (NOT %(held)s OR hold_reason IS NOT NULL)
+    AND (%(owner_id)s::uuid IS NULL OR owner_id = %(owner_id)s)
+    AND (%(before)s::uuid IS NULL OR id < %(before)s)
+ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: show
+SELECT * FROM queue.outbox_tasks WHERE id = %(id)s;
+
+-- name: attempts_of
+SELECT number, outcome, error, traceback, claim_number, worker_id, started_at, ended_at
+FROM queue.attempts WHERE task_id = %(id)s ORDER BY ended_at, number;
+
+-- name: queues
+-- Each queue with what waits, runs, is held or deferred in it, who serves it, and the age of the oldest due task.
+WITH live AS (
+    SELECT queue,
+        count(*) FILTER (WHERE status = 'pending' AND is_due AND hold_reason IS NULL) AS waiting,
+        count(*) FILTER (WHERE NOT is_due AND hold_reason IS NULL) AS deferred,
+        count(*) FILTER (WHERE hold_reason IS NOT NULL) AS held,
+        count(*) FILTER (WHERE status = 'in_progress') AS running,
+        max(extract(epoch FROM now() - run_after)) FILTER (WHERE status = 'pending' AND is_due AND hold_reason IS NULL) AS oldest
+    FROM queue.tasks_live GROUP BY queue
+), served AS (
+    SELECT name AS queue, count(*) AS workers, sum(slots) AS slots
+    FROM queue.processes, unnest(queues) AS name
+    WHERE kind = 'worker' AND beat_at > now() - make_interval(secs => %(process_timeout)s) GROUP BY name
+), named AS (
+    SELECT queue FROM live UNION SELECT queue FROM served UNION SELECT name FROM queue.queues UNION SELECT queue FROM queue.task_types
+)
+SELECT queue AS name, q.paused_at, COALESCE(live.waiting, 0) AS waiting, COALESCE(live.running, 0) AS running,
+    COALESCE(live.deferred, 0) AS deferred, COALESCE(live.held, 0) AS held, COALESCE(served.workers, 0) AS workers,
+    COALESCE(served.slots, 0) AS slots, COALESCE(live.oldest, 0)::float8 AS oldest_seconds
+FROM named LEFT JOIN live USING (queue) LEFT JOIN served USING (queue) LEFT JOIN queue.queues q ON q.name = queue
+ORDER BY queue;
+
+-- name: pause_queue
+INSERT INTO queue.queues (name, paused_at) VALUES (%(name)s, now())
+ON CONFLICT (name) DO UPDATE SET paused_at = COALESCE(queue.queues.paused_at, now());
+
+-- name: resume_queue
+INSERT INTO queue.queues (name) VALUES (%(name)s) ON CONFLICT (name) DO UPDATE SET paused_at = NULL;
+
+-- name: retry_now
+-- A waiting task need not wait any longer.
+UPDATE queue.tasks_live SET run_after = now(), is_due = true, rank = queue.rank_of(now(), priority), updated_at = now()
+WHERE id = %(id)s AND status = 'pending' AND hold_reason IS NULL
+RETURNING id;
+
+-- name: replay
+-- Failed or cancelled tasks live again, under their old ids and with all their attempts before them. The claim number
+-- goes on from where it was, so that a message of the former life is an old one.
+WITH revived AS (
+    DELETE FROM queue.tasks_history ended WHERE id = ANY (%(ids)s) AND status IN ('failed', 'cancelled')
+        -- a younger task that took the unique key over does the work already
+        AND NOT EXISTS (SELECT FROM queue.tasks_live live
+                        WHERE live.unique_key = ended.unique_key AND live.tenant_id IS NOT DISTINCT FROM ended.tenant_id)
+    RETURNING *
+)
+INSERT INTO queue.tasks_live (id, task_type, payload, status, attempts, last_error, run_after, created_at, tenant_id, owner_kind, owner_id,
+    payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, claim_number)
+SELECT id, task_type, payload, 'pending', 0, last_error, now(), created_at, tenant_id, owner_kind, owner_id,
+    payload_version, metadata, trace_context, queue, priority, queue.rank_of(now(), priority), unique_key, max_attempts, claim_number
+FROM revived
+RETURNING id;
+
+-- name: replayable
+-- The failed (and, if asked for, cancelled) tasks that a filter names, oldest first.
+SELECT id FROM queue.tasks_history
+WHERE (status = 'failed' OR (%(cancelled)s AND status = 'cancelled'))
+    AND (%(task_type)s::text IS NULL OR task_type = %(task_type)s)
+    AND (%(queue)s::text IS NULL OR queue = %(queue)s)
+    AND (%(since)s::timestamptz IS NULL OR completed_at >= %(since)s)
+ORDER BY completed_at LIMIT %(limit)s;
+
+-- name: cancel
+-- The task ends now. A running attempt is fenced off: its effects cannot commit any more.
+WITH ended AS (
+    DELETE FROM queue.tasks_live WHERE id = %(id)s RETURNING *
+), recorded AS (
+    INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, worker_id, started_at)
+    SELECT id, tenant_id, claim_number, attempts, 'cancel', %(reason)s, worker_id, started_at FROM ended WHERE status = 'in_progress'
+)
+INSERT INTO queue.tasks_history (id, task_type, payload, status, attempts, last_error, run_after, completed_at, created_at, updated_at,
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, snoozes,
+    claim_number, worker_id, started_at, progress, progress_message)
+SELECT id, task_type, payload, 'cancelled', attempts, %(reason)s, run_after, clock_timestamp(), created_at, now(),
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, snoozes,
+    claim_number, worker_id, started_at, progress, progress_message
+FROM ended
+RETURNING id;
+
+-- name: release
+-- A held task is judged anew: fitting now, it waits; else it is held with the reason of today.
+UPDATE queue.tasks_live live
+SET hold_reason = queue.hold_reason_of(live.task_type, live.payload, live.tenant_id, queue.task_type(live.task_type)),
+    payload_version = (queue.task_type(live.task_type)).payload_version,
+    queue = CASE WHEN live.payload_version IS NULL AND live.queue = 'default'
+            THEN COALESCE((queue.task_type(live.task_type)).queue, live.queue) ELSE live.queue END,
+    is_due = live.run_after <= now(), updated_at = now()
+WHERE live.id = %(id)s AND live.hold_reason IS NOT NULL
+RETURNING live.id, live.hold_reason;
+
+-- name: summary
+-- Live tasks by status, and how many of them are held.
+SELECT status, count(*), count(*) FILTER (WHERE hold_reason IS NOT NULL) FROM queue.tasks_live GROUP BY status;
+
+-- name: processes
+SELECT id, kind, host, pid, queues, task_types, slots, is_sleeping, hears_notify, loop_ages, started_at, beat_at,
+    extract(epoch FROM now() - beat_at)::float8 AS silent_seconds
+FROM queue.processes ORDER BY kind, started_at;
+
+-- name: audit
+INSERT INTO audit.audit_events (tenant_id, event_type, event_category, description, resource_type, resource_id, metadata)
+VALUES (%(tenant_id)s, %(event_type)s, 'action', %(description)s, %(resource_type)s, %(resource_id)s, %(metadata)s);
