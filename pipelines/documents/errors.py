@@ -1,0 +1,84 @@
+"""Why a document cannot be ingested: one class a cause, each a plain sentence that says what to do.
+
+PermanentError
+├── DocumentRefusedError            the file itself has to change
+│   ├── EmptyFileError              zero bytes
+│   ├── NoTextError                 a valid file without any text
+│   ├── TooLargeError               more bytes or characters than the limits allow
+│   ├── TooManyPagesError           more pages than the limits allow
+│   ├── WrongTypeError              the content is not what the name says, or a format that we do not read
+│   ├── BrokenFileError             damaged
+│   ├── TruncatedFileError          cut off before its end
+│   ├── EncryptedFileError          needs a password
+│   ├── ParserTimeoutError          parsing did not end in the time that the limits allow
+│   └── ParserOutOfMemoryError      parsing needs more memory than the limits allow
+├── FileVanishedError               nothing stands where the document's file should
+├── StoragePathError                a storage key that points outside its storage
+└── ModelFilesError                 the embedding model's files are missing or not the pinned ones
+RetryableError
+└── ParserDiedError                 the parser's process ended by itself; another attempt starts a new one
+
+The texts name sizes, limits and formats, never the document's content: they are logged and shown to operators.
+"""
+
+from core.errors import PermanentError, RetryableError
+
+
+class DocumentRefusedError(PermanentError):
+    """The document cannot be ingested as it is."""
+
+
+class EmptyFileError(DocumentRefusedError):
+    """The file has no bytes."""
+
+
+class NoTextError(DocumentRefusedError):
+    """The file is valid and holds no text, for example a page of scripts or a scanned PDF."""
+
+
+class TooLargeError(DocumentRefusedError):
+    """The file or its text exceeds a limit."""
+
+
+class TooManyPagesError(DocumentRefusedError):
+    """The document has more pages than the limits allow."""
+
+
+class WrongTypeError(DocumentRefusedError):
+    """The content is of another format than the name or the declared type says, or of one that is not read."""
+
+
+class BrokenFileError(DocumentRefusedError):
+    """The file is damaged."""
+
+
+class TruncatedFileError(DocumentRefusedError):
+    """The file ends before its format's end mark."""
+
+
+class EncryptedFileError(DocumentRefusedError):
+    """The file needs a password to open."""
+
+
+class ParserTimeoutError(DocumentRefusedError):
+    """Parsing took longer than the limits allow."""
+
+
+class ParserOutOfMemoryError(DocumentRefusedError):
+    """Parsing needs more memory than the limits allow."""
+
+
+class FileVanishedError(PermanentError):
+    """The file does not exist (any more)."""
+
+
+class StoragePathError(PermanentError):
+    """A storage key points outside its storage."""
+
+
+class ModelFilesError(PermanentError):
+    """The embedding model's files are missing, incomplete or not the pinned ones."""
+
+
+class ParserDiedError(RetryableError):
+    """The parser's process ended without an answer."""

@@ -1,0 +1,5 @@
+"""From a file to a ParsedDocument, in a child process with limits of its own.
+
+`types` is what comes out, `process` runs the child, `child` is its program and the only importer of unstructured and
+spaCy, `formats`, `plain`, `markup` and `pdf` are what it does with each format. Nothing here reaches the network.
+"""
