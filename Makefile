@@ -1,0 +1,75 @@
+# Greenroom's chores. PYTHON makes the virtual environment; everything after that runs inside it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+# Byte code is written when a module is first imported: compiling all of torch ahead costs a minute that no demo needs.
+INSTALL := $(PIP) install --no-compile
+
+# The environment is as new as what it was made from: another lock or another pyproject.toml is another stamp.
+RUNTIME := $(VENV)/.runtime-$(shell cat pyproject.toml requirements.lock | cksum | tr ' ' '-')
+DEV := $(VENV)/.dev-$(shell cat pyproject.toml requirements.lock requirements-dev.lock | cksum | tr ' ' '-')
+TORCH := $(shell sed -n 's/^ *"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
+
+unexport PYTHONPATH PYTHONHOME
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check format lock faults bench clean
+
+help: ## List these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+
+demo: $(RUNTIME) ## Ingest the sample documents and search them (sets everything up at the first run)
+	@$(BIN)/greenroom demo
+
+up: $(RUNTIME) ## Run Greenroom on this machine: Postgres, relay, workers
+	@$(BIN)/greenroom up
+
+test: $(DEV) ## Run the whole suite against real components; ARGS go to pytest
+	@.ci/system-parts
+	$(BIN)/pytest $(ARGS)
+
+faults: $(DEV) ## Run the long form of the fault tests
+	@.ci/system-parts
+	$(BIN)/pytest -m faults $(ARGS)
+
+bench: $(RUNTIME) ## Measure this machine; prints JSON
+	@$(BIN)/greenroom bench
+
+check: $(DEV) ## Check format, lint, types, import contracts, the lock files and compose.yaml
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/contracts/check_lock.py
+	$(BIN)/docker-compose --env-file .env.example -f compose.yaml config -q
+
+format: $(DEV) ## Format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(DEV) ## Make the lock files new from pyproject.toml; ARGS go to pip-compile (--upgrade, -P NAME)
+	$(BIN)/pip-compile $(ARGS) -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile $(ARGS) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean: ## Remove the environment and what tools left behind; data in GREENROOM_HOME stays
+	rm -rf $(VENV) build dist *.egg-info .*_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Greenroom needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo "Making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+# The lock pins torch's version without a hash, since the build is the machine's choice, and pip does not mix both in one
+# call: torch comes by itself, after what it depends on, and takes whatever else its build wants.
+$(RUNTIME): | $(BIN)/python
+	@echo "Installing the locked dependencies (minutes at the first time, then never again)"
+	@$(INSTALL) --no-deps --require-hashes -r requirements.lock
+	@$(INSTALL) $(TORCH)
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.runtime-* && touch $@
+
+$(DEV): | $(RUNTIME)
+	@echo "Installing the locked development tools"
+	@$(INSTALL) --no-deps --require-hashes -r requirements-dev.lock
+	@rm -f $(VENV)/.dev-* && touch $@
