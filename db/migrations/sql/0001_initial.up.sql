@@ -404,9 +404,9 @@ CREATE TRIGGER ring AFTER INSERT ON queue.outbox_tasks FOR EACH STATEMENT EXECUT
 
 -- Enqueue tasks of one type. `options`: queue, priority, run_after, unique_key, max_attempts, tenant_id, owner_kind,
 -- owner_id, metadata, trace_context; they hold for all. Returns the ids in the order of the payloads; with a unique_key the
--- id of the live task that has it already. Raises 22023 (invalid_parameter_value) for whatever cannot run.
--- `checked` says that the caller validated the payloads against the published version itself.
-CREATE FUNCTION queue.enqueue_many(task_type text, payloads jsonb[], options jsonb DEFAULT '{}', checked boolean DEFAULT false)
+-- id of the live task that has it already. Raises GR001 for an unknown type, GR002 for a payload and GR003 for an option
+-- that cannot run. `payload_version` says that the caller validated the payloads as that version itself.
+CREATE FUNCTION queue.enqueue_many(task_type text, payloads jsonb[], options jsonb DEFAULT '{}', payload_version smallint DEFAULT NULL)
     RETURNS SETOF uuid LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -420,37 +420,37 @@ DECLARE
     hold text;
 BEGIN
     IF known.name IS NULL THEN
-        RAISE EXCEPTION 'unknown task type %', enqueue_many.task_type USING ERRCODE = '22023',
+        RAISE EXCEPTION 'unknown task type %', enqueue_many.task_type USING ERRCODE = 'GR001',
             HINT = 'Known types stand in queue.task_types; `greenroom db migrate` publishes new ones.';
     END IF;
     SELECT string_agg(key, ', ') INTO unknown FROM jsonb_object_keys(options) AS key
     WHERE key NOT IN ('queue', 'priority', 'run_after', 'unique_key', 'max_attempts', 'tenant_id', 'owner_kind', 'owner_id',
                       'metadata', 'trace_context');
     IF unknown IS NOT NULL THEN
-        RAISE EXCEPTION 'unknown option %', unknown USING ERRCODE = '22023';
+        RAISE EXCEPTION 'unknown option %', unknown USING ERRCODE = 'GR003';
     END IF;
     IF options ? 'unique_key' AND cardinality(payloads) > 1 THEN
-        RAISE EXCEPTION 'a unique_key names one task, not %', cardinality(payloads) USING ERRCODE = '22023';
+        RAISE EXCEPTION 'a unique_key names one task, not %', cardinality(payloads) USING ERRCODE = 'GR003';
     END IF;
-    IF NOT checked THEN
+    IF enqueue_many.payload_version IS NULL THEN
         FOREACH payload IN ARRAY payloads LOOP
             problem := CASE WHEN jsonb_typeof(payload) IS DISTINCT FROM 'object' THEN 'it must be a JSON object'
                        ELSE queue.schema_error(known.payload_schema, payload, known.payload_schema, '') END;
             IF problem IS NOT NULL THEN
-                RAISE EXCEPTION 'invalid payload for %: %', known.name, problem USING ERRCODE = '22023';
+                RAISE EXCEPTION 'invalid payload for %: %', known.name, problem USING ERRCODE = 'GR002';
             END IF;
         END LOOP;
     END IF;
     IF known.scope = 'tenant' THEN
         tenant := COALESCE((options->>'tenant_id')::uuid, identity.current_tenant_id(), identity.default_tenant_id());
     ELSIF options ? 'tenant_id' THEN
-        RAISE EXCEPTION 'task type % works across tenants and takes no tenant_id', known.name USING ERRCODE = '22023';
+        RAISE EXCEPTION 'task type % works across tenants and takes no tenant_id', known.name USING ERRCODE = 'GR003';
     END IF;
     due := COALESCE((options->>'run_after')::timestamptz, now());
     step := COALESCE((options->>'priority')::smallint, known.priority);
     hold := queue.tenant_hold_reason(tenant);
     IF hold LIKE 'unknown tenant%' THEN
-        RAISE EXCEPTION '%', hold USING ERRCODE = '22023';
+        RAISE EXCEPTION '%', hold USING ERRCODE = 'GR003';
     END IF;
     LOOP
         RETURN QUERY
@@ -459,7 +459,7 @@ BEGIN
         ), inserted AS (
             INSERT INTO queue.outbox_tasks (id, task_type, payload, payload_version, tenant_id, owner_kind, owner_id, metadata,
                 trace_context, queue, priority, rank, run_after, is_due, unique_key, max_attempts, hold_reason)
-            SELECT made.id, known.name, made.payload, known.payload_version, tenant, options->>'owner_kind',
+            SELECT made.id, known.name, made.payload, COALESCE(enqueue_many.payload_version, known.payload_version), tenant, options->>'owner_kind',
                 (options->>'owner_id')::uuid, COALESCE(options->'metadata', '{}'), options->>'trace_context',
                 COALESCE(options->>'queue', known.queue), step, queue.rank_of(due, step), due, due <= now(),
                 options->>'unique_key', COALESCE((options->>'max_attempts')::smallint, known.max_attempts), hold
@@ -723,6 +723,9 @@ CREATE TRIGGER document_follows AFTER INSERT ON queue.tasks_live FOR EACH ROW
     WHEN (NEW.owner_kind = 'document') EXECUTE FUNCTION knowledge.follow_task();
 CREATE TRIGGER document_follows AFTER INSERT ON queue.tasks_history FOR EACH ROW
     WHEN (NEW.owner_kind = 'document' AND NEW.status IN ('failed', 'cancelled')) EXECUTE FUNCTION knowledge.follow_task();
+
+-- Loads pgvector's library, which alone knows the settings that the next function names.
+SELECT '[1]'::vector;
 
 -- Search one tenant's chunks in the active space: HNSW cosine and full text, fused by reciprocal rank (Cormack, Clarke,
 -- Büttcher, SIGIR 2009; k = 60). Takes the tenant explicitly and runs as the owner, because the full-text operator is not

@@ -1,0 +1,205 @@
+"""Settings: read once by the composition root from the environment and `.env`, then passed down as values.
+
+A name is `GREENROOM_` + group + field: `GREENROOM_RELAY_CLAIM_SECONDS` is `settings.relay.claim_seconds`. Times are in
+seconds, sizes in bytes.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from core.errors import SettingsError
+
+PREFIX = "GREENROOM_"
+
+
+class Group(BaseModel):
+    """Base of the groups: unknown fields are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(Group):
+    """Where Postgres is."""
+
+    url: SecretStr | None = Field(
+        None, description="Login of this process; for `up` and `db migrate` the owner's. Unset: the embedded server."
+    )
+    direct_url: SecretStr | None = Field(
+        None, description="Past a pooler, for LISTEN and migrations; unset: the same as url."
+    )
+    system_url: SecretStr | None = Field(
+        None, description="Login of the system role, for task types that work across tenants; a worker's second address."
+    )
+    is_pooled: bool = Field(False, description="A pooler in transaction mode stands before url: no prepared statements.")
+
+
+class BrokerSettings(Group):
+    """Where messages travel."""
+
+    url: SecretStr | None = Field(None, description="redis:// or rediss://; unset: in process, with `up` only.")
+    namespace: str = Field("greenroom", description="Prefix of the keys in Redis; one for each installation.")
+
+
+class RelaySettings(Group):
+    """How the relay claims and publishes."""
+
+    claim_seconds: float = Field(30.0, ge=1, description="A claim that no worker took by then is given back, at no cost.")
+    batch: int = Field(1000, ge=1, le=10_000, description="Most tasks that one claim statement takes.")
+    depth: float = Field(2.0, ge=1, le=100, description="Messages on their way for each slot: more keeps workers busy, fewer reorders less.")
+    poll_seconds: float = Field(5.0, gt=0, le=60, description="Longest sleep while LISTEN works; polling stays the truth.")
+    poll_seconds_deaf: float = Field(0.5, gt=0, le=60, description="Longest sleep while LISTEN does not work.")
+    rescue_seconds: float = Field(1.0, gt=0, le=60, description="Pause between looks for expired leases and claims.")
+    process_timeout: float = Field(30.0, ge=2, description="A process silent for this long is not given work any more.")
+
+
+class WorkerSettings(Group):
+    """How a worker process runs tasks."""
+
+    threads: int = Field(4, ge=1, le=64, description="Messages at a time. Handlers share one interpreter: more threads help those that wait.")
+    queues: Annotated[tuple[str, ...], NoDecode] = Field((), description="Queues to serve, with commas; empty: all.")
+    lease_seconds: float = Field(30.0, ge=2, description="A lease not renewed for this long is rescued. Renewed at a third of it.")
+    grace_seconds: float = Field(20.0, ge=0, description="At SIGTERM, running attempts have this long before they are handed back.")
+    target_seconds: float = Field(1.0, gt=0, description="Batches grow and shrink so that one takes about this long.")
+
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return _commas(value)
+
+
+class StorageSettings(Group):
+    """Where documents' files are kept."""
+
+    root: Path | None = Field(None, description="Folder of the files, one subfolder a tenant; unset: storage/ in home.")
+
+
+class DocumentsSettings(Group):
+    """Bounds of what is ingested."""
+
+    max_bytes: int = Field(50_000_000, ge=1, description="Larger files are refused.")
+    max_pages: int = Field(2_000, ge=1, description="PDFs of more pages are refused.")
+    parser_seconds: float = Field(300.0, gt=0, description="Wall time of one document in the parser's process.")
+    parser_memory: int = Field(4_000_000_000, ge=500_000_000, description="Address space of the parser's process.")
+
+
+class EmbeddingSettings(Group):
+    """The model and how it is driven; the defaults are measured in docs/decisions/0003-embedding-settings.md."""
+
+    model: str = Field("all-MiniLM-L6-v2", description="The packaged model's name, or the path of a local model.")
+    dtype: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor computes in it, else fp32.")
+    batch_tokens: int = Field(4096, ge=256, description="Tokens (padding included) of one forward pass.")
+    threads: int = Field(0, ge=0, le=64, description="Threads of one forward pass; 0: one for each core.")
+
+
+class ObserveSettings(Group):
+    """Logs, metrics and traces."""
+
+    log_format: Literal["console", "json"] = Field("console", description="console for people, json for programs.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
+    metrics_port: int | None = Field(None, ge=1, le=65535, description="Serve Prometheus metrics on 127.0.0.1 at this port; unset: do not.")
+    metrics_address: str = Field("127.0.0.1", description="Address of the metrics server.")
+    otlp_endpoint: str | None = Field(None, description="OTLP/HTTP address of a collector; unset: no traces.")
+
+
+def default_home() -> Path:
+    """Return where the embedded server and the storage live: /var/lib/greenroom for root, else below ~/.local/share."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/greenroom")
+    return Path.home() / ".local" / "share" / "greenroom"
+
+
+class Settings(BaseSettings):
+    """All settings; see the groups for what each field means."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        extra="ignore",
+        frozen=True,
+    )
+
+    home: Path = Field(default_factory=default_home, description="Folder of the embedded server and the storage.")
+    task_modules: Annotated[tuple[str, ...], NoDecode] = Field((), description="Your task modules, with commas.")
+    role_passwords: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Passwords of the login roles, as JSON by kind; unset: derived from the owner's."
+    )
+    tenant: str = Field("default", description="Slug of the tenant that commands work for.")
+    database: DatabaseSettings = DatabaseSettings()
+    broker: BrokerSettings = BrokerSettings()
+    relay: RelaySettings = RelaySettings()
+    worker: WorkerSettings = WorkerSettings()
+    storage: StorageSettings = StorageSettings()
+    documents: DocumentsSettings = DocumentsSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    observe: ObserveSettings = ObserveSettings()
+
+    @field_validator("task_modules", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return _commas(value)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
+        if self.relay.process_timeout < self.worker.lease_seconds / 3:
+            raise ValueError("relay.process_timeout must exceed a third of worker.lease_seconds, the pause between beats")
+        return self
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether Greenroom brings its own Postgres."""
+        return self.database.url is None
+
+    @property
+    def storage_root(self) -> Path:
+        """The folder of the documents' files."""
+        return self.storage.root or self.home / "storage"
+
+    def warnings(self) -> list[str]:
+        """Return what is allowed but hardly meant, one sentence each."""
+        found = []
+        cores = os.cpu_count() or 1
+        if self.worker.threads > 4 * cores:
+            found.append(f"worker.threads is {self.worker.threads} on {cores} cores: handlers share one interpreter")
+        if self.database.is_pooled and self.database.direct_url is None:
+            found.append("database.is_pooled without database.direct_url: LISTEN hears nothing, the relay polls")
+        return found
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment and `.env` once; raises SettingsError with one line for each setting that is wrong."""
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        lines = [f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise SettingsError("; ".join(lines)) from None
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known_variables())
+    if unknown:
+        raise SettingsError(f"unknown setting {unknown[0]}: see docs/settings.md for what exists")
+    return settings
+
+
+def known_variables() -> dict[str, str]:
+    """Return each setting's environment variable with its meaning."""
+    found = {}
+    for name, info in Settings.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, Group):
+            for inner, detail in kind.model_fields.items():
+                found[_variable((name, inner))] = detail.description or ""
+        else:
+            found[_variable((name,))] = info.description or ""
+    return found
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return PREFIX + "_".join(str(part) for part in location[:2]).upper()
+
+
+def _commas(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -1,0 +1,120 @@
+"""Bring a database to this program's schema: extension, roles, Alembic's revisions. Runs as the database's owner."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.engine import Connection as SqlAlchemyConnection
+from sqlalchemy.pool import NullPool
+
+from core.errors import SchemaError, UnavailableError
+from db.connection import connect
+from db.roles import ROLES, create_roles, derive_password
+
+# One migration at a time, over all processes; the number is arbitrary and only ours.
+_LOCK = 7_216_335_408_821
+_LOCK_TIMEOUT = "15s"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaStatus:
+    """Where a database stands: its revision (None: empty), and the one that this program wants."""
+
+    current: str | None
+    wanted: str
+    known: tuple[str, ...]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the two agree."""
+        return self.current == self.wanted
+
+
+def status(url: str) -> SchemaStatus:
+    """Return where the database at `url` stands; any login may ask."""
+    with connect(url, name="migrate") as connection:
+        known = connection.execute("SELECT to_regclass('public.alembic_version') IS NOT NULL").fetchone()
+        rows = connection.execute("SELECT version_num FROM public.alembic_version").fetchall() if known == (True,) else []
+    script = ScriptDirectory.from_config(_config())
+    return SchemaStatus(
+        current=rows[0][0] if rows else None,
+        wanted=str(script.get_current_head()),
+        known=tuple(revision.revision for revision in script.walk_revisions()),
+    )
+
+
+def require_current(url: str) -> None:
+    """Raise SchemaError, with what to do, unless the database has the schema of this program."""
+    found = status(url)
+    if found.is_current:
+        return
+    if found.current is None:
+        raise SchemaError("the database has no Greenroom schema yet: run `greenroom db migrate` as its owner")
+    if found.current not in found.known:
+        raise SchemaError(
+            f"the database's schema {found.current} is newer than this program ({found.wanted}): upgrade the program"
+        )
+    raise SchemaError(
+        f"the database's schema {found.current} is older than this program ({found.wanted}): run `greenroom db migrate`"
+    )
+
+
+def migrate(url: str, *, passwords: Mapping[str, str] | None = None, revision: str = "head") -> SchemaStatus:
+    """Create extension and roles where missing and bring the schema to `revision`; return where it stands now.
+
+    `url` is the owner's. Passwords of roles that `passwords` does not name are derived from the owner's. Waits at most
+    15 seconds for any lock, so that a migration never queues up the whole system behind itself.
+    """
+    with connect(url, name="migrate") as connection:
+        _create_extension(connection)
+        given = passwords or {}
+        create_roles(connection, {kind: given.get(kind) or derive_password(url, kind) for kind in ROLES})
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
+    try:
+        with engine.begin() as connection:
+            _run(connection, revision)
+    except psycopg.errors.LockNotAvailable as error:
+        raise UnavailableError("another migration or a long transaction holds the schema: try again later") from error
+    finally:
+        engine.dispose()
+    return status(url)
+
+
+def _run(connection: SqlAlchemyConnection, revision: str) -> None:
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    config = _config()
+    config.attributes["connection"] = connection
+    current = MigrationContext.configure(connection).get_current_revision()
+    script = ScriptDirectory.from_config(config)
+    going_down = revision == "base" or (current is not None and revision != "head" and revision < current)
+    if current is not None and current not in {r.revision for r in script.walk_revisions()}:
+        raise SchemaError(f"the database's schema {current} is newer than this program: upgrade the program")
+    (command.downgrade if going_down else command.upgrade)(config, revision)
+
+
+def _create_extension(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    if connection.execute("SELECT FROM pg_extension WHERE extname = 'vector'").fetchall():
+        return
+    try:
+        connection.execute("CREATE EXTENSION vector SCHEMA public")
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SchemaError(
+            "the extension pgvector is missing and this login may not create it: "
+            "run `CREATE EXTENSION vector` once as a superuser of this database"
+        ) from error
+    except (psycopg.errors.UndefinedFile, psycopg.errors.FeatureNotSupported) as error:
+        raise SchemaError("this PostgreSQL has no pgvector: install pgvector 0.8.4 or newer on its server") from error
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("db.migrations")).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

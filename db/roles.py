@@ -1,0 +1,53 @@
+"""Login roles: one a kind of process, none a superuser, none past row security.
+
+relay (claims, publishes, rescues) · worker (runs handlers, one tenant a transaction) · system (handlers that work across
+tenants) · producer (may only enqueue) · operator (commands and console) · reader (looks).
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from psycopg import sql
+
+from db.connection import Connection
+
+ROLES = ("relay", "worker", "system", "producer", "operator", "reader")
+# A statement that runs for longer is stuck, not slow: the loops' rounds must end to be repeated.
+STATEMENT_TIMEOUTS = {"relay": "30s", "worker": "300s", "operator": "60s", "reader": "60s", "producer": "30s"}
+
+
+def role_name(kind: str) -> str:
+    """Return the login of a kind of process."""
+    return f"greenroom_{kind}"
+
+
+def derive_password(owner_url: str, kind: str) -> str | None:
+    """Return a role's password as derived from the owner's, or None where the owner has none (trusted sockets)."""
+    secret = urlsplit(owner_url).password
+    if not secret:
+        return None
+    return hmac.new(unquote(secret).encode(), role_name(kind).encode(), hashlib.sha256).hexdigest()
+
+
+def role_url(owner_url: str, kind: str) -> str:
+    """Return the address by which a process of that kind logs in, derived from the owner's."""
+    parts = urlsplit(owner_url)
+    password = derive_password(owner_url, kind)
+    login = role_name(kind) if password is None else f"{role_name(kind)}:{quote(password)}"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{login}@{host}"))
+
+
+def create_roles(connection: Connection, passwords: Mapping[str, str | None]) -> None:
+    """Create the login roles that are missing and set the passwords that are given; needs CREATEROLE."""
+    for kind in ROLES:
+        name = sql.Identifier(role_name(kind))
+        known = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role_name(kind),)).fetchall()
+        if not known:
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB").format(name))
+        if password := passwords.get(kind):
+            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(password)))
+        if limit := STATEMENT_TIMEOUTS.get(kind):
+            connection.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = {}").format(name, sql.Literal(limit)))

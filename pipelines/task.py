@@ -1,0 +1,104 @@
+"""Task definitions: one task type in one place — payload, handler, and how it is queued, limited and retried."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Generic, Literal, Protocol, TypeVar
+from uuid import UUID
+
+from core.backoff import Backoff
+from core.errors import PermanentError, RegistrationError, RetryableError
+from pipelines.outcomes import Fail, Outcome, Retry
+from pipelines.payload import Payload
+from pipelines.resources import Resources
+from pipelines.transaction import Transaction
+
+P = TypeVar("P", bound=Payload)
+Scope = Literal["tenant", "system"]
+
+
+class TaskContext(Protocol):
+    """What a handler is given beside its payload."""
+
+    task_id: UUID
+    tenant_id: UUID | None
+    attempt: int
+    resources: Resources
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """Open a short read-only transaction, bound to the task's tenant. Close it before computing."""
+        ...
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """Report progress (0 to 1) over a connection of its own; shown by `tasks show` and `wait_for`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[P]):
+    """One task of a batch, as a batch handler sees it."""
+
+    context: TaskContext
+    payload: P
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a failed attempt is repeated: exponential with jitter; a Retry-After is honoured up to `longest`."""
+
+    backoff: Backoff = field(default_factory=lambda: Backoff(base=2.0, factor=2.0, maximum=3600.0, jitter=0.2))
+    longest: timedelta = timedelta(hours=6)
+
+    def delay(self, attempt: int, wanted: timedelta | None = None) -> float:
+        """Return the seconds to wait after the `attempt`-th attempt; `wanted` is what the other side asked for."""
+        own = self.backoff.delay(attempt)
+        return own if wanted is None else min(max(wanted.total_seconds(), own), self.longest.total_seconds())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Generic[P]):
+    """The definition of a task type. Give `run` for one task at a time, or `run_batch` for many in one call.
+
+    `batch_size` tasks of one tenant may travel in one message (each keeps its own outcome); raise it for small tasks.
+    `scope` is `tenant` (the handler sees its tenant's rows only) or `system` (works across tenants).
+    """
+
+    payload: type[P]
+    run: Callable[[TaskContext, P], Outcome] | None = None
+    run_batch: Callable[[Sequence[Job[P]]], Sequence[Outcome]] | None = None
+    queue: str = "default"
+    scope: Scope = "tenant"
+    priority: int = 0
+    max_attempts: int = 5
+    max_snoozes: int = 1000
+    time_limit: timedelta = timedelta(minutes=10)
+    batch_size: int = 1
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+    def __post_init__(self) -> None:
+        """Refuse a definition that cannot work."""
+        if (self.run is None) == (self.run_batch is None):
+            raise RegistrationError(f"task type {self.name}: give exactly one of run and run_batch")
+        if not 1 <= self.batch_size <= 1000:
+            raise RegistrationError(f"task type {self.name}: batch_size must be 1 to 1000")
+        if self.time_limit <= timedelta(0):
+            raise RegistrationError(f"task type {self.name}: time_limit must be positive")
+
+    @property
+    def name(self) -> str:
+        """The task type's name, which the payload owns."""
+        return self.payload.task_type
+
+    def decode(self, fields: dict[str, Any], version: int) -> P:
+        """Validate a stored payload, upgrading one of an older version; raises pydantic.ValidationError."""
+        if version < self.payload.version:
+            fields = self.payload.upgrade(dict(fields), version)
+        return self.payload.model_validate(fields)
+
+    def outcome_of(self, error: Exception) -> Retry | Fail:
+        """Turn an exception of the handler into an outcome."""
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, PermanentError):
+            return Fail(text)
+        return Retry(text, error.retry_after if isinstance(error, RetryableError) else None)

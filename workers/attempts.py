@@ -1,0 +1,177 @@
+"""One message's tasks on their way through a worker: the record that the executor's steps fill in, and the context."""
+
+import threading
+import time
+import traceback as traceback_module
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from core.errors import UnavailableError
+from db import queue
+from db.connection import Connection, connect, tenant_transaction
+from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
+from pipelines.payload import Payload
+from pipelines.registry import AnyTask
+from pipelines.resources import Resources
+from pipelines.transaction import Transaction
+
+_PROGRESS_PAUSE = 0.2
+_ERROR_LIMIT = 10_000
+_TRACEBACK_LIMIT = 20_000
+
+
+@dataclass(slots=True)
+class Run:
+    """One attempt: what was taken, what it decoded to, what came of it."""
+
+    attempt: queue.Attempt
+    payload: Payload | None = None
+    outcome: Outcome | None = None
+    traceback: str | None = None
+    started: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+
+    def end(self, outcome: Outcome) -> None:
+        """Set the outcome, once computed."""
+        self.outcome = outcome
+        self.seconds = time.monotonic() - self.started
+
+    def fail(self, task: AnyTask, error: Exception) -> None:
+        """Turn an exception into the outcome that the task's policy gives it, without values of the payload."""
+        outcome = task.outcome_of(error)
+        secrets = _values(self.attempt.payload)
+        self.traceback = scrub("".join(traceback_module.format_exception(error)), secrets)[-_TRACEBACK_LIMIT:]
+        reason = scrub(outcome.reason, secrets)[:_ERROR_LIMIT]
+        self.end(Fail(reason) if isinstance(outcome, Fail) else Retry(reason, outcome.after))
+
+
+def decode(task: AnyTask, run: Run) -> None:
+    """Validate the stored payload; one that does not fit fails its task, naming fields and never their values."""
+    try:
+        run.payload = task.decode(run.attempt.payload, run.attempt.payload_version)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False))
+        run.end(Fail(f"invalid payload: {problems}"[:_ERROR_LIMIT]))
+
+
+def scrub(text: str, secrets: set[str]) -> str:
+    """Replace values of a payload in an error's text (invariant I7)."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "[payload]")
+    # Postgres text holds no NUL, and what holds one is no message for people.
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _values(value: Any) -> set[str]:
+    """Return the texts of a payload that are long enough to be recognised."""
+    match value:
+        case str():
+            # Ids say which row an error is about and are no content.
+            return {value} if len(value) >= 6 and not _is_uuid(value) else set()
+        case dict():
+            return set().union(*(_values(inner) for inner in value.values()))
+        case list():
+            return set().union(*(_values(inner) for inner in value))
+        case _:
+            return set()
+
+
+def _is_uuid(value: str) -> bool:
+    try:
+        UUID(value)
+    except ValueError:
+        return False
+    return True
+
+
+class Progress:
+    """Reports progress over a connection of its own, at most a few times a second for each attempt."""
+
+    def __init__(self, url: str, *, pooled: bool) -> None:
+        self._url = url
+        self._pooled = pooled
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._last: dict[UUID, float] = {}
+
+    def report(self, attempt: queue.Attempt, fraction: float, message: str | None) -> None:
+        """Store progress unless it was stored just now; a database that does not answer loses no more than that."""
+        now = time.monotonic()
+        with self._lock:
+            if fraction < 1 and now - self._last.get(attempt.task_id, 0.0) < _PROGRESS_PAUSE:
+                return
+            self._last[attempt.task_id] = now
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = connect(self._url, name="progress", pooled=self._pooled)
+                clipped = min(max(fraction, 0.0), 1.0)
+                queue.report_progress(self._connection, attempt, clipped, message[:1000] if message else None)
+            except UnavailableError:
+                self._connection = None
+
+    def forget(self, task_id: UUID) -> None:
+        """Drop what is known of an attempt that ended."""
+        with self._lock:
+            self._last.pop(task_id, None)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+
+
+@dataclass(slots=True)
+class Context:
+    """What a handler is given (`pipelines.task.TaskContext`)."""
+
+    attempt_row: queue.Attempt
+    resources: Resources
+    connection: Connection
+    reporter: Progress
+
+    @property
+    def task_id(self) -> UUID:
+        """The task's id: the idempotency key for effects outside of Postgres."""
+        return self.attempt_row.task_id
+
+    @property
+    def tenant_id(self) -> UUID | None:
+        """The tenant whose rows this handler sees; None for system tasks."""
+        return self.attempt_row.tenant_id
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return self.attempt_row.number
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Open a short read-only transaction, bound to the task's tenant."""
+        with tenant_transaction(self.connection, self.tenant_id):
+            self.connection.execute("SET TRANSACTION READ ONLY")
+            yield Transaction(self.connection, self.tenant_id)
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """Report progress (0 to 1)."""
+        self.reporter.report(self.attempt_row, fraction, message)
+
+
+def outcome_word(outcome: Outcome) -> str:
+    """Return the outcome's public name, as it stands in events and in `queue.attempts`."""
+    match outcome:
+        case Done():
+            return "done"
+        case Retry():
+            return "retry"
+        case Snooze():
+            return "snooze"
+        case Fail():
+            return "fail"
+        case Cancel():
+            return "cancel"

@@ -1,0 +1,125 @@
+"""The two brokers behind one Dramatiq interface: in process, or Redis.
+
+Postgres alone decides due time, retries, limits and dead letters, so both come without Dramatiq's middleware, delay
+queues and dead-letter keeping. A message carries task ids and claim numbers, nothing else (invariant I7).
+"""
+
+import queue
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+import dramatiq
+from dramatiq.broker import Broker, Consumer, MessageProxy
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.errors import QueueNotFound
+
+from core.errors import UnavailableError
+from db.queue import Claim
+
+# What a rejected message may cost Redis: it is of no use, its claim is given back by Postgres.
+_DEAD_MESSAGE_MS = 60_000
+# Dramatiq's consumer sleeps between looks at an idle queue, up to this long.
+POLL_MS = 100
+
+
+class InProcessBroker(Broker):
+    """Messages travel through a queue in memory, for relay and workers in one process."""
+
+    def __init__(self) -> None:
+        super().__init__(middleware=[])
+        self.queues: dict[str, queue.SimpleQueue[dramatiq.Message[None]]] = {}
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Make a queue known; again is fine."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues[queue_name] = queue.SimpleQueue()
+            self.emit_after("declare_queue", queue_name)
+
+    def enqueue(self, message: "dramatiq.Message[None]", *, delay: int | None = None) -> "dramatiq.Message[None]":
+        """Hand a message to the queue's consumer; raises QueueNotFound for a queue that nobody declared."""
+        if delay is not None:
+            raise ValueError("Postgres decides when a task is due: the broker takes no delays")
+        if message.queue_name not in self.queues:
+            raise QueueNotFound(message.queue_name)
+        self.queues[message.queue_name].put(message)
+        return message
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> Consumer:
+        """Return a consumer of a declared queue; `timeout` in milliseconds bounds each wait."""
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)
+        return _InProcessConsumer(self.queues[queue_name], timeout)
+
+
+class _InProcessConsumer(Consumer):
+    def __init__(self, source: "queue.SimpleQueue[dramatiq.Message[None]]", timeout: int) -> None:
+        self._source = source
+        self._timeout = timeout / 1000
+
+    def __next__(self) -> MessageProxy | None:
+        try:
+            return MessageProxy(self._source.get(timeout=self._timeout))
+        except queue.Empty:
+            return None
+
+    def ack(self, message: MessageProxy) -> None:
+        """Nothing to do: a message in memory is gone once taken."""
+
+    def nack(self, message: MessageProxy) -> None:
+        """Nothing to do: its claim runs out and is given back by Postgres."""
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Nothing to do: see nack."""
+
+
+class ShallowRedisBroker(RedisBroker):
+    """Dramatiq's Redis broker without delay queues, which would cost a consumer thread each and hold nothing."""
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Make a queue known; again is fine."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+
+def open_broker(url: str | None, namespace: str) -> Broker:
+    """Return the broker of an address: None is in process, redis:// or rediss:// is Redis."""
+    if url is None:
+        return InProcessBroker()
+    return ShallowRedisBroker(
+        url=url, middleware=[], namespace=namespace, dead_message_ttl=_DEAD_MESSAGE_MS
+    )
+
+
+def messages_of(claims: Iterable[Claim]) -> list[tuple["dramatiq.Message[None]", list[Claim]]]:
+    """Group claims into messages: tasks of one queue, type and tenant travel together, as many as their type allows."""
+    groups: dict[tuple[str, str, UUID | None, int], list[Claim]] = {}
+    for claim in claims:
+        groups.setdefault((claim.queue, claim.task_type, claim.tenant_id, claim.batch_size), []).append(claim)
+    return [
+        (_message(part), part)
+        for (*_, size), members in groups.items()
+        for part in (members[i : i + size] for i in range(0, len(members), size))
+    ]
+
+
+def publish(broker: Broker, message: "dramatiq.Message[None]") -> None:
+    """Hand a message to the broker; raises UnavailableError when the broker does not take it."""
+    try:
+        broker.declare_queue(message.queue_name)
+        broker.enqueue(message)
+    except Exception as error:
+        raise UnavailableError(f"the broker does not take messages: {type(error).__name__}") from error
+
+
+def _message(claims: Sequence[Claim]) -> "dramatiq.Message[None]":
+    first = claims[0]
+    return dramatiq.Message(
+        queue_name=first.queue,
+        actor_name=first.task_type,
+        args=([[str(claim.task_id), claim.claim_number] for claim in claims],),
+        kwargs={},
+        options={},
+    )

@@ -1,0 +1,288 @@
+"""Runs one message: take → decode → run → apply and finish → report, each a step over the records of its attempts.
+
+Invariants: effects and completion commit in one transaction, guarded by the claim number (I2); nothing is computed with
+a transaction open; what the database does not hear of in time is rescued there, so every step may simply be abandoned.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+from uuid import UUID
+
+import psycopg
+
+from core import events
+from core.backoff import Backoff
+from core.errors import UnavailableError
+from db import queue
+from db.connection import Connection, bind_tenant, connect
+from pipelines.outcomes import Apply, Cancel, Done, Fail, Outcome, Retry, Snooze
+from pipelines.registry import AnyTask
+from pipelines.resources import Resources
+from pipelines.task import Job
+from pipelines.transaction import Transaction
+from workers.attempts import Context, Progress, Run, decode, outcome_word
+from workers.guard import GuardedCursor
+from workers.sizes import BatchSizes
+from workers.timelimits import TimeLimits
+
+# More than 64 savepoints in a transaction overflow Postgres' cache of subtransactions, and every snapshot pays for it.
+MAX_SAVEPOINTS = 64
+_SNOOZE_LIMIT_SECONDS = 7 * 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorConfig:
+    """What an executor needs to know: addresses by scope, its process's boot id, and times in seconds."""
+
+    worker_id: UUID
+    url: str
+    system_url: str | None
+    pooled: bool
+    lease_seconds: float
+    target_seconds: float
+
+
+class Executor:
+    """Runs messages for the threads of one worker process; each thread has connections of its own."""
+
+    def __init__(self, config: ExecutorConfig, resources: Resources, *, on_message_end: Callable[[], None] = lambda: None) -> None:
+        self._config = config
+        self._resources = resources
+        self._on_message_end = on_message_end
+        self._sizes = BatchSizes(config.target_seconds)
+        self._local = threading.local()
+        self._connections: list[Connection] = []
+        self._progress = Progress(config.url, pooled=config.pooled)
+        self._draining = threading.Event()
+        self.time_limits = TimeLimits()
+
+    def run_message(self, task: AnyTask, claims: Sequence[tuple[UUID, int]]) -> None:
+        """Run the tasks of a message, in parts as large as the measured time of their type allows."""
+        rest = list(claims)
+        try:
+            while rest and not self._draining.is_set():
+                size = self._sizes.next_size(task.name, len(rest))
+                part, rest = rest[:size], rest[size:]
+                self._run_part(task, part)
+            if rest:
+                queue.give_back(self._connection(task), rest)
+        finally:
+            self._on_message_end()
+
+    def drain(self) -> None:
+        """Take nothing more; what runs goes on."""
+        self._draining.set()
+
+    def close(self) -> None:
+        """Close all connections; call it when no message runs any more."""
+        self._progress.close()
+        for connection in self._connections:
+            connection.close()
+
+    # ------------------------------------------------------------------------------------------------ steps
+
+    def _run_part(self, task: AnyTask, claims: Sequence[tuple[UUID, int]]) -> None:
+        started = time.monotonic()
+        runs = self._take(task, claims)
+        for run in runs:
+            decode(task, run)
+        ready = [run for run in runs if run.outcome is None]
+        if ready:
+            events.emit(events.AttemptStarted(task.name, len(ready)))
+            self._compute(task, ready)
+        if runs:
+            self._record(task, runs)
+            self._sizes.measured(task.name, len(runs), time.monotonic() - started)
+
+    def _take(self, task: AnyTask, claims: Sequence[tuple[UUID, int]]) -> list[Run]:
+        attempts = queue.take(
+            self._connection(task),
+            claims,
+            worker_id=self._config.worker_id,
+            lease_seconds=self._config.lease_seconds,
+            time_limit=task.time_limit.total_seconds(),
+        )
+        return [Run(attempt) for attempt in attempts]
+
+    def _compute(self, task: AnyTask, runs: Sequence[Run]) -> None:
+        with self.time_limits.watch(task.time_limit.total_seconds()):
+            if task.run_batch is not None:
+                self._compute_together(task, runs)
+            else:
+                for run in runs:
+                    self._compute_one(task, run)
+
+    def _compute_one(self, task: AnyTask, run: Run) -> None:
+        if task.run is None or run.payload is None:
+            raise RuntimeError("a run without a handler or a payload")
+        run.started = time.monotonic()
+        try:
+            run.end(task.run(self._context(task, run), run.payload))
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is an attempt with its error kept
+            run.fail(task, error)
+
+    def _compute_together(self, task: AnyTask, runs: Sequence[Run]) -> None:
+        if task.run_batch is None:
+            raise RuntimeError("a batch without a handler")
+        jobs = [Job(self._context(task, run), run.payload) for run in runs if run.payload is not None]
+        try:
+            outcomes = task.run_batch(jobs)
+            if len(outcomes) != len(runs):
+                raise RuntimeError(f"{task.name} returned {len(outcomes)} outcomes for {len(runs)} tasks")
+        except Exception as error:  # noqa: BLE001 - as above, for all of the batch
+            if len(runs) > 1:
+                # One bad task must not fail its neighbours: each runs again by itself, within the same attempt.
+                for run in runs:
+                    self._compute_together(task, [run])
+                return
+            runs[0].fail(task, error)
+            return
+        for run, outcome in zip(runs, outcomes, strict=True):
+            run.end(outcome)
+
+    # ------------------------------------------------------------------------------------------------ recording
+
+    def _record(self, task: AnyTask, runs: Sequence[Run]) -> None:
+        """Write effects and endings; tries again while the database is away, for as long as the lease may hold."""
+        writes = any(_apply_of(run) for run in runs)
+        step = MAX_SAVEPOINTS if writes else len(runs)
+        for i in range(0, len(runs), step):
+            part = runs[i : i + step]
+            kept = self._persist(task, part)
+            for run in part:
+                self._progress.forget(run.attempt.task_id)
+                self._report(task, run, was_kept=run.attempt.task_id in kept)
+
+    def _persist(self, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
+        backoff = Backoff(base=0.1, maximum=2.0)
+        deadline = time.monotonic() + self._config.lease_seconds
+        failures = 0
+        while True:
+            try:
+                return self._commit(task, runs)
+            except (UnavailableError, psycopg.OperationalError, psycopg.InterfaceError) as error:
+                if isinstance(error, (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)) or time.monotonic() > deadline:
+                    return set()
+                failures += 1
+                self._draining.wait(backoff.delay(failures))
+            except psycopg.Error as error:
+                if len(runs) > 1:
+                    # The common transaction failed as a whole: each alone, and only the culprit pays.
+                    return set().union(*(self._persist(task, [run]) for run in runs))
+                runs[0].fail(task, error)
+
+    def _commit(self, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
+        connection = self._connection(task)
+        tenant_id = runs[0].attempt.tenant_id
+        with connection.transaction():
+            bind_tenant(connection, tenant_id)
+            if any(_apply_of(run) for run in runs):
+                held = queue.hold_attempts(connection, [run.attempt for run in runs], self._config.worker_id)
+                for run in runs:
+                    if run.attempt.task_id in held and (apply := _apply_of(run)):
+                        _apply_in_savepoint(connection, task, run, apply)
+            return self._finish(connection, task, runs)
+
+    def _finish(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
+        endings: list[queue.Ending] = []
+        waits: list[queue.Rescheduling] = []
+        records: list[queue.AttemptRecord] = []
+        for run in runs:
+            ending = _ending_of(task, run)
+            (endings if isinstance(ending, queue.Ending) else waits).append(ending)  # type: ignore[arg-type]  # paired by the test
+            if not isinstance(run.outcome, Done):
+                word = outcome_word(_settled(run))
+                records.append(queue.AttemptRecord(run.attempt, word, ending.error, run.seconds, run.traceback))
+        kept = queue.finish(connection, endings, self._config.worker_id) if endings else set()
+        if waits:
+            kept |= queue.reschedule(connection, waits, self._config.worker_id)
+        if kept_records := [record for record in records if record.attempt.task_id in kept]:
+            queue.record_attempts(connection, kept_records, self._config.worker_id)
+        return kept
+
+    def _report(self, task: AnyTask, run: Run, *, was_kept: bool) -> None:
+        attempt = run.attempt
+        if not was_kept:
+            events.emit(events.AttemptLost(task.name, attempt.task_id))
+            return
+        outcome = _settled(run)
+        error = None if isinstance(outcome, Done | Snooze) else outcome.reason
+        events.emit(
+            events.AttemptEnded(
+                task.name, attempt.task_id, outcome_word(outcome), attempt.number, run.seconds, attempt.waited, error,
+                attempt.trace_context,
+            )
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------------ connections
+
+    def _context(self, task: AnyTask, run: Run) -> Context:
+        return Context(run.attempt, self._resources, self._connection(task), self._progress)
+
+    def _connection(self, task: AnyTask) -> Connection:
+        """Return this thread's connection for the task's scope, opened anew if it broke."""
+        connection: Connection | None = getattr(self._local, task.scope, None)
+        if connection is None or connection.closed or connection.broken:
+            url = self._config.url if task.scope == "tenant" else self._config.system_url
+            if url is None:
+                raise UnavailableError("this worker has no address for the system role")
+            connection = connect(url, name=f"worker {task.scope}", pooled=self._config.pooled)
+            connection.cursor_factory = GuardedCursor
+            self._connections.append(connection)
+            setattr(self._local, task.scope, connection)
+        return connection
+
+
+def _apply_in_savepoint(connection: Connection, task: AnyTask, run: Run, apply: Apply) -> None:
+    """Write one task's effects; a failure undoes them alone and becomes the task's outcome."""
+    try:
+        with connection.transaction():
+            transaction = Transaction(connection, run.attempt.tenant_id)
+            apply(transaction)
+            transaction.flush()
+    except (psycopg.OperationalError, UnavailableError):
+        raise
+    except Exception as error:  # noqa: BLE001 - an apply is the handler's code too
+        run.fail(task, error)
+
+
+def _settled(run: Run) -> Outcome:
+    if run.outcome is None:
+        raise RuntimeError(f"task {run.attempt.task_id} has no outcome")
+    return run.outcome
+
+
+def _apply_of(run: Run) -> Apply | None:
+    match _settled(run):
+        case Done(apply=apply) | Snooze(apply=apply) | Cancel(apply=apply):
+            return apply
+        case Retry() | Fail():
+            return None
+        case never:
+            assert_never(never)
+
+
+def _ending_of(task: AnyTask, run: Run) -> queue.Ending | queue.Rescheduling:
+    """Decide what an outcome means for the task's row."""
+    attempt = run.attempt
+    match _settled(run):
+        case Done(result=result):
+            return queue.Ending(attempt, "done", result)
+        case Fail(reason=reason):
+            return queue.Ending(attempt, "failed", error=reason)
+        case Cancel(reason=reason):
+            return queue.Ending(attempt, "cancelled", error=reason)
+        case Retry(reason=reason, after=after):
+            if attempt.number >= attempt.max_attempts:
+                return queue.Ending(attempt, "failed", error=reason)
+            return queue.Rescheduling(attempt, task.retry.delay(attempt.number, after), reason)
+        case Snooze(duration=duration):
+            if attempt.snoozes >= task.max_snoozes:
+                return queue.Ending(attempt, "failed", error=f"snoozed more than {task.max_snoozes} times")
+            seconds = min(max(duration.total_seconds(), 0.0), _SNOOZE_LIMIT_SECONDS)
+            return queue.Rescheduling(attempt, seconds, refund=True, snooze=True)
+        case never:
+            assert_never(never)

@@ -1,0 +1,169 @@
+"""The processes that this layer makes: a relay and a worker, each with its loops, its start and its drained stop."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import dramatiq
+from dramatiq.broker import Broker
+
+from core import events
+from core.errors import SettingsError, UnavailableError
+from core.service import Loop, stop_all
+from core.settings import Settings
+from db import queue
+from db.connection import connect
+from pipelines.registry import AnyTask, Registry
+from pipelines.resources import Resources
+from workers.actors import declare_actors
+from workers.broker import POLL_MS, open_broker
+from workers.executor import Executor, ExecutorConfig
+from workers.heartbeat import Heartbeat
+from workers.relay import Caretaker, Database, Listener, Relay, Rescuer
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a process finds Postgres: its login, past the pooler (`direct`), and the system role's login."""
+
+    url: str
+    direct_url: str | None = None
+    system_url: str | None = None
+    pooled: bool = False
+
+
+def broker_of(settings: Settings) -> Broker:
+    """Return the broker that the settings name."""
+    url = settings.broker.url
+    return open_broker(url.get_secret_value() if url else None, settings.broker.namespace)
+
+
+class RelayProcess:
+    """The relay's loops in this process."""
+
+    def __init__(self, settings: Settings, addresses: Addresses, broker: Broker) -> None:
+        self.process = _process_row("relay")
+        near = Database(addresses.url, "relay", addresses.pooled)
+        direct = Database(addresses.direct_url or addresses.url, "listener")
+        self._listener = Listener(direct, self.process.id, self.wake)
+        self._relay = Loop(Relay(near, broker, settings.relay, self.process, hears=self._listener.hears))
+        self.loops = [
+            Loop(Caretaker(near, settings.relay.process_timeout)),
+            Loop(Rescuer(near, settings.relay.rescue_seconds, self.wake)),
+            Loop(self._listener),
+            self._relay,
+        ]
+
+    def wake(self) -> None:
+        """Look for due tasks now."""
+        self._relay.wake()
+
+    def start(self) -> None:
+        """Start all loops."""
+        for loop in self.loops:
+            loop.start()
+        events.emit(events.ProcessStarted("relay", self.process.id))
+
+    def stop(self) -> None:
+        """Stop all loops; twice is fine."""
+        stop_all(self.loops)
+        events.emit(events.ProcessStopped("relay", self.process.id))
+
+
+class WorkerProcess:
+    """A worker: Dramatiq's threads, the executor behind them, and the heartbeat beside them."""
+
+    def __init__(  # noqa: PLR0913 - the composition of one process from its parts
+        self,
+        settings: Settings,
+        addresses: Addresses,
+        broker: Broker,
+        registry: Registry,
+        resources: Resources,
+        *,
+        on_message_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        tasks = [task for task in registry if task.scope == "tenant" or addresses.system_url]
+        self._settings = settings
+        self._addresses = addresses
+        self._resources = resources
+        self._broker = broker
+        self._registry = Registry(tasks)
+        self.queues = list(settings.worker.queues) or sorted({"default", *self._registry.queues()})
+        if not tasks:
+            raise SettingsError("this worker knows no task type that it may run")
+        self.process = _process_row(
+            "worker", queues=self.queues, task_types=self._registry.names(), slots=settings.worker.threads
+        )
+        config = ExecutorConfig(
+            self.process.id,
+            addresses.url,
+            addresses.system_url,
+            addresses.pooled,
+            settings.worker.lease_seconds,
+            settings.worker.target_seconds,
+        )
+        self.executor = Executor(config, resources, on_message_end=on_message_end)
+        heartbeat = Heartbeat(
+            url=addresses.url,
+            pooled=addresses.pooled,
+            process=self.process,
+            lease_seconds=settings.worker.lease_seconds,
+            loop_ages=self._loop_ages,
+        )
+        self.loops = [Loop(heartbeat), Loop(self.executor.time_limits)]
+        self._worker: dramatiq.Worker | None = None
+        self._stopped = threading.Lock()
+
+    def start(self) -> None:
+        """Consume the queues; then become known, so that the relay sends work."""
+        declare_actors(self._broker, self._registry, self._run_message)
+        for name in self.queues:
+            self._broker.declare_queue(name)
+        self._worker = dramatiq.Worker(
+            self._broker, queues=set(self.queues), worker_threads=self._settings.worker.threads, worker_timeout=POLL_MS
+        )
+        self._worker.start()
+        with connect(self._addresses.url, name="worker", pooled=self._addresses.pooled) as connection:
+            queue.register_process(connection, self.process)
+        for loop in self.loops:
+            loop.start()
+        events.emit(events.ProcessStarted("worker", self.process.id, f"{self._settings.worker.threads} threads"))
+
+    def stop(self) -> bool:
+        """Drain within the grace time, hand back what still runs; return whether every thread ended. Twice is fine."""
+        if self._worker is None or not self._stopped.acquire(blocking=False):
+            return True
+        self._tell(lambda connection: queue.stop_serving(connection, self.process.id))
+        self.executor.drain()
+        self._worker.stop(timeout=int(self._settings.worker.grace_seconds * 1000))
+        is_drained = not any(thread.is_alive() for thread in self._worker.workers)
+        handed_back = 0 if is_drained else self._tell(lambda connection: queue.hand_back(connection, self.process.id))
+        stop_all(self.loops)
+        self._tell(lambda connection: queue.unregister_process(connection, self.process.id))
+        if is_drained:
+            self.executor.close()
+            self._resources.close()
+        events.emit(events.ProcessStopped("worker", self.process.id, handed_back or 0))
+        return is_drained
+
+    def _run_message(self, task: AnyTask, claims: "list[tuple[UUID, int]]") -> None:
+        self.executor.run_message(task, claims)
+
+    def _tell(self, act: "Callable[[queue.Connection], int | None]") -> int | None:
+        """Tell the database something on the way out; one that does not answer learns it from our silence."""
+        try:
+            with connect(self._addresses.url, name="worker", pooled=self._addresses.pooled) as connection:
+                return act(connection)
+        except UnavailableError:
+            return None
+
+    def _loop_ages(self) -> dict[str, float]:
+        return {loop.service.name: round(loop.age(), 1) for loop in self.loops}
+
+
+def _process_row(kind: str, *, queues: list[str] | None = None, task_types: list[str] | None = None, slots: int = 0) -> queue.ProcessRow:
+    return queue.ProcessRow(uuid4(), kind, socket.gethostname(), os.getpid(), queues or [], task_types or [], slots)

@@ -1,0 +1,251 @@
+"""The relay: moves due tasks to the broker. Any number of relays run side by side.
+
+Services, each a loop of its own: Relay (promote, claim, publish), Listener (is rung by NOTIFY, and tests that it is),
+Rescuer (expired leases and claims), Caretaker (partitions of history, silent processes).
+"""
+
+import select
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+from dramatiq.broker import Broker
+
+from core import events
+from core.errors import UnavailableError
+from core.settings import RelaySettings
+from db import queue
+from db.connection import Connection, connect
+from workers.broker import messages_of, publish
+
+_BUSY_ROUNDS = 8
+_FULL_PAUSES = (0.002, 0.5)
+_RESCUE_LIMIT = 1000
+_BEAT_SECONDS = 10.0
+_CARE_SECONDS = 600.0
+_PING_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where a service connects to; opens one connection and a new one after a failure."""
+
+    url: str
+    name: str
+    pooled: bool = False
+
+    def open(self, current: Connection | None) -> Connection:
+        """Return `current` if it still serves, else a new connection."""
+        if current is not None and not current.closed and not current.broken:
+            return current
+        return connect(self.url, name=self.name, pooled=self.pooled)
+
+
+class Relay:
+    """Claims due tasks for free slots and publishes them; sleeps when there is nothing, to be rung or to poll."""
+
+    name = "relay"
+
+    def __init__(self, database: Database, broker: Broker, settings: RelaySettings, process: queue.ProcessRow, *, hears: Callable[[], bool] = lambda: False) -> None:
+        self._database = database
+        self._broker = broker
+        self._settings = settings
+        self._process = process
+        self._hears = hears
+        self._connection: Connection | None = None
+        self._is_sleeping = False
+        self._heard = False
+        self._busy_rounds = 0
+        self._full_rounds = 0
+        self._beat_at = 0.0
+
+    def run_once(self) -> float:
+        """Do one round; raises UnavailableError when database or broker is away, and nothing is lost by that."""
+        connection = self._connection = self._database.open(self._connection)
+        queue.promote(connection, self._settings.batch)
+        wanted = queue.capacity(connection, depth=self._settings.depth, process_timeout=self._settings.process_timeout)
+        claimed = 0
+        for capacity in wanted:
+            if capacity.free > 0:
+                claimed += self._dispatch(connection, capacity)
+        return self._next_pause(connection, claimed, is_full=any(c.free < 1 for c in wanted))
+
+    def close(self) -> None:
+        """Leave the table of processes and close the connection."""
+        if self._connection is not None and not self._connection.closed:
+            try:
+                queue.unregister_process(self._connection, self._process.id)
+            except UnavailableError:
+                pass  # it is forgotten by its silence
+            self._connection.close()
+
+    def _dispatch(self, connection: Connection, wanted: queue.Capacity) -> int:
+        claims = queue.claim(connection, wanted, limit=self._settings.batch, claim_seconds=self._settings.claim_seconds)
+        messages = messages_of(claims)
+        for position, (message, _) in enumerate(messages):
+            try:
+                publish(self._broker, message)
+            except UnavailableError as error:
+                unsent = [claim for _, part in messages[position:] for claim in part]
+                queue.give_back(connection, [(claim.task_id, claim.claim_number) for claim in unsent])
+                events.emit(events.PublishFailed(len(unsent), str(error)))
+                raise
+        if claims:
+            events.emit(events.TasksPublished(len(claims), len(messages)))
+        return len(claims)
+
+    def _next_pause(self, connection: Connection, claimed: int, *, is_full: bool) -> float:
+        if claimed:
+            self._busy_rounds += 1
+            self._full_rounds = 0
+            if self._busy_rounds >= _BUSY_ROUNDS:
+                self._say_sleeping(connection, is_sleeping=False)
+            return 0.0
+        self._busy_rounds = 0
+        if is_full:
+            # Workers are saturated; a slot may be free any moment, and nobody rings for that.
+            self._full_rounds += 1
+            shortest, longest = _FULL_PAUSES
+            return float(min(shortest * 2 ** min(self._full_rounds, 20), longest))
+        if not self._is_sleeping:
+            self._say_sleeping(connection, is_sleeping=True)
+            return 0.0  # what was enqueued before the flag was seen did not ring: look once more
+        self._say_sleeping(connection, is_sleeping=True)
+        due = queue.next_due(connection)
+        longest = self._settings.poll_seconds if self._hears() else self._settings.poll_seconds_deaf
+        return longest if due is None else min(longest, due + 0.001)
+
+    def _say_sleeping(self, connection: Connection, *, is_sleeping: bool) -> None:
+        """Tell producers whether to ring; repeated now and then, since it is also this process's beat."""
+        heard = self._hears()
+        is_news = (is_sleeping, heard) != (self._is_sleeping, self._heard)
+        if not is_news and time.monotonic() < self._beat_at + _BEAT_SECONDS:
+            return
+        if not queue.set_sleeping(connection, self._process.id, is_sleeping=is_sleeping, hears_notify=heard):
+            queue.register_process(connection, self._process)
+            queue.set_sleeping(connection, self._process.id, is_sleeping=is_sleeping, hears_notify=heard)
+        self._is_sleeping, self._heard, self._beat_at = is_sleeping, heard, time.monotonic()
+
+
+class Listener:
+    """Hears NOTIFY and wakes the relay; proves by a round trip that it really hears (a pooler may swallow LISTEN)."""
+
+    name = "listener"
+
+    def __init__(self, database: Database, process_id: UUID, wake: Callable[[], None]) -> None:
+        self._database = database
+        self._ping_channel = f"greenroom_ping_{process_id.hex}"
+        self._wake = wake
+        self._connection: Connection | None = None
+        self._pinged_at: float | None = None
+        self._next_ping = 0.0
+        self._hears = False
+        self._stopping = threading.Event()
+
+    def hears(self) -> bool:
+        """Return whether the last round trip came back."""
+        return self._hears
+
+    def run_once(self) -> float:
+        """Wait for notifications for up to a second; ping ourselves now and then."""
+        try:
+            connection = self._open()
+            if time.monotonic() >= self._next_ping:
+                self._ping(connection)
+            # A wait on the socket first: psycopg's generator alone would hold the connection's lock.
+            select.select([connection.fileno()], [], [], 1.0)
+            for notice in connection.notifies(timeout=0):
+                self._heard(notice)
+        except (psycopg.Error, OSError) as error:
+            self._lose()
+            raise UnavailableError(f"LISTEN broke off: {type(error).__name__}") from error
+        if self._pinged_at is not None and time.monotonic() > self._pinged_at + 5.0:
+            self._judge(heard=False)
+        return 0.0
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._lose()
+
+    def _open(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._database.open(None)
+            self._connection.execute(f'LISTEN "{queue.WAKE_CHANNEL}"')
+            self._connection.execute(f'LISTEN "{self._ping_channel}"')
+            self._next_ping = 0.0
+        return self._connection
+
+    def _ping(self, connection: Connection) -> None:
+        self._next_ping = time.monotonic() + _PING_SECONDS
+        self._pinged_at = self._pinged_at or time.monotonic()
+        connection.execute("SELECT pg_notify(%s, '')", (self._ping_channel,))
+
+    def _heard(self, notice: psycopg.Notify) -> None:
+        if notice.channel == self._ping_channel:
+            self._pinged_at = None
+            self._judge(heard=True)
+        else:
+            self._wake()
+
+    def _judge(self, *, heard: bool) -> None:
+        if heard != self._hears:
+            self._hears = heard
+            events.emit(events.ListenChanged(heard))
+            self._wake()
+
+    def _lose(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        self._pinged_at = None
+        self._judge(heard=False)
+
+
+class Rescuer:
+    """Gives back what was claimed and not taken, and taken and not renewed."""
+
+    name = "rescuer"
+
+    def __init__(self, database: Database, pause: float, wake: Callable[[], None]) -> None:
+        self._database = database
+        self._pause = pause
+        self._wake = wake
+        self._connection: Connection | None = None
+
+    def run_once(self) -> float:
+        """Rescue one batch; at once again while there is more."""
+        connection = self._connection = self._database.open(self._connection)
+        retried, failed = queue.rescue(connection, _RESCUE_LIMIT)
+        unclaimed = queue.reclaim(connection, _RESCUE_LIMIT)
+        if retried or failed or unclaimed:
+            events.emit(events.TasksRescued(retried, failed, unclaimed))
+            self._wake()
+        return 0.0 if max(retried + failed, unclaimed) >= _RESCUE_LIMIT else self._pause
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+class Caretaker:
+    """Keeps partitions of history ahead of the calendar and forgets processes that are long silent."""
+
+    name = "caretaker"
+
+    def __init__(self, database: Database, process_timeout: float) -> None:
+        self._database = database
+        self._forget_after = 20 * process_timeout
+
+    def run_once(self) -> float:
+        """Look after both."""
+        with self._database.open(None) as connection:
+            queue.create_months(connection)
+            queue.forget_processes(connection, self._forget_after)
+        return _CARE_SECONDS
+
+    def close(self) -> None:
+        """Nothing is open between the rounds."""
