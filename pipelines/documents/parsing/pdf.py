@@ -1,0 +1,131 @@
+"""PDF to blocks by pypdfium2: one block a page and outline section, with the page's number.
+
+Pages are those of the file, counted from 1. Sections come from the PDF's own outline: a line that equals the next
+entry's title starts that section; an entry whose title is not found starts with the page after its own.
+"""
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import pypdfium2
+
+from pipelines.documents.errors import EncryptedFileError, TooManyPagesError, TruncatedFileError
+from pipelines.documents.parsing.formats import check_pdf_ends, too_odd
+from pipelines.documents.parsing.plain import Headings
+from pipelines.documents.parsing.types import Block, ParsedDocument, ParseLimits, normalise
+
+_PASSWORD_NEEDED: Final = 4  # FPDF_ERR_PASSWORD
+# pdfium marks a hyphen that the typesetter put in by U+0002 or U+FFFE: the word goes on after it.
+_SOFT_HYPHEN: Final = re.compile("[\x02\ufffe](?:\r?\n)?")
+_NUMBERING: Final = re.compile(r"^(?:chapter|appendix)?\s*[\dA-Z]{0,3}(?:\.\d+)*[.:]?\s+", re.I)
+_MAX_OUTLINE_DEPTH: Final = 8
+
+
+class _Entry(NamedTuple):
+    page: int
+    depth: int
+    title: str
+
+
+def parse_pdf(data: bytes, limits: ParseLimits) -> ParsedDocument:
+    """Parse a whole PDF. Raises TruncatedFileError, EncryptedFileError, BrokenFileError, TooManyPagesError."""
+    # pdfium mends files without an end and hands out what is left of them: a silent loss, so it is refused first.
+    if not check_pdf_ends(data):
+        raise TruncatedFileError("The PDF is cut off before its end; transfer or save it again.")
+    document = _open(data)
+    try:
+        if len(document) > limits.max_pages:
+            raise TooManyPagesError(
+                f"The PDF has {len(document)} pages, {limits.max_pages} are allowed; split it or raise the limit."
+            )
+        blocks = tuple(_blocks(document, deque(_outline(document))))
+        return ParsedDocument(_title(document), "application/pdf", blocks)
+    except pypdfium2.PdfiumError:
+        raise too_odd("PDF") from None
+    finally:
+        document.close()
+
+
+def _open(data: bytes) -> Any:
+    try:
+        return pypdfium2.PdfDocument(data)
+    except pypdfium2.PdfiumError as error:
+        if error.err_code == _PASSWORD_NEEDED:
+            raise EncryptedFileError("The PDF is encrypted; remove its password and ingest it again.") from None
+        raise too_odd("PDF") from None
+
+
+def _title(document: Any) -> str | None:
+    return " ".join(normalise(document.get_metadata_value("Title")).split()) or None
+
+
+def _outline(document: Any) -> Iterator[_Entry]:
+    for bookmark in document.get_toc(max_depth=_MAX_OUTLINE_DEPTH):
+        target = bookmark.get_dest()
+        page = target.get_index() if target is not None else None
+        title = " ".join(normalise(bookmark.get_title()).split())
+        if page is not None and title:
+            yield _Entry(page, bookmark.level, title)
+
+
+def _blocks(document: Any, outline: deque[_Entry]) -> Iterator[Block]:
+    headings = Headings()
+    for index in range(len(document)):
+        while outline and outline[0].page < index:
+            entry = outline.popleft()
+            headings.enter(entry.depth, entry.title)
+        yield from _page_blocks(_page_lines(document, index), index, outline, headings)
+
+
+def _page_lines(document: Any, index: int) -> list[str]:
+    page = document[index]
+    try:
+        text_page = page.get_textpage()
+        try:
+            text = text_page.get_text_bounded()
+        finally:
+            text_page.close()
+    finally:
+        page.close()
+    return [line.rstrip() for line in normalise(_SOFT_HYPHEN.sub("", text)).split("\n")]
+
+
+def _page_blocks(lines: list[str], index: int, outline: deque[_Entry], headings: Headings) -> Iterator[Block]:
+    width = max((len(line) for line in lines), default=0)
+    body: list[str] = []
+    for line in lines:
+        if not (outline and outline[0].page == index and _same_title(line, outline[0].title)):
+            body.append(line)
+            continue
+        yield from _body_block(body, width, index, headings)
+        body = []
+        entry = outline.popleft()
+        headings.enter(entry.depth, entry.title)
+        yield Block(line.strip(), "title", index + 1, headings.path)
+    yield from _body_block(body, width, index, headings)
+
+
+def _body_block(lines: list[str], width: int, index: int, headings: Headings) -> Iterator[Block]:
+    text = _unwrap(lines, width).strip("\n")
+    if text.strip():
+        yield Block(text, "text", index + 1, headings.path)
+
+
+def _unwrap(lines: list[str], width: int) -> str:
+    """Join lines that run to the margin, so that a line break is left where a paragraph, item or heading ends."""
+    parts: list[str] = []
+    for line in lines:
+        full = len(line) * 4 > width * 3 and len(line) > 40
+        parts.append(line + (" " if full else "\n"))
+    return "".join(parts).rstrip()
+
+
+def _same_title(line: str, title: str) -> bool:
+    return _plain_title(line) == _plain_title(title)
+
+
+def _plain_title(text: str) -> str:
+    words = " ".join(text.split())
+    return (_NUMBERING.sub("", words, count=1) or words).casefold()

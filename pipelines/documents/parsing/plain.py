@@ -1,0 +1,60 @@
+"""Plain text to blocks: paragraphs as they stand, headings only where they are underlined.
+
+unstructured is not asked here: it reads 0.3 MB/s, and takes every short line for a title (docs/decisions/0004).
+"""
+
+import re
+from collections.abc import Iterator
+
+from pipelines.documents.parsing.types import Block, BlockKind, section_path
+
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+_UNDERLINE = re.compile(r"([=\-~^*#\"'+.])\1{2,}\s*")
+_LIST_ITEM = re.compile(r"\s*(?:[-*+\u2022]|\d{1,3}[.)])\s+\S")
+_MAX_HEADING = 200
+
+
+class Headings:
+    """The headings above the reader's place. A lower depth closes those that are deeper."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[int, str]] = []
+
+    def enter(self, depth: int, title: str) -> None:
+        """Open a heading; depth 0 is the outermost."""
+        self._open = [(other, text) for other, text in self._open if other < depth]
+        # One line, bounded: headings are shown, and a page without structure may call a whole page one.
+        self._open.append((depth, " ".join(title.split())[:_MAX_HEADING]))
+
+    @property
+    def path(self) -> str | None:
+        """The section for blocks that follow."""
+        return section_path(text for _, text in self._open)
+
+
+def blocks_of_plain(text: str) -> Iterator[Block]:
+    """Yield the paragraphs of a normalised text. Nothing but blank lines and trailing blanks is dropped."""
+    headings = Headings()
+    depths: dict[str, int] = {}
+    for paragraph in _BLANK_LINES.split(text):
+        content = paragraph.strip("\n").rstrip()
+        if not content.strip():
+            continue
+        title = _underlined(content)
+        if title is not None:
+            # Underlines rank by order of appearance, as in reStructuredText.
+            headings.enter(depths.setdefault(content[-1], len(depths)), title)
+        yield Block(content, "title" if title is not None else _kind(content), None, headings.path)
+
+
+def _underlined(content: str) -> str | None:
+    lines = content.split("\n", 3)
+    if len(lines) == 3 and _UNDERLINE.fullmatch(lines[0]):
+        lines = lines[1:]  # an overline
+    if len(lines) != 2 or not _UNDERLINE.fullmatch(lines[1]) or not 1 <= len(lines[0].strip()) <= _MAX_HEADING:
+        return None
+    return lines[0].strip() if _UNDERLINE.fullmatch(lines[0]) is None else None
+
+
+def _kind(content: str) -> BlockKind:
+    return "list_item" if _LIST_ITEM.match(content) else "text"

@@ -1,0 +1,93 @@
+"""What parent and parser say to each other: JSON messages, each after its length in four bytes, big end first.
+
+JSON and not pickle: a parser that was taken over by a document must not be able to run code in its parent.
+"""
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from core.errors import PermanentError
+from pipelines.documents import errors
+from pipelines.documents.parsing.types import Block, ParsedDocument, ParseLimits
+
+Message = dict[str, Any]
+
+HEADER: Final = struct.Struct(">I")
+MAX_MESSAGE: Final = 1 << 30
+
+
+@dataclass(frozen=True)
+class Request:
+    """One document to parse."""
+
+    path: Path
+    media_type: str | None
+    limits: ParseLimits
+
+
+def encode(message: Message) -> bytes:
+    """Return the frame of a message."""
+    body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+    return HEADER.pack(len(body)) + body
+
+
+def write(pipe: BinaryIO, message: Message) -> None:
+    """Send a message whole."""
+    pipe.write(encode(message))
+    pipe.flush()
+
+
+def read(pipe: BinaryIO) -> Message | None:
+    """Wait for the next message; None when the other side has ended."""
+    header = pipe.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    (length,) = HEADER.unpack(header)
+    body = pipe.read(length)
+    return decode(body) if len(body) == length else None
+
+
+def decode(body: bytes) -> Message:
+    """Return the message in a frame's body."""
+    message: Message = json.loads(body)
+    return message
+
+
+def request_message(request: Request) -> Message:
+    """Return the message of a request. Paths are bytes to the system: odd ones travel as surrogate escapes."""
+    path = str(request.path).encode("utf-8", "surrogateescape").hex()
+    return {"path": path, "media_type": request.media_type, "limits": asdict(request.limits)}
+
+
+def request_from(message: Message) -> Request:
+    """Return the request in a message."""
+    path = bytes.fromhex(message["path"]).decode("utf-8", "surrogateescape")
+    return Request(Path(path), message["media_type"], ParseLimits(**message["limits"]))
+
+
+def document_message(document: ParsedDocument) -> Message:
+    """Return the answer that carries a document."""
+    blocks = [(block.text, block.kind, block.page, block.section) for block in document.blocks]
+    return {"document": {"title": document.title, "media_type": document.media_type, "blocks": blocks}}
+
+
+def document_from(message: Message) -> ParsedDocument:
+    """Return the document in an answer."""
+    facts = message["document"]
+    return ParsedDocument(facts["title"], facts["media_type"], tuple(Block(*block) for block in facts["blocks"]))
+
+
+def error_message(error: PermanentError) -> Message:
+    """Return the answer that carries a refusal."""
+    return {"error": type(error).__name__, "text": str(error)}
+
+
+def error_from(message: Message) -> PermanentError:
+    """Return the refusal in an answer: one of this pipeline's classes, whatever the parser wrote."""
+    found = getattr(errors, str(message["error"]), errors.DocumentRefusedError)
+    is_ours = isinstance(found, type) and issubclass(found, PermanentError)
+    error: PermanentError = (found if is_ours else errors.DocumentRefusedError)(str(message["text"]))
+    return error
