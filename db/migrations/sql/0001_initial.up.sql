@@ -540,8 +540,6 @@ CREATE TABLE knowledge.collections (
     embedding_model text,
     chunk_size integer NOT NULL DEFAULT 256 CHECK (chunk_size BETWEEN 16 AND 8192),
     chunk_overlap integer NOT NULL DEFAULT 32 CHECK (chunk_overlap >= 0 AND chunk_overlap * 2 <= chunk_size),
-    document_count integer NOT NULL DEFAULT 0 CHECK (document_count >= 0),
-    chunk_count integer NOT NULL DEFAULT 0 CHECK (chunk_count >= 0),
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'archived')),
     settings jsonb NOT NULL DEFAULT '{}',
     metadata jsonb NOT NULL DEFAULT '{}',

@@ -1,0 +1,325 @@
+"""The documents' store: what handlers read and write, as typed calls over `sql/documents.sql`.
+
+Every call runs in a transaction that the caller bound to one tenant; row security shows no other tenant's rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from core.errors import NotFoundError
+from db.connection import Connection
+from db.queries import Queries
+
+QUERIES = Queries("documents")
+
+# For a document in no collection; the same as a collection's own defaults.
+DEFAULT_CHUNK_SIZE, DEFAULT_CHUNK_OVERLAP = 256, 32
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as its handlers need it; `content_hash` is the SHA-256 of the last parsed file."""
+
+    id: UUID
+    name: str
+    file_path: str
+    mime_type: str | None
+    title: str | None
+    content_hash: bytes | None
+    status: str
+    current_version: int
+    next_version: int
+    collection_id: UUID | None
+    persona_id: UUID | None
+    chunk_size: int
+    chunk_overlap: int
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What registering a file found: the document and what its last parsed version was made of."""
+
+    id: UUID
+    status: str
+    content_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What is embedded, and by which model."""
+
+    id: UUID
+    model: str
+    revision: str
+    dimensions: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """One chunk to be written; offsets count characters of the version's text."""
+
+    index: int
+    text: str
+    token_count: int
+    page: int | None
+    section: str | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result of a search: `score` is the fused one, `similarity` the cosine where the vectors matched."""
+
+    chunk_id: UUID
+    document_id: UUID
+    document_name: str
+    chunk_index: int
+    page: int | None
+    section: str | None
+    text: str
+    score: float
+    similarity: float | None
+
+
+def tenant_id_of(connection: Connection, slug: str) -> UUID:
+    """Return the id of a tenant; raises NotFoundError."""
+    return _only(QUERIES.run(connection, "tenant_by_slug", {"slug": slug}), f"no tenant has the slug {slug!r}")
+
+
+def collection_id_of(connection: Connection, tenant_id: UUID, slug: str) -> UUID:
+    """Return the id of a tenant's collection; raises NotFoundError."""
+    rows = QUERIES.run(connection, "collection_by_slug", {"tenant_id": tenant_id, "slug": slug})
+    return _only(rows, f"no collection has the slug {slug!r}")
+
+
+def lock_file(connection: Connection, file_path: str) -> None:
+    """Lock a stored file against removal or registration until the end of the transaction."""
+    QUERIES.run(connection, "lock_file", {"file_path": file_path})
+
+
+def register(  # noqa: PLR0913 - the columns of one row
+    connection: Connection,
+    *,
+    tenant_id: UUID,
+    external_id: str,
+    name: str,
+    source: str,
+    file_path: str,
+    file_size: int,
+    collection_id: UUID | None = None,
+    persona_id: UUID | None = None,
+    source_url: str | None = None,
+) -> Registered:
+    """Make a document of a file, or give the document of that external id a new file. Hold `lock_file` before."""
+    values = {
+        "tenant_id": tenant_id,
+        "collection_id": collection_id,
+        "persona_id": persona_id,
+        "external_id": external_id,
+        "name": name[:255],
+        "source": source,
+        "source_url": source_url,
+        "file_path": file_path,
+        "file_size": file_size,
+    }
+    [row] = QUERIES.run(connection, "register", values)
+    return Registered(*row)
+
+
+def get(connection: Connection, document_id: UUID) -> Document | None:
+    """Return a document, or None where it is deleted or another tenant's."""
+    values = {"id": document_id, "chunk_size": DEFAULT_CHUNK_SIZE, "chunk_overlap": DEFAULT_CHUNK_OVERLAP}
+    rows = QUERIES.run(connection, "get", values)
+    return Document(*rows[0]) if rows else None
+
+
+def begin_version(  # noqa: PLR0913 - the facts of one parsed file
+    connection: Connection,
+    document: Document,
+    *,
+    title: str | None,
+    content_hash: bytes,
+    mime_type: str,
+    file_size: int,
+    page_count: int | None,
+) -> int | None:
+    """Give a parsed file its version number; None when the document got another file meanwhile, or is gone."""
+    values = {
+        "id": document.id,
+        "file_path": document.file_path,
+        "title": title[:1000] if title else None,
+        "content_hash": content_hash,
+        "mime_type": mime_type,
+        "file_size": file_size,
+        "page_count": page_count,
+    }
+    rows = QUERIES.run(connection, "begin_version", values)
+    return rows[0][0] if rows else None
+
+
+def insert_text(connection: Connection, document_id: UUID, version: int, tenant_id: UUID, text: str, blocks: list[Any]) -> None:
+    """Keep a version's normalised text and its blocks (JSON)."""
+    values = {"id": document_id, "version": version, "tenant_id": tenant_id, "text": text, "blocks": Jsonb(blocks)}
+    QUERIES.run(connection, "insert_text", values)
+
+
+def get_text(connection: Connection, document_id: UUID, version: int) -> tuple[str, list[Any]] | None:
+    """Return a version's text and blocks, or None where it is superseded or deleted."""
+    rows = QUERIES.run(connection, "get_text", {"id": document_id, "version": version})
+    return (rows[0][0], rows[0][1]) if rows else None
+
+
+def insert_chunks(connection: Connection, document_id: UUID, version: int, chunks: Sequence[ChunkRow]) -> None:
+    """Write a version's chunks; nobody sees them before the version is swapped in."""
+    values = {
+        "id": document_id,
+        "version": version,
+        "indexes": [chunk.index for chunk in chunks],
+        "texts": [chunk.text for chunk in chunks],
+        "tokens": [chunk.token_count for chunk in chunks],
+        "pages": [chunk.page for chunk in chunks],
+        "sections": [chunk.section for chunk in chunks],
+        "starts": [chunk.start for chunk in chunks],
+        "ends": [chunk.end for chunk in chunks],
+    }
+    QUERIES.run(connection, "insert_chunks", values)
+
+
+def copy_vectors(connection: Connection, document_id: UUID, version: int, space_id: UUID) -> int:
+    """Give chunks whose text the tenant embedded before that vector; return how many got one."""
+    return QUERIES.count(connection, "copy_vectors", {"id": document_id, "version": version, "space_id": space_id})
+
+
+def missing_chunks(connection: Connection, document_id: UUID, version: int, space_id: UUID) -> list[int]:
+    """Return the indexes of a version's chunks that have no vector in the space yet."""
+    values = {"id": document_id, "version": version, "space_id": space_id}
+    return [row[0] for row in QUERIES.run(connection, "missing_chunks", values)]
+
+
+def chunks_to_embed(
+    connection: Connection, document_id: UUID, version: int, space_id: UUID, first: int, last: int
+) -> list[tuple[UUID, str]]:
+    """Return (id, text) of the chunks from `first` to `last` that have no vector in the space yet."""
+    values = {"id": document_id, "version": version, "space_id": space_id, "first": first, "last": last}
+    return [(row[0], row[1]) for row in QUERIES.run(connection, "chunks_to_embed", values)]
+
+
+def insert_vectors(connection: Connection, space_id: UUID, chunk_ids: Sequence[UUID], vectors: Sequence[str]) -> None:
+    """Write vectors in pgvector's text form. Postgres refuses a wrong dimension, a zero vector and NaN."""
+    values = {"space_id": space_id, "chunk_ids": list(chunk_ids), "vectors": list(vectors)}
+    QUERIES.run(connection, "insert_vectors", values)
+
+
+def swap_if_complete(connection: Connection, document_id: UUID, version: int, space_id: UUID) -> bool:
+    """Let readers see a version whose vectors are all there, in place of the one before; return whether it was swapped."""
+    rows = QUERIES.run(connection, "lock_document", {"id": document_id})
+    if not rows or rows[0][0] >= version or missing_chunks(connection, document_id, version, space_id):
+        return False
+    values = {"id": document_id, "version": version}
+    QUERIES.run(connection, "swap_version", values)
+    QUERIES.run(connection, "delete_older_chunks", values)
+    QUERIES.run(connection, "delete_older_texts", values)
+    return True
+
+
+def delete(connection: Connection, tenant_id: UUID, document_id: UUID) -> tuple[str, str | None] | None:
+    """Delete a document with its texts, chunks and vectors, and say so in the audit; return (name, file path)."""
+    rows = QUERIES.run(connection, "delete", {"id": document_id})
+    if not rows:
+        return None
+    name, file_path = rows[0]
+    values = {
+        "tenant_id": tenant_id,
+        "event_type": "document.deleted",
+        "description": f"document {name} deleted",
+        "resource_id": str(document_id),
+    }
+    QUERIES.run(connection, "audit", values)
+    return name, file_path
+
+
+def is_file_used(connection: Connection, tenant_id: UUID, file_path: str) -> bool:
+    """Return whether a document names that stored file. Hold `lock_file` before."""
+    return bool(QUERIES.run(connection, "file_is_used", {"tenant_id": tenant_id, "file_path": file_path}))
+
+
+def active_space(connection: Connection) -> Space:
+    """Return the space that searches read and new chunks are embedded in; raises NotFoundError."""
+    rows = QUERIES.run(connection, "active_space")
+    if not rows:
+        raise NotFoundError("no space is active: run `greenroom db migrate`")
+    return Space(*rows[0])
+
+
+def get_space(connection: Connection, space_id: UUID) -> Space | None:
+    """Return a space, or None where it was dropped."""
+    rows = QUERIES.run(connection, "space", {"id": space_id})
+    return Space(*rows[0]) if rows else None
+
+
+def create_space(connection: Connection, *, model: str, revision: str, dimensions: int, max_tokens: int) -> UUID:
+    """Make the chunks' space of a model if it is missing; as the owner, since it makes a partition and an index."""
+    values = (model, revision, dimensions, max_tokens)
+    rows = connection.execute("SELECT knowledge.create_space('chunks', %s, %s, %s, %s)", values).fetchall()
+    space_id: UUID = rows[0][0]
+    return space_id
+
+
+def search(
+    connection: Connection,
+    tenant_id: UUID,
+    text: str,
+    vector: str,
+    *,
+    limit: int,
+    collection_id: UUID | None = None,
+    persona_id: UUID | None = None,
+) -> list[Hit]:
+    """Return the best chunks of a tenant by vectors and words; `vector` is in pgvector's text form."""
+    values = {
+        "tenant_id": tenant_id,
+        "text": text,
+        "vector": vector,
+        "limit": limit,
+        "collection_id": collection_id,
+        "persona_id": persona_id,
+    }
+    return [Hit(*row) for row in QUERIES.run(connection, "search", values)]
+
+
+def log_query(
+    connection: Connection,
+    tenant_id: UUID,
+    text: str,
+    hits: Sequence[Hit],
+    *,
+    collection_id: UUID | None,
+    filters: dict[str, Any],
+    response_ms: int,
+) -> UUID:
+    """Log a search to `knowledge.rag_queries`; return the log's id, by which feedback may come later."""
+    values = {
+        "tenant_id": tenant_id,
+        "collection_id": collection_id,
+        "text": text,
+        "chunk_ids": [hit.chunk_id for hit in hits],
+        "scores": [hit.score for hit in hits],
+        "top_score": hits[0].score if hits else None,
+        "filters": Jsonb(filters),
+        "response_ms": response_ms,
+    }
+    rows = QUERIES.run(connection, "log_query", values)
+    query_id: UUID = rows[0][0]
+    return query_id
+
+
+def _only(rows: list[tuple[Any, ...]], message: str) -> UUID:
+    if not rows:
+        raise NotFoundError(message)
+    found: UUID = rows[0][0]
+    return found

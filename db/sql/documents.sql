@@ -1,0 +1,148 @@
+-- Documents, their texts, chunks and vectors. Every query runs in a transaction that is bound to one tenant.
+
+-- name: tenant_by_slug
+SELECT id FROM identity.tenants WHERE slug = %(slug)s AND deleted_at IS NULL;
+
+-- name: collection_by_slug
+SELECT id FROM knowledge.collections WHERE tenant_id = %(tenant_id)s AND slug = %(slug)s AND deleted_at IS NULL;
+
+-- name: lock_file
+-- Whoever registers or removes a stored file holds this lock, so that no file is removed while a row comes to name it.
+SELECT pg_advisory_xact_lock(hashtextextended(%(file_path)s, 0));
+
+-- name: register
+-- A file of that name in the collection: a new document, or a new file for the one that is there. Says what its last
+-- complete version was made of.
+INSERT INTO knowledge.documents AS d (tenant_id, collection_id, persona_id, external_id, name, source, source_url, file_path, file_size)
+VALUES (%(tenant_id)s, %(collection_id)s, %(persona_id)s, %(external_id)s, %(name)s, %(source)s, %(source_url)s, %(file_path)s, %(file_size)s)
+ON CONFLICT (tenant_id, collection_id, external_id) WHERE external_id IS NOT NULL AND deleted_at IS NULL
+DO UPDATE SET file_path = EXCLUDED.file_path, file_size = EXCLUDED.file_size, name = EXCLUDED.name, source = EXCLUDED.source
+RETURNING d.id, d.status, d.content_hash;
+
+-- name: get
+SELECT d.id, d.name, d.file_path, d.mime_type, d.title, d.content_hash, d.status, d.current_version, d.next_version, d.collection_id,
+    d.persona_id, COALESCE(c.chunk_size, %(chunk_size)s), COALESCE(c.chunk_overlap, %(chunk_overlap)s)
+FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collection_id
+WHERE d.id = %(id)s AND d.deleted_at IS NULL;
+
+-- name: begin_version
+-- Give an ingest its version; none when the file was replaced meanwhile.
+UPDATE knowledge.documents SET next_version = next_version + 1, status = 'processing', error_message = NULL, title = %(title)s,
+    content_hash = %(content_hash)s, mime_type = %(mime_type)s, file_size = %(file_size)s, page_count = %(page_count)s
+WHERE id = %(id)s AND file_path = %(file_path)s AND deleted_at IS NULL
+RETURNING next_version;
+
+-- name: insert_text
+INSERT INTO knowledge.document_texts (document_id, version, tenant_id, text, blocks)
+VALUES (%(id)s, %(version)s, %(tenant_id)s, %(text)s, %(blocks)s);
+
+-- name: get_text
+SELECT t.text, t.blocks FROM knowledge.document_texts t WHERE t.document_id = %(id)s AND t.version = %(version)s;
+
+-- name: insert_chunks
+INSERT INTO knowledge.chunks (tenant_id, document_id, collection_id, persona_id, version, chunk_index, text, text_hash, token_count, page,
+    section, start_offset, end_offset)
+SELECT d.tenant_id, d.id, d.collection_id, d.persona_id, %(version)s, c.chunk_index, c.text, sha256(convert_to(c.text, 'UTF8')),
+    c.token_count, c.page, c.section, c.start_offset, c.end_offset
+FROM knowledge.documents d, unnest(%(indexes)s::integer[], %(texts)s::text[], %(tokens)s::integer[], %(pages)s::integer[],
+    %(sections)s::text[], %(starts)s::integer[], %(ends)s::integer[])
+    AS c (chunk_index, text, token_count, page, section, start_offset, end_offset)
+WHERE d.id = %(id)s
+ON CONFLICT DO NOTHING;
+
+-- name: copy_vectors
+-- What the tenant has embedded in this space already is not embedded again.
+INSERT INTO knowledge.chunk_vectors (space_id, chunk_id, tenant_id, embedding)
+SELECT DISTINCT ON (n.id) v.space_id, n.id, n.tenant_id, v.embedding
+FROM knowledge.chunks n
+JOIN knowledge.chunks o ON o.tenant_id = n.tenant_id AND o.text_hash = n.text_hash AND o.id <> n.id
+JOIN knowledge.chunk_vectors v ON v.chunk_id = o.id AND v.space_id = %(space_id)s
+WHERE n.document_id = %(id)s AND n.version = %(version)s
+ORDER BY n.id
+ON CONFLICT DO NOTHING;
+
+-- name: missing_chunks
+-- Indexes of a version's chunks that have no vector yet in the space.
+SELECT c.chunk_index FROM knowledge.chunks c
+WHERE c.document_id = %(id)s AND c.version = %(version)s
+    AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(space_id)s AND v.chunk_id = c.id)
+ORDER BY c.chunk_index;
+
+-- name: chunks_to_embed
+SELECT c.id, c.text FROM knowledge.chunks c
+WHERE c.document_id = %(id)s AND c.version = %(version)s AND c.chunk_index BETWEEN %(first)s AND %(last)s
+    AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(space_id)s AND v.chunk_id = c.id)
+ORDER BY c.chunk_index;
+
+-- name: insert_vectors
+-- A chunk that went meanwhile (its document was deleted or its version superseded) takes no vector.
+INSERT INTO knowledge.chunk_vectors (space_id, chunk_id, tenant_id, embedding)
+SELECT %(space_id)s, c.id, c.tenant_id, given.embedding::vector
+FROM unnest(%(chunk_ids)s::uuid[], %(vectors)s::text[]) AS given (chunk_id, embedding)
+JOIN knowledge.chunks c ON c.id = given.chunk_id
+ON CONFLICT DO NOTHING;
+
+-- name: lock_document
+-- The last two embedding tasks of a version must not both find the other's vectors missing.
+SELECT current_version, next_version FROM knowledge.documents WHERE id = %(id)s AND deleted_at IS NULL FOR UPDATE;
+
+-- name: swap_version
+-- Readers see the new version from this commit on, whole.
+UPDATE knowledge.documents d SET current_version = %(version)s, completed_at = now(),
+    status = CASE WHEN d.next_version = %(version)s THEN 'completed' ELSE d.status END,
+    chunk_count = (SELECT count(*) FROM knowledge.chunks c WHERE c.document_id = d.id AND c.version = %(version)s)
+WHERE d.id = %(id)s AND d.current_version < %(version)s;
+
+-- name: delete_older_chunks
+DELETE FROM knowledge.chunks WHERE document_id = %(id)s AND version < %(version)s;
+
+-- name: delete_older_texts
+DELETE FROM knowledge.document_texts WHERE document_id = %(id)s AND version < %(version)s;
+
+-- name: delete
+DELETE FROM knowledge.documents WHERE id = %(id)s RETURNING name, file_path;
+
+-- name: file_is_used
+SELECT FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND file_path = %(file_path)s LIMIT 1;
+
+-- name: active_space
+SELECT s.id, m.name, m.revision, m.dimensions FROM knowledge.spaces s
+JOIN knowledge.embedding_models m ON m.id = s.model_id WHERE s.kind = 'chunks' AND s.is_active;
+
+-- name: space
+SELECT s.id, m.name, m.revision, m.dimensions FROM knowledge.spaces s
+JOIN knowledge.embedding_models m ON m.id = s.model_id WHERE s.id = %(id)s;
+
+-- name: list
+SELECT d.id, d.name, c.slug AS collection, d.status, d.chunk_count, d.page_count, d.file_size, d.mime_type, d.error_message,
+    d.current_version, d.uploaded_at, d.completed_at
+FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collection_id
+WHERE d.deleted_at IS NULL AND (%(status)s::text IS NULL OR d.status = %(status)s)
+    AND (%(before)s::uuid IS NULL OR d.id < %(before)s)
+ORDER BY d.id DESC LIMIT %(limit)s;
+
+-- name: show
+SELECT d.*, c.slug AS collection FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collection_id
+WHERE d.id = %(id)s AND d.deleted_at IS NULL;
+
+-- name: find_by_name
+SELECT id FROM knowledge.documents WHERE (name = %(name)s OR external_id = %(name)s) AND deleted_at IS NULL ORDER BY id LIMIT 2;
+
+-- name: chunk_list
+SELECT chunk_index, token_count, page, section, start_offset, end_offset, left(text, 200) AS text
+FROM knowledge.chunks c JOIN knowledge.documents d ON d.id = c.document_id AND d.current_version = c.version
+WHERE d.id = %(id)s ORDER BY chunk_index LIMIT %(limit)s;
+
+-- name: search
+SELECT chunk_id, document_id, document_name, chunk_index, page, section, text, score, similarity
+FROM knowledge.search(%(tenant_id)s, %(text)s, %(vector)s::vector, %(limit)s, %(collection_id)s, %(persona_id)s);
+
+-- name: log_query
+INSERT INTO knowledge.rag_queries (tenant_id, collection_id, query_text, result_chunk_ids, result_scores, top_score, strategy, filters,
+    response_ms)
+VALUES (%(tenant_id)s, %(collection_id)s, %(text)s, %(chunk_ids)s, %(scores)s, %(top_score)s, 'hybrid', %(filters)s, %(response_ms)s)
+RETURNING id;
+
+-- name: audit
+INSERT INTO audit.audit_events (tenant_id, event_type, event_category, description, resource_type, resource_id)
+VALUES (%(tenant_id)s, %(event_type)s, 'action', %(description)s, 'document', %(resource_id)s);

@@ -1,0 +1,76 @@
+"""Payloads of the documents pipeline; all that a producer has to import."""
+
+from typing import ClassVar
+from uuid import UUID
+
+from pydantic import Field, model_validator
+
+from pipelines.payload import Payload
+
+
+class IngestDocument(Payload):
+    """Make a file searchable: parse, chunk, embed, swap in.
+
+    Give `path`, a file below the tenant's folder of the storage, to make a document of it (or a new version of the document
+    that came from that path before); or `document_id` of a document that is registered already.
+    """
+
+    task_type: ClassVar[str] = "document.ingest"
+
+    path: str | None = Field(None, min_length=1, max_length=4096)
+    document_id: UUID | None = None
+    collection: str = Field("default", min_length=1, max_length=100)
+    persona_id: UUID | None = None
+    force: bool = False
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "IngestDocument":
+        if (self.path is None) == (self.document_id is None):
+            raise ValueError("give either path or document_id")
+        return self
+
+
+class ChunkDocument(Payload):
+    """Split a parsed version of a document into chunks."""
+
+    task_type: ClassVar[str] = "document.chunk"
+
+    document_id: UUID
+    version: int = Field(ge=1)
+
+
+class EmbedChunks(Payload):
+    """Embed a version's chunks from index `first` to `last` that have no vector in the space yet."""
+
+    task_type: ClassVar[str] = "chunks.embed"
+
+    document_id: UUID
+    version: int = Field(ge=1)
+    space_id: UUID
+    first: int = Field(ge=0)
+    last: int = Field(ge=0)
+
+
+class DeleteDocument(Payload):
+    """Delete a document with everything that was made of it."""
+
+    task_type: ClassVar[str] = "document.delete"
+
+    document_id: UUID
+
+
+class DeleteFile(Payload):
+    """Remove a stored file unless a document names it."""
+
+    task_type: ClassVar[str] = "file.delete"
+
+    file_path: str = Field(min_length=1, max_length=4096)
+
+
+class EmbedQuery(Payload):
+    """Embed the text of a search; the result is its vector, and the space that it belongs to."""
+
+    task_type: ClassVar[str] = "query.embed"
+    secret_fields: ClassVar[tuple[str, ...]] = ("text",)
+
+    text: str = Field(min_length=1, max_length=10_000)
