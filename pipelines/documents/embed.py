@@ -1,0 +1,77 @@
+"""Handlers of `chunks.embed` and `query.embed`: texts become vectors, many tasks in one call of the model."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+
+from core.errors import PermanentError
+from db import documents
+from pipelines.documents.embedding import Embedder
+from pipelines.documents.payloads import EmbedChunks, EmbedQuery
+from pipelines.outcomes import Apply, Done, Outcome
+from pipelines.task import Job
+from pipelines.transaction import Transaction
+
+
+
+def embed_chunks(jobs: Sequence[Job[EmbedChunks]]) -> list[Outcome]:
+    """Embed the slices of all jobs in one call; each writes its own vectors, and the last one swaps its version in."""
+    context = jobs[0].context
+    embedder = context.resources.get(Embedder)
+    wanted: list[list[tuple[UUID, str]]] = []
+    with context.read() as transaction:
+        for job in jobs:
+            _require_model(documents.get_space(transaction.connection, job.payload.space_id), embedder)
+            wanted.append(_texts_of(transaction, job.payload))
+    vectors = _literals(embedder, [text for part in wanted for _, text in part])
+    outcomes: list[Outcome] = []
+    position = 0
+    for job, part in zip(jobs, wanted, strict=True):
+        mine = vectors[position : position + len(part)]
+        position += len(part)
+        outcomes.append(Done({"embedded": len(part)}, _writing(job.payload, [chunk_id for chunk_id, _ in part], mine)))
+    return outcomes
+
+
+def embed_queries(jobs: Sequence[Job[EmbedQuery]]) -> list[Outcome]:
+    """Embed the texts of searches; each result holds its vector in pgvector's text form."""
+    context = jobs[0].context
+    embedder = context.resources.get(Embedder)
+    with context.read() as transaction:
+        space = documents.active_space(transaction.connection)
+    _require_model(space, embedder)
+    vectors = _literals(embedder, [job.payload.text for job in jobs])
+    return [Done({"space_id": str(space.id), "vector": vector}) for vector in vectors]
+
+
+def _texts_of(transaction: Transaction, payload: EmbedChunks) -> list[tuple[UUID, str]]:
+    return documents.chunks_to_embed(
+        transaction.connection, payload.document_id, payload.version, payload.space_id, payload.first, payload.last
+    )
+
+
+def _writing(payload: EmbedChunks, chunk_ids: list[UUID], vectors: list[str]) -> Apply:
+    def apply(transaction: Transaction) -> None:
+        documents.insert_vectors(transaction.connection, payload.space_id, chunk_ids, vectors)
+        documents.swap_if_complete(transaction.connection, payload.document_id, payload.version, payload.space_id)
+
+    return apply
+
+
+def _require_model(space: documents.Space | None, embedder: Embedder) -> None:
+    if space is None:
+        raise PermanentError("the space was dropped")
+    if (space.model, space.dimensions) != (embedder.name, embedder.dimensions):
+        raise PermanentError(
+            f"the space is of model {space.model} with {space.dimensions} dimensions, "
+            f"this worker embeds with {embedder.name} ({embedder.dimensions}): set GREENROOM_EMBEDDING_MODEL"
+        )
+
+
+def _literals(embedder: Embedder, texts: list[str]) -> list[str]:
+    """Embed texts and return pgvector literals; nine digits carry a float32 exactly."""
+    if not texts:
+        return []
+    return ["[" + ",".join(f"{value:.9g}" for value in row) + "]" for row in embedder.embed(texts).tolist()]
+
+

@@ -1,0 +1,169 @@
+"""Handlers of `document.ingest` and `document.chunk`: from a stored file to the chunks of a new version."""
+
+import hashlib
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import UUID
+
+from core.errors import PermanentError, RetryableError
+from db import documents
+from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
+from pipelines.documents.payloads import ChunkDocument, EmbedChunks, IngestDocument
+from pipelines.documents.splitting import Chunk, Splitter
+from pipelines.documents.storage import LocalStorage
+from pipelines.outcomes import Cancel, Done, Outcome
+from pipelines.task import TaskContext
+from pipelines.transaction import Transaction
+
+# Chunks of one embedding task: a lost attempt repeats no more than this, and several workers share a long document.
+EMBED_SLICE = 64
+_PIECE = 1 << 20
+
+
+def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
+    """Parse a document's file and keep its text as a new version."""
+    if payload.document_id is None:
+        return _register(context, payload)
+    with context.read() as transaction:
+        document = documents.get(transaction.connection, payload.document_id)
+    if document is None:
+        return Cancel("the document was deleted")
+    path = context.resources.get(LocalStorage).path_of(document.file_path)
+    digest, size = _hash(path)
+    if digest == document.content_hash and document.status == "completed" and not payload.force:
+        return Done({"document_id": str(document.id), "unchanged": True})
+    context.progress(0.05, "parsing")
+    parser = context.resources.get(ParserProcess)
+    parsed = parser.parse(path, media_type=media_type_of(document.name), limits=context.resources.get(ParseLimits))
+
+    def apply(transaction: Transaction) -> None:
+        version = documents.begin_version(
+            transaction.connection,
+            document,
+            title=parsed.title,
+            content_hash=digest,
+            mime_type=parsed.media_type,
+            file_size=size,
+            page_count=max((block.page for block in parsed.blocks if block.page), default=None),
+        )
+        if version is None:
+            raise RetryableError("the document got another file while this one was parsed", retry_after=timedelta(seconds=0))
+        tenant_id = _tenant(context)
+        documents.insert_text(transaction.connection, document.id, version, tenant_id, parsed.text, _blocks_of(parsed))
+        transaction.enqueue(
+            ChunkDocument(document_id=document.id, version=version), owner_kind="document", owner_id=document.id
+        )
+
+    return Done({"document_id": str(document.id), "characters": len(parsed.text)}, apply)
+
+
+def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
+    """Split a version's text, give known chunks their vectors, and enqueue the embedding of the rest."""
+    with context.read() as transaction:
+        document = documents.get(transaction.connection, payload.document_id)
+        stored = documents.get_text(transaction.connection, payload.document_id, payload.version)
+        space = documents.active_space(transaction.connection)
+    if document is None or stored is None or document.next_version != payload.version:
+        return Cancel("the version was superseded or the document deleted")
+    chunks = context.resources.get(Splitter).split(
+        _parsed_of(document, *stored), max_tokens=document.chunk_size, overlap_tokens=document.chunk_overlap
+    )
+    rows = [_row_of(chunk) for chunk in chunks]
+
+    def apply(transaction: Transaction) -> None:
+        connection = transaction.connection
+        documents.insert_chunks(connection, document.id, payload.version, rows)
+        documents.copy_vectors(connection, document.id, payload.version, space.id)
+        missing = documents.missing_chunks(connection, document.id, payload.version, space.id)
+        if not missing:
+            documents.swap_if_complete(connection, document.id, payload.version, space.id)
+            return
+        slices = [missing[i : i + EMBED_SLICE] for i in range(0, len(missing), EMBED_SLICE)]
+        transaction.enqueue_many(
+            [
+                EmbedChunks(document_id=document.id, version=payload.version, space_id=space.id, first=part[0], last=part[-1])
+                for part in slices
+            ],
+            owner_kind="document",
+            owner_id=document.id,
+        )
+
+    return Done({"chunks": len(rows)}, apply)
+
+
+def _register(context: TaskContext, payload: IngestDocument) -> Outcome:
+    """Make a document of a path in the tenant's folder; the file is parsed by a task of the document's own."""
+    tenant_id = _tenant(context)
+    storage = context.resources.get(LocalStorage)
+    named = PurePosixPath(payload.path or "")
+    if named.is_absolute() or ".." in named.parts:
+        raise PermanentError("the path must be relative to the tenant's folder of the storage and stay below it")
+    key = f"{tenant_id}/{named}"
+    path = storage.path_of(key)
+    size = path.stat().st_size
+
+    def apply(transaction: Transaction) -> None:
+        connection = transaction.connection
+        documents.lock_file(connection, key)
+        registered = documents.register(
+            connection,
+            tenant_id=tenant_id,
+            collection_id=documents.collection_id_of(connection, tenant_id, payload.collection),
+            persona_id=payload.persona_id,
+            external_id=str(named),
+            name=named.name,
+            source="storage",
+            file_path=key,
+            file_size=size,
+        )
+        enqueue_ingest(transaction, registered.id, force=payload.force)
+
+    return Done({"path": str(named)}, apply)
+
+
+def enqueue_ingest(transaction: Transaction, document_id: UUID, *, force: bool = False) -> UUID:
+    """Enqueue the ingest of a registered document; one that already waits is not doubled."""
+    return transaction.enqueue(
+        IngestDocument(document_id=document_id, force=force),
+        owner_kind="document",
+        owner_id=document_id,
+        unique_key=f"ingest:{document_id}",
+    )
+
+
+def _tenant(context: TaskContext) -> UUID:
+    if context.tenant_id is None:
+        raise PermanentError("documents belong to a tenant, and this task has none")
+    return context.tenant_id
+
+
+def _hash(path: Path) -> tuple[bytes, int]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            size += len(piece)
+    return digest.digest(), size
+
+
+def _blocks_of(parsed: ParsedDocument) -> list[Any]:
+    """Return the blocks as JSON: [kind, page, section, start, end], offsets into the version's text."""
+    return [
+        [placed.block.kind, placed.block.page, placed.block.section, placed.start, placed.end]
+        for placed in parsed.placed_blocks
+    ]
+
+
+def _parsed_of(document: documents.Document, text: str, blocks: list[Any]) -> ParsedDocument:
+    return ParsedDocument(
+        title=document.title,
+        media_type=document.mime_type or "text/plain",
+        blocks=tuple(Block(text[start:end], kind, page, section) for kind, page, section, start, end in blocks),
+    )
+
+
+def _row_of(chunk: Chunk) -> documents.ChunkRow:
+    return documents.ChunkRow(chunk.index, chunk.text, chunk.token_count, chunk.page, chunk.section, chunk.start, chunk.end)
+
+

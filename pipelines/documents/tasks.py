@@ -1,0 +1,51 @@
+"""Task types of the documents pipeline, and how their handlers' resources are made."""
+
+from datetime import timedelta
+
+from core.settings import Settings
+from pipelines.documents.delete import delete_document, delete_file
+from pipelines.documents.embed import embed_chunks, embed_queries
+from pipelines.documents.embedding import Embedder
+from pipelines.documents.ingest import chunk, ingest
+from pipelines.documents.models import ModelFiles
+from pipelines.documents.parsing import ParseLimits, ParserProcess
+from pipelines.documents.payloads import ChunkDocument, DeleteDocument, DeleteFile, EmbedChunks, EmbedQuery, IngestDocument
+from pipelines.documents.splitting import Splitter
+from pipelines.documents.storage import LocalStorage
+from pipelines.registry import AnyTask
+from pipelines.resources import Resources
+from pipelines.task import Task
+
+TASKS: tuple[AnyTask, ...] = (
+    Task(payload=IngestDocument, run=ingest, queue="documents", time_limit=timedelta(minutes=15)),
+    Task(payload=ChunkDocument, run=chunk, queue="documents", time_limit=timedelta(minutes=15)),
+    Task(payload=EmbedChunks, run_batch=embed_chunks, queue="embedding", batch_size=4, time_limit=timedelta(minutes=15)),
+    Task(payload=DeleteDocument, run=delete_document, queue="documents"),
+    Task(payload=DeleteFile, run=delete_file, queue="documents", batch_size=64),
+    # Somebody waits for it: before everything else, and not worth repeating for long.
+    Task(payload=EmbedQuery, run_batch=embed_queries, queue="embedding", batch_size=16, priority=100, max_attempts=2,
+         time_limit=timedelta(seconds=60)),
+)  # fmt: skip
+
+
+def provide(resources: Resources, settings: Settings) -> None:
+    """Say how storage, parser, splitter and model are made; each is made at its first use."""
+    limits = ParseLimits(
+        max_bytes=settings.documents.max_bytes,
+        max_pages=settings.documents.max_pages,
+        max_seconds=settings.documents.parser_seconds,
+        max_memory_bytes=settings.documents.parser_memory,
+    )
+    resources.provide(LocalStorage, lambda: LocalStorage(settings.storage_root))
+    resources.provide(ParseLimits, lambda: limits)
+    resources.provide(ParserProcess, ParserProcess)
+    resources.provide(Splitter, lambda: Splitter(ModelFiles.find(settings.embedding.model)))
+    resources.provide(
+        Embedder,
+        lambda: Embedder.load(
+            settings.embedding.model,
+            dtype=settings.embedding.dtype,
+            batch_tokens=settings.embedding.batch_tokens,
+            threads=settings.embedding.threads,
+        ),
+    )
