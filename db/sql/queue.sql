@@ -28,7 +28,7 @@ WITH serving AS (
 ), occupied AS (
     SELECT live.queue, sum(1.0 / COALESCE(t.batch_size, 1))::float8 AS slots
     FROM queue.tasks_live live LEFT JOIN queue.task_types t ON t.name = live.task_type
-    WHERE live.lease_until IS NOT NULL OR live.claimed_until IS NOT NULL
+    WHERE live.deadline_at IS NOT NULL OR live.claimed_until IS NOT NULL
     GROUP BY live.queue
 )
 SELECT serving.queue, serving.slots * %(depth)s - COALESCE(occupied.slots, 0) AS free,
@@ -166,8 +166,9 @@ WITH expired AS MATERIALIZED (
         CASE WHEN deadline_at <= now() THEN 'the attempt ran for longer than its time limit'
              ELSE 'the lease ran out: the worker was killed, cut off or frozen' END AS reason
     FROM queue.tasks_live
-    WHERE COALESCE(lease_until, claimed_until) <= now() AND lease_until IS NOT NULL
-    ORDER BY COALESCE(lease_until, claimed_until) LIMIT %(limit)s
+    -- deadline_at names the index of occupied slots, which no lease's renewal has to touch
+    WHERE deadline_at IS NOT NULL AND lease_until <= now()
+    ORDER BY lease_until LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), retried AS (
     UPDATE queue.tasks_live live
@@ -200,8 +201,8 @@ SELECT (SELECT count(*) FROM retried), (SELECT count(*) FROM ended);
 UPDATE queue.tasks_live SET claimed_until = NULL, updated_at = now()
 WHERE id IN (
     SELECT id FROM queue.tasks_live
-    WHERE COALESCE(lease_until, claimed_until) <= now() AND claimed_until IS NOT NULL
-    ORDER BY COALESCE(lease_until, claimed_until) LIMIT %(limit)s
+    WHERE COALESCE(deadline_at, claimed_until) <= now() AND claimed_until IS NOT NULL
+    ORDER BY claimed_until LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 );
 

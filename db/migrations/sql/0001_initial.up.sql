@@ -181,9 +181,9 @@ CREATE INDEX tasks_live_claim_idx ON queue.tasks_live (queue, rank)
     WHERE status = 'pending' AND is_due AND hold_reason IS NULL AND claimed_until IS NULL;
 -- Deferred tasks wait here, outside of the claim's index, until `promote` finds them due.
 CREATE INDEX tasks_live_deferred_idx ON queue.tasks_live (run_after) WHERE NOT is_due;
--- Claims and leases by the moment they run out; also the tasks that occupy slots.
-CREATE INDEX tasks_live_expiry_idx ON queue.tasks_live (COALESCE(lease_until, claimed_until))
-    WHERE lease_until IS NOT NULL OR claimed_until IS NOT NULL;
+-- The tasks that occupy slots. Holds deadline_at, which a renewal leaves alone, and not lease_until: so renewals are HOT.
+CREATE INDEX tasks_live_occupied_idx ON queue.tasks_live (COALESCE(deadline_at, claimed_until))
+    WHERE deadline_at IS NOT NULL OR claimed_until IS NOT NULL;
 CREATE INDEX tasks_live_held_idx ON queue.tasks_live (created_at) WHERE hold_reason IS NOT NULL;
 CREATE INDEX tasks_live_owner_idx ON queue.tasks_live (owner_id) WHERE owner_id IS NOT NULL;
 
