@@ -1,4 +1,5 @@
 -- The life of a task. Each query guards the state it starts from in its WHERE; whoever comes late touches no row.
+-- `id = ANY (…)` beside the join with unnest keeps the planner on the index of ids, whatever the statistics say.
 -- Lock order: batches skip rows that another transaction holds, so no two of these statements can wait in a circle.
 
 -- name: promote
@@ -66,7 +67,7 @@ UPDATE queue.tasks_live live SET claimed_until = NULL, updated_at = now(),
     run_after = CASE WHEN %(delay)s::float8 > 0 THEN now() + make_interval(secs => %(delay)s) ELSE live.run_after END,
     is_due = %(delay)s::float8 <= 0
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
-WHERE live.id = given.id AND live.claim_number = given.claim_number AND live.claimed_until IS NOT NULL;
+WHERE live.id = ANY (%(ids)s) AND live.id = given.id AND live.claim_number = given.claim_number AND live.claimed_until IS NOT NULL;
 
 -- name: take
 -- Start the attempts of a message: compare and set on the claim number. Late, doubled and old messages touch no row.
@@ -75,7 +76,7 @@ SET status = 'in_progress', attempts = live.attempts + 1, claimed_until = NULL, 
     started_at = now(), updated_at = now(), lease_until = now() + make_interval(secs => %(lease_seconds)s),
     deadline_at = now() + make_interval(secs => %(time_limit)s), progress = NULL, progress_message = NULL
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
-WHERE live.id = given.id AND live.claim_number = given.claim_number
+WHERE live.id = ANY (%(ids)s) AND live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'pending' AND live.claimed_until IS NOT NULL
 RETURNING live.id, live.claim_number, live.attempts, live.max_attempts, live.snoozes, live.tenant_id, live.payload,
     live.payload_version, live.trace_context, extract(epoch FROM now() - GREATEST(live.run_after, live.created_at))::float8;
@@ -85,7 +86,7 @@ RETURNING live.id, live.claim_number, live.attempts, live.max_attempts, live.sno
 SELECT live.id FROM queue.tasks_live live
 JOIN unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
     ON live.id = given.id AND live.claim_number = given.claim_number
-WHERE live.status = 'in_progress' AND live.worker_id = %(worker_id)s
+WHERE live.id = ANY (%(ids)s) AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
 FOR UPDATE OF live;
 
 -- name: finish
@@ -94,7 +95,7 @@ WITH ended AS (
     DELETE FROM queue.tasks_live live
     USING unnest(%(ids)s::uuid[], %(claims)s::integer[], %(statuses)s::text[], %(results)s::jsonb[], %(errors)s::text[])
         AS given (id, claim_number, status, result, error)
-    WHERE live.id = given.id AND live.claim_number = given.claim_number
+    WHERE live.id = ANY (%(ids)s) AND live.id = given.id AND live.claim_number = given.claim_number
         AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
     RETURNING live.*, given.status AS ended_as, given.result AS given_result, given.error AS given_error
 )
@@ -118,7 +119,7 @@ SET status = 'pending', lease_until = NULL, deadline_at = NULL, worker_id = NULL
     last_error = COALESCE(given.error, live.last_error)
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[], %(delays)s::float8[], %(errors)s::text[], %(refunds)s::integer[], %(snoozes)s::integer[])
     AS given (id, claim_number, delay, error, refund, snooze)
-WHERE live.id = given.id AND live.claim_number = given.claim_number
+WHERE live.id = ANY (%(ids)s) AND live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
 RETURNING live.id;
 
@@ -137,7 +138,7 @@ SET lease_until = LEAST(now() + make_interval(secs => %(lease_seconds)s), deadli
 WHERE id IN (
     -- a row that its own finish holds needs no renewal
     SELECT id FROM queue.tasks_live
-    WHERE worker_id = %(worker_id)s AND status = 'in_progress' AND lease_until < deadline_at
+    WHERE deadline_at IS NOT NULL AND worker_id = %(worker_id)s AND lease_until < deadline_at
     FOR UPDATE SKIP LOCKED
 );
 
@@ -146,7 +147,7 @@ WHERE id IN (
 WITH given AS (
     UPDATE queue.tasks_live SET status = 'pending', attempts = attempts - 1, lease_until = NULL, deadline_at = NULL,
         worker_id = NULL, updated_at = now(), is_due = true
-    WHERE worker_id = %(worker_id)s AND status = 'in_progress'
+    WHERE deadline_at IS NOT NULL AND worker_id = %(worker_id)s AND status = 'in_progress'
     RETURNING id, tenant_id, claim_number, attempts + 1 AS number, started_at
 )
 INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, worker_id, started_at)
@@ -156,7 +157,7 @@ SELECT id, tenant_id, claim_number, number, 'handed_back', 'the worker stopped',
 -- A process that is gone for certain renews nothing any more: its attempts may be rescued now.
 UPDATE queue.tasks_live SET lease_until = now()
 WHERE id IN (
-    SELECT id FROM queue.tasks_live WHERE worker_id = %(worker_id)s AND status = 'in_progress' FOR UPDATE SKIP LOCKED
+    SELECT id FROM queue.tasks_live WHERE deadline_at IS NOT NULL AND worker_id = %(worker_id)s FOR UPDATE SKIP LOCKED
 );
 
 -- name: rescue
