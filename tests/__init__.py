@@ -1,0 +1,1 @@
+"""The suite. Layers: unit, integration, conformance (one suite for each seam with two implementations), contracts."""
