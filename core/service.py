@@ -73,7 +73,7 @@ class Loop:
     def _round(self) -> float:
         try:
             pause = self.service.run_once()
-        except Exception as error:  # noqa: BLE001 - the supervisor is the one place that survives every failure
+        except Exception as error:
             self._failures += 1
             pause = self._backoff.delay(self._failures)
             events.emit(events.LoopFailed(self.service.name, type(error).__name__, str(error), pause))

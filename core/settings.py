@@ -32,9 +32,12 @@ class DatabaseSettings(Group):
         None, description="Past a pooler, for LISTEN and migrations; unset: the same as url."
     )
     system_url: SecretStr | None = Field(
-        None, description="Login of the system role, for task types that work across tenants; a worker's second address."
+        None,
+        description="Login of the system role, for task types that work across tenants; a worker's second address.",
     )
-    is_pooled: bool = Field(False, description="A pooler in transaction mode stands before url: no prepared statements.")
+    is_pooled: bool = Field(
+        False, description="A pooler in transaction mode stands before url: no prepared statements."
+    )
 
 
 class BrokerSettings(Group):
@@ -47,10 +50,19 @@ class BrokerSettings(Group):
 class RelaySettings(Group):
     """How the relay claims and publishes."""
 
-    claim_seconds: float = Field(30.0, ge=1, description="A claim that no worker took by then is given back, at no cost.")
+    claim_seconds: float = Field(
+        30.0, ge=1, description="A claim that no worker took by then is given back, at no cost."
+    )
     batch: int = Field(1000, ge=1, le=10_000, description="Most tasks that one claim statement takes.")
-    depth: float = Field(2.0, ge=1, le=100, description="Messages on their way for each slot: more keeps workers busy, fewer reorders less.")
-    poll_seconds: float = Field(5.0, gt=0, le=60, description="Longest sleep while LISTEN works; polling stays the truth.")
+    depth: float = Field(
+        2.0,
+        ge=1,
+        le=100,
+        description="Messages on their way for each slot: more keeps workers busy, fewer reorders less.",
+    )
+    poll_seconds: float = Field(
+        5.0, gt=0, le=60, description="Longest sleep while LISTEN works; polling stays the truth."
+    )
     poll_seconds_deaf: float = Field(0.5, gt=0, le=60, description="Longest sleep while LISTEN does not work.")
     rescue_seconds: float = Field(1.0, gt=0, le=60, description="Pause between looks for expired leases and claims.")
     process_timeout: float = Field(30.0, ge=2, description="A process silent for this long is not given work any more.")
@@ -59,10 +71,19 @@ class RelaySettings(Group):
 class WorkerSettings(Group):
     """How a worker process runs tasks."""
 
-    threads: int = Field(4, ge=1, le=64, description="Messages at a time. Handlers share one interpreter: more threads help those that wait.")
+    threads: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Messages at a time. Handlers share one interpreter: more threads help those that wait.",
+    )
     queues: Annotated[tuple[str, ...], NoDecode] = Field((), description="Queues to serve, with commas; empty: all.")
-    lease_seconds: float = Field(30.0, ge=2, description="A lease not renewed for this long is rescued. Renewed at a third of it.")
-    grace_seconds: float = Field(20.0, ge=0, description="At SIGTERM, running attempts have this long before they are handed back.")
+    lease_seconds: float = Field(
+        30.0, ge=2, description="A lease not renewed for this long is rescued. Renewed at a third of it."
+    )
+    grace_seconds: float = Field(
+        20.0, ge=0, description="At SIGTERM, running attempts have this long before they are handed back."
+    )
     target_seconds: float = Field(1.0, gt=0, description="Batches grow and shrink so that one takes about this long.")
 
     @field_validator("queues", mode="before")
@@ -90,7 +111,9 @@ class EmbeddingSettings(Group):
     """The model and how it is driven; the defaults are measured in docs/decisions/0003-embedding-settings.md."""
 
     model: str = Field("all-MiniLM-L6-v2", description="The packaged model's name, or the path of a local model.")
-    dtype: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor computes in it, else fp32.")
+    dtype: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the processor computes in it, else fp32."
+    )
     batch_tokens: int = Field(4096, ge=256, description="Tokens (padding included) of one forward pass.")
     threads: int = Field(0, ge=0, le=64, description="Threads of one forward pass; 0: one for each core.")
 
@@ -100,7 +123,9 @@ class ObserveSettings(Group):
 
     log_format: Literal["console", "json"] = Field("console", description="console for people, json for programs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
-    metrics_port: int | None = Field(None, ge=1, le=65535, description="Serve Prometheus metrics on 127.0.0.1 at this port; unset: do not.")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Serve Prometheus metrics on 127.0.0.1 at this port; unset: do not."
+    )
     metrics_address: str = Field("127.0.0.1", description="Address of the metrics server.")
     otlp_endpoint: str | None = Field(None, description="OTLP/HTTP address of a collector; unset: no traces.")
 
@@ -127,7 +152,8 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home, description="Folder of the embedded server and the storage.")
     task_modules: Annotated[tuple[str, ...], NoDecode] = Field((), description="Your task modules, with commas.")
     role_passwords: dict[str, SecretStr] = Field(
-        default_factory=dict, description="Passwords of the login roles, as JSON by kind; unset: derived from the owner's."
+        default_factory=dict,
+        description="Passwords of the login roles, as JSON by kind; unset: derived from the owner's.",
     )
     tenant: str = Field("default", description="Slug of the tenant that commands work for.")
     database: DatabaseSettings = DatabaseSettings()
@@ -147,7 +173,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
         if self.relay.process_timeout < self.worker.lease_seconds / 3:
-            raise ValueError("relay.process_timeout must exceed a third of worker.lease_seconds, the pause between beats")
+            raise ValueError(
+                "relay.process_timeout must exceed a third of worker.lease_seconds, the pause between beats"
+            )
         return self
 
     @property

@@ -56,9 +56,9 @@ def session_over(connection: Connection) -> "Session":
     The session flushes into that transaction and cannot end it: psycopg refuses commit and rollback inside
     `connection.transaction()`. Importing SQLAlchemy is left to whoever asks for a session.
     """
-    from sqlalchemy import create_engine  # noqa: PLC0415 - the relay and producers must not pay for the ORM
-    from sqlalchemy.orm import Session  # noqa: PLC0415
-    from sqlalchemy.pool import StaticPool  # noqa: PLC0415
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import Session
+    from sqlalchemy.pool import StaticPool
 
     engine = create_engine(
         "postgresql+psycopg://",

@@ -102,7 +102,7 @@ def lock_file(connection: Connection, file_path: str) -> None:
     QUERIES.run(connection, "lock_file", {"file_path": file_path})
 
 
-def register(  # noqa: PLR0913 - the columns of one row
+def register(
     connection: Connection,
     *,
     tenant_id: UUID,
@@ -138,7 +138,7 @@ def get(connection: Connection, document_id: UUID) -> Document | None:
     return Document(*rows[0]) if rows else None
 
 
-def begin_version(  # noqa: PLR0913 - the facts of one parsed file
+def begin_version(
     connection: Connection,
     document: Document,
     *,
@@ -162,7 +162,9 @@ def begin_version(  # noqa: PLR0913 - the facts of one parsed file
     return rows[0][0] if rows else None
 
 
-def insert_text(connection: Connection, document_id: UUID, version: int, tenant_id: UUID, text: str, blocks: list[Any]) -> None:
+def insert_text(
+    connection: Connection, document_id: UUID, version: int, tenant_id: UUID, text: str, blocks: list[Any]
+) -> None:
     """Keep a version's normalised text and its blocks (JSON)."""
     values = {"id": document_id, "version": version, "tenant_id": tenant_id, "text": text, "blocks": Jsonb(blocks)}
     QUERIES.run(connection, "insert_text", values)
@@ -216,7 +218,7 @@ def insert_vectors(connection: Connection, space_id: UUID, chunk_ids: Sequence[U
 
 
 def swap_if_complete(connection: Connection, document_id: UUID, version: int, space_id: UUID) -> bool:
-    """Let readers see a version whose vectors are all there, in place of the one before; return whether it was swapped."""
+    """Let readers see a version whose vectors are all there, in place of the one before; return whether they do."""
     rows = QUERIES.run(connection, "lock_document", {"id": document_id})
     if not rows or rows[0][0] >= version or missing_chunks(connection, document_id, version, space_id):
         return False

@@ -40,7 +40,9 @@ def status(url: str) -> SchemaStatus:
     """Return where the database at `url` stands; any login may ask."""
     with connect(url, name="migrate") as connection:
         known = connection.execute("SELECT to_regclass('public.alembic_version') IS NOT NULL").fetchone()
-        rows = connection.execute("SELECT version_num FROM public.alembic_version").fetchall() if known == (True,) else []
+        rows = (
+            connection.execute("SELECT version_num FROM public.alembic_version").fetchall() if known == (True,) else []
+        )
     script = ScriptDirectory.from_config(_config())
     return SchemaStatus(
         current=rows[0][0] if rows else None,

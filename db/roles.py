@@ -1,7 +1,7 @@
 """Login roles: one a kind of process, none a superuser, none past row security.
 
-relay (claims, publishes, rescues) · worker (runs handlers, one tenant a transaction) · system (handlers that work across
-tenants) · producer (may only enqueue) · operator (commands and console) · reader (looks).
+relay (claims, publishes, rescues) · worker (runs handlers, one tenant a transaction) · system (handlers that work
+across tenants) · producer (may only enqueue) · operator (commands and console) · reader (looks).
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def create_roles(connection: Connection, passwords: Mapping[str, str | None]) ->
         if password := passwords.get(kind):
             connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(password)))
         if kind == "relay":
-            # Its statements live off small partial indexes; without fresh statistics the planner would read the whole table.
+            # Its statements live off small partial indexes; without fresh statistics the planner reads whole tables.
             connection.execute(sql.SQL("ALTER ROLE {} SET enable_seqscan = off").format(name))
         if limit := STATEMENT_TIMEOUTS.get(kind):
             connection.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = {}").format(name, sql.Literal(limit)))

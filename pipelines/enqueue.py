@@ -33,10 +33,17 @@ class Options(TypedDict, total=False):
     metadata: dict[str, Any]
 
 
-_SQL = "SELECT queue.enqueue_many({type}, CAST({payloads} AS jsonb[]), CAST({options} AS jsonb), CAST({version} AS smallint))"
+_SQL = (
+    "SELECT queue.enqueue_many({type}, CAST({payloads} AS jsonb[]), CAST({options} AS jsonb), "
+    "CAST({version} AS smallint))"
+)
 _NAMES = ("type", "payloads", "options", "version")
 _PSYCOPG = _SQL.format(**{name: f"%({name})s" for name in _NAMES})
 _SQLALCHEMY = _SQL.format(**{name: f":{name}" for name in _NAMES})
+
+
+_BOUNDS = {"priority": (-100, 100), "max_attempts": (1, 100)}
+_LENGTHS = {"queue": 100, "unique_key": 200, "owner_kind": 50}
 
 
 def enqueue(connection: Any, payload: Payload, **options: Unpack[Options]) -> UUID:
@@ -60,7 +67,7 @@ def enqueue_many(connection: Any, payloads: Sequence[Payload], **options: Unpack
         "type": kind.task_type,
         "payloads": [payload.model_dump_json() for payload in payloads],
         "options": json.dumps(_checked(dict(options))),
-        "version": kind.version,
+        "version": kind.payload_version,
     }
     return [UUID(str(row[0])) for row in _run(connection, values)]
 
@@ -72,38 +79,54 @@ async def enqueue_async(session: Any, payload: Payload, **options: Unpack[Option
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    unknown = sorted(set(options) - set(Options.__annotations__))
-    if unknown:
-        raise InvalidOptionsError(f"unknown option {unknown[0]!r}; known are {', '.join(sorted(Options.__annotations__))}")
-    for name, low, high in (("priority", -100, 100), ("max_attempts", 1, 100)):
-        value = options.get(name, low)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise InvalidOptionsError(f"{name} must be a whole number from {low} to {high}")
-    for name, longest in (("queue", 100), ("unique_key", 200), ("owner_kind", 50)):
-        if name in options and not (isinstance(options[name], str) and 1 <= len(options[name]) <= longest):
-            raise InvalidOptionsError(f"{name} must be text of 1 to {longest} characters")
+    """Return the options as JSON takes them; raises InvalidOptionsError."""
+    known = sorted(Options.__annotations__)
+    if unknown := sorted(set(options) - set(known)):
+        raise InvalidOptionsError(f"unknown option {unknown[0]!r}; known are {', '.join(known)}")
     if ("owner_kind" in options) != ("owner_id" in options):
         raise InvalidOptionsError("owner_kind and owner_id go together")
-    if "run_after" in options:
-        moment = options["run_after"]
-        if not isinstance(moment, datetime) or moment.tzinfo is None:
-            raise InvalidOptionsError("run_after must be a datetime with a time zone")
-        options["run_after"] = moment.isoformat()
-    for name in ("tenant_id", "owner_id"):
-        if name in options:
-            options[name] = str(UUID(str(options[name])))
+    checked = {name: _check(name, value) for name, value in options.items()}
     if context := _trace_context():
-        options["trace_context"] = context
-    return options
+        checked["trace_context"] = context
+    return checked
+
+
+def _check(name: str, value: Any) -> Any:
+    match name:
+        case "priority" | "max_attempts":
+            low, high = _BOUNDS[name]
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise InvalidOptionsError(f"{name} must be a whole number from {low} to {high}")
+            return value
+        case "queue" | "unique_key" | "owner_kind":
+            longest = _LENGTHS[name]
+            if not (isinstance(value, str) and 1 <= len(value) <= longest):
+                raise InvalidOptionsError(f"{name} must be text of 1 to {longest} characters")
+            return value
+        case "run_after":
+            if not isinstance(value, datetime) or value.tzinfo is None:
+                raise InvalidOptionsError("run_after must be a datetime with a time zone")
+            return value.isoformat()
+        case "tenant_id" | "owner_id":
+            return _uuid(name, value)
+        case _:
+            return value
+
+
+def _uuid(name: str, value: Any) -> str:
+    try:
+        return str(UUID(str(value)))
+    except ValueError:
+        raise InvalidOptionsError(f"{name} must be a UUID") from None
 
 
 def _trace_context() -> str | None:
     """Return the W3C traceparent of the caller's span, if the caller traces at all."""
-    import sys  # noqa: PLC0415 - only asked for what is loaded already
+    import sys
 
     if "opentelemetry.trace" not in sys.modules:
         return None
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier)
@@ -112,8 +135,10 @@ def _trace_context() -> str | None:
 
 def _run(connection: Any, values: dict[str, Any]) -> list[Any]:
     try:
-        if hasattr(connection, "exec_driver_sql") or hasattr(connection, "connection") and hasattr(connection, "flush"):
-            from sqlalchemy import text  # noqa: PLC0415 - the caller has loaded it
+        if hasattr(connection, "exec_driver_sql") or (
+            hasattr(connection, "connection") and hasattr(connection, "flush")
+        ):
+            from sqlalchemy import text
 
             return list(connection.execute(text(_SQLALCHEMY), values))
         return list(connection.execute(_PSYCOPG, values).fetchall())

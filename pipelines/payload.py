@@ -8,18 +8,18 @@ from pydantic import BaseModel, ConfigDict
 class Payload(BaseModel):
     """Base of all payloads; fields are strict about what they do not know.
 
-    `task_type` names the task type (`document.ingest`), `version` counts changes of the fields, `aliases` are names that
-    the type had before, `secret_fields` never appear in errors or listings.
+    `task_type` names the task type (`document.ingest`), `payload_version` counts changes of the fields, `aliases` are
+    names that the type had before, `secret_fields` never appear in errors or listings.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task_type: ClassVar[str]
-    version: ClassVar[int] = 1
+    payload_version: ClassVar[int] = 1
     aliases: ClassVar[tuple[str, ...]] = ()
     secret_fields: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def upgrade(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:
-        """Turn the fields of an older `version` into today's; override it together with `version`."""
+        """Turn the fields of an older `version` into today's; override it together with `payload_version`."""
         return fields

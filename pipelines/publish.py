@@ -21,7 +21,7 @@ def publish_types(connection: Connection[tuple[object, ...]], registry: Registry
                 "max_attempts": task.max_attempts,
                 "batch_size": task.batch_size,
                 "time_limit": task.time_limit.total_seconds(),
-                "payload_version": payload.version,
+                "payload_version": payload.payload_version,
                 "payload_schema": Jsonb(payload.model_json_schema()),
                 "secret_fields": list(payload.secret_fields),
                 "aliases": list(payload.aliases),

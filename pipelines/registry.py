@@ -1,7 +1,7 @@
 """The registry: which task types this program knows. Registration is explicit and all-or-nothing.
 
-A task module has `TASKS`, a sequence of Task, and may have `provide(resources, settings)`, which says how the resources of
-its handlers are made. Ours are listed here; users add theirs by the setting `GREENROOM_TASK_MODULES`.
+A task module has `TASKS`, a sequence of Task, and may have `provide(resources, settings)`, which says how the resources
+of its handlers are made. Ours are listed here; users add theirs by the setting `GREENROOM_TASK_MODULES`.
 """
 
 import importlib

@@ -21,10 +21,22 @@ Scope = Literal["tenant", "system"]
 class TaskContext(Protocol):
     """What a handler is given beside its payload."""
 
-    task_id: UUID
-    tenant_id: UUID | None
-    attempt: int
     resources: Resources
+
+    @property
+    def task_id(self) -> UUID:
+        """The task's id: the idempotency key for effects outside of Postgres."""
+        ...
+
+    @property
+    def tenant_id(self) -> UUID | None:
+        """The tenant whose rows the handler sees; None for system tasks."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        ...
 
     def read(self) -> AbstractContextManager[Transaction]:
         """Open a short read-only transaction, bound to the task's tenant. Close it before computing."""
@@ -92,7 +104,7 @@ class Task(Generic[P]):
 
     def decode(self, fields: dict[str, Any], version: int) -> P:
         """Validate a stored payload, upgrading one of an older version; raises pydantic.ValidationError."""
-        if version < self.payload.version:
+        if version < self.payload.payload_version:
             fields = self.payload.upgrade(dict(fields), version)
         return self.payload.model_validate(fields)
 

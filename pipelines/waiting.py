@@ -52,6 +52,8 @@ def wait_for_all(
         if len(ended) == len(set(task_ids)):
             return [ended[task_id] for task_id in task_ids]
         if time.monotonic() > deadline:
-            raise WaitTimeoutError(f"{len(set(task_ids)) - len(ended)} of {len(task_ids)} tasks have not ended in {timeout:g} s")
+            raise WaitTimeoutError(
+                f"{len(set(task_ids)) - len(ended)} of {len(task_ids)} tasks have not ended in {timeout:g} s"
+            )
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST)

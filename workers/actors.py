@@ -25,7 +25,7 @@ def _body(task: AnyTask, run_message: RunMessage) -> Callable[[list[list[str | i
     def run(claims: list[list[str | int]]) -> None:
         try:
             run_message(task, [(UUID(str(task_id)), int(number)) for task_id, number in claims])
-        except Exception as error:  # noqa: BLE001 - Dramatiq would ack and forget; Postgres has the claims and leases
+        except Exception as error:
             events.emit(events.LoopFailed(f"actor {task.name}", type(error).__name__, str(error), 0.0))
 
     return run

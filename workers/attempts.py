@@ -55,7 +55,9 @@ def decode(task: AnyTask, run: Run) -> None:
     try:
         run.payload = task.decode(run.attempt.payload, run.attempt.payload_version)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False))
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)
+        )
         run.end(Fail(f"invalid payload: {problems}"[:_ERROR_LIMIT]))
 
 

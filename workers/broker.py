@@ -41,14 +41,14 @@ class InProcessBroker(Broker):
         if delay is not None:
             raise ValueError("Postgres decides when a task is due: the broker takes no delays")
         if message.queue_name not in self.queues:
-            raise QueueNotFound(message.queue_name)
+            raise QueueNotFound(message.queue_name)  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
         self.queues[message.queue_name].put(message)
         return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> Consumer:
         """Return a consumer of a declared queue; `timeout` in milliseconds bounds each wait."""
         if queue_name not in self.queues:
-            raise QueueNotFound(queue_name)
+            raise QueueNotFound(queue_name)  # type: ignore[no-untyped-call]  # as above
         return _InProcessConsumer(self.queues[queue_name], timeout)
 
 
@@ -88,7 +88,7 @@ def open_broker(url: str | None, namespace: str) -> Broker:
     """Return the broker of an address: None is in process, redis:// or rediss:// is Redis."""
     if url is None:
         return InProcessBroker()
-    return ShallowRedisBroker(
+    return ShallowRedisBroker(  # type: ignore[no-untyped-call]  # as above
         url=url, middleware=[], namespace=namespace, dead_message_ttl=_DEAD_MESSAGE_MS
     )
 

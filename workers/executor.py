@@ -48,7 +48,9 @@ class ExecutorConfig:
 class Executor:
     """Runs messages for the threads of one worker process; each thread has connections of its own."""
 
-    def __init__(self, config: ExecutorConfig, resources: Resources, *, on_message_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, config: ExecutorConfig, resources: Resources, *, on_message_end: Callable[[], None] = lambda: None
+    ) -> None:
         self._config = config
         self._resources = resources
         self._on_message_end = on_message_end
@@ -121,7 +123,7 @@ class Executor:
         run.started = time.monotonic()
         try:
             run.end(task.run(self._context(task, run), run.payload))
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is an attempt with its error kept
+        except Exception as error:
             run.fail(task, error)
 
     def _compute_together(self, task: AnyTask, runs: Sequence[Run]) -> None:
@@ -132,7 +134,7 @@ class Executor:
             outcomes = task.run_batch(jobs)
             if len(outcomes) != len(runs):
                 raise RuntimeError(f"{task.name} returned {len(outcomes)} outcomes for {len(runs)} tasks")
-        except Exception as error:  # noqa: BLE001 - as above, for all of the batch
+        except Exception as error:
             if len(runs) > 1:
                 # One bad task must not fail its neighbours: each runs again by itself, within the same attempt.
                 for run in runs:
@@ -164,7 +166,10 @@ class Executor:
             try:
                 return self._commit(task, runs)
             except (UnavailableError, psycopg.OperationalError, psycopg.InterfaceError) as error:
-                if isinstance(error, (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)) or time.monotonic() > deadline:
+                if (
+                    isinstance(error, (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled))
+                    or time.monotonic() > deadline
+                ):
                     return set()
                 failures += 1
                 self._draining.wait(backoff.delay(failures))
@@ -245,7 +250,7 @@ def _apply_in_savepoint(connection: Connection, task: AnyTask, run: Run, apply: 
             transaction.flush()
     except (psycopg.OperationalError, UnavailableError):
         raise
-    except Exception as error:  # noqa: BLE001 - an apply is the handler's code too
+    except Exception as error:
         run.fail(task, error)
 
 

@@ -8,7 +8,10 @@ from psycopg import sql
 
 from core.errors import PermanentError
 
-_ENDS = re.compile(rb"\s*(commit|rollback(?!\s+(work\s+|transaction\s+)?to\b)|abort|end|begin|start\s+transaction|prepare\s+transaction)\b", re.I)
+_ENDS = re.compile(
+    rb"\s*(commit|rollback(?!\s+(work\s+|transaction\s+)?to\b)|abort|end|begin|start\s+transaction|prepare\s+transaction)\b",
+    re.I,
+)
 
 
 class GuardedCursor(psycopg.Cursor[Any]):

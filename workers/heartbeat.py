@@ -30,7 +30,15 @@ class Heartbeat:
 
     name = "heartbeat"
 
-    def __init__(self, *, url: str, pooled: bool, process: queue.ProcessRow, lease_seconds: float, loop_ages: Callable[[], dict[str, float]]) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        pooled: bool,
+        process: queue.ProcessRow,
+        lease_seconds: float,
+        loop_ages: Callable[[], dict[str, float]],
+    ) -> None:
         self._config = {
             "url": url,
             "pooled": pooled,
@@ -46,7 +54,7 @@ class Heartbeat:
         """Tell the ages of the loops; start the process if it is not there."""
         if self._child is None or self._child.poll() is not None:
             # The pipe's end is not inherited by other children (close_fds), so its closing means that we are gone.
-            self._child = subprocess.Popen([sys.executable, "-m", "workers.heartbeat"], stdin=subprocess.PIPE)  # noqa: S603 - our own module
+            self._child = subprocess.Popen([sys.executable, "-m", "workers.heartbeat"], stdin=subprocess.PIPE)
             self._write(self._config)
         self._write(self._loop_ages())
         return self._pause
@@ -132,7 +140,12 @@ class Beating:
 
     def _parent_is_stopped(self) -> bool:
         try:
-            state = Path(f"/proc/{self._parent}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+            state = (
+                Path(f"/proc/{self._parent}/stat")
+                .read_text(encoding="ascii", errors="replace")
+                .rpartition(")")[2]
+                .split()[0]
+            )
         except (OSError, IndexError):
             return False  # no /proc here: a stopped parent is not told apart
         return state in {"T", "t"}
@@ -142,7 +155,7 @@ class Beating:
             if self._connection is None:
                 self._connection = connect(self._url, name="heartbeat", pooled=self._pooled, timeout=5)
             act(self._connection)
-        except Exception as error:  # noqa: BLE001 - the next beat opens a new connection; leases bridge the gap
+        except Exception as error:
             if self._connection is not None:
                 self._connection.close()
             self._connection = None

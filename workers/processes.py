@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import dramatiq
 from dramatiq.broker import Broker
@@ -15,8 +15,8 @@ from core.errors import SettingsError, UnavailableError
 from core.service import Loop, stop_all
 from core.settings import Settings
 from db import queue
-from db.connection import connect
-from pipelines.registry import AnyTask, Registry
+from db.connection import Connection, connect
+from pipelines.registry import Registry
 from pipelines.resources import Resources
 from workers.actors import declare_actors
 from workers.broker import POLL_MS, open_broker
@@ -76,7 +76,7 @@ class RelayProcess:
 class WorkerProcess:
     """A worker: Dramatiq's threads, the executor behind them, and the heartbeat beside them."""
 
-    def __init__(  # noqa: PLR0913 - the composition of one process from its parts
+    def __init__(
         self,
         settings: Settings,
         addresses: Addresses,
@@ -120,7 +120,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Consume the queues; then become known, so that the relay sends work."""
-        declare_actors(self._broker, self._registry, self._run_message)
+        declare_actors(self._broker, self._registry, self.executor.run_message)
         for name in self.queues:
             self._broker.declare_queue(name)
         self._worker = dramatiq.Worker(
@@ -150,10 +150,7 @@ class WorkerProcess:
         events.emit(events.ProcessStopped("worker", self.process.id, handed_back or 0))
         return is_drained
 
-    def _run_message(self, task: AnyTask, claims: "list[tuple[UUID, int]]") -> None:
-        self.executor.run_message(task, claims)
-
-    def _tell(self, act: "Callable[[queue.Connection], int | None]") -> int | None:
+    def _tell(self, act: Callable[[Connection], int | None]) -> int | None:
         """Tell the database something on the way out; one that does not answer learns it from our silence."""
         try:
             with connect(self._addresses.url, name="worker", pooled=self._addresses.pooled) as connection:
@@ -165,5 +162,7 @@ class WorkerProcess:
         return {loop.service.name: round(loop.age(), 1) for loop in self.loops}
 
 
-def _process_row(kind: str, *, queues: list[str] | None = None, task_types: list[str] | None = None, slots: int = 0) -> queue.ProcessRow:
+def _process_row(
+    kind: str, *, queues: list[str] | None = None, task_types: list[str] | None = None, slots: int = 0
+) -> queue.ProcessRow:
     return queue.ProcessRow(uuid4(), kind, socket.gethostname(), os.getpid(), queues or [], task_types or [], slots)

@@ -4,6 +4,7 @@ Services, each a loop of its own: Relay (promote, claim, publish), Listener (is 
 Rescuer (expired leases and claims), Caretaker (partitions of history, silent processes).
 """
 
+import contextlib
 import select
 import threading
 import time
@@ -49,7 +50,15 @@ class Relay:
 
     name = "relay"
 
-    def __init__(self, database: Database, broker: Broker, settings: RelaySettings, process: queue.ProcessRow, *, hears: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        broker: Broker,
+        settings: RelaySettings,
+        process: queue.ProcessRow,
+        *,
+        hears: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._database = database
         self._broker = broker
         self._settings = settings
@@ -76,10 +85,8 @@ class Relay:
     def close(self) -> None:
         """Leave the table of processes and close the connection."""
         if self._connection is not None and not self._connection.closed:
-            try:
+            with contextlib.suppress(UnavailableError):  # it is forgotten by its silence then
                 queue.unregister_process(self._connection, self._process.id)
-            except UnavailableError:
-                pass  # it is forgotten by its silence
             self._connection.close()
 
     def _dispatch(self, connection: Connection, wanted: queue.Capacity) -> int:
@@ -168,7 +175,8 @@ class Listener:
 
     def close(self) -> None:
         """Close the connection."""
-        self._lose()
+        if self._connection is not None:
+            self._connection.close()
 
     def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:

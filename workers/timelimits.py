@@ -42,7 +42,7 @@ class TimeLimits:
         with self._lock:
             for thread in [thread for thread, deadline in self._deadlines.items() if deadline < now]:
                 del self._deadlines[thread]
-                raise_thread_exception(thread, TimeLimitError)
+                raise_thread_exception(thread, TimeLimitError)  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
         return self._pause
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Handlers of `chunks.embed` and `query.embed`: texts become vectors, many tasks in one call of the model."""
 
+import threading
 from collections.abc import Sequence
 from uuid import UUID
-
 
 from core.errors import PermanentError
 from db import documents
@@ -13,17 +13,34 @@ from pipelines.task import Job
 from pipelines.transaction import Transaction
 
 
+class SharedModel:
+    """The process's one model, used by one thread at a time: torch's own threads share the work of a call."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.name = embedder.name
+        self.dimensions = embedder.dimensions
+        self._embedder = embedder
+        self._lock = threading.Lock()
+
+    def literals(self, texts: Sequence[str]) -> list[str]:
+        """Embed texts and return pgvector literals; nine digits carry a float32 exactly."""
+        if not texts:
+            return []
+        with self._lock:
+            vectors = self._embedder.embed(texts)
+        return ["[" + ",".join(f"{value:.9g}" for value in row) + "]" for row in vectors.tolist()]
+
 
 def embed_chunks(jobs: Sequence[Job[EmbedChunks]]) -> list[Outcome]:
     """Embed the slices of all jobs in one call; each writes its own vectors, and the last one swaps its version in."""
     context = jobs[0].context
-    embedder = context.resources.get(Embedder)
+    model = context.resources.get(SharedModel)
     wanted: list[list[tuple[UUID, str]]] = []
     with context.read() as transaction:
         for job in jobs:
-            _require_model(documents.get_space(transaction.connection, job.payload.space_id), embedder)
+            _require_model(documents.get_space(transaction.connection, job.payload.space_id), model)
             wanted.append(_texts_of(transaction, job.payload))
-    vectors = _literals(embedder, [text for part in wanted for _, text in part])
+    vectors = model.literals([text for part in wanted for _, text in part])
     outcomes: list[Outcome] = []
     position = 0
     for job, part in zip(jobs, wanted, strict=True):
@@ -36,11 +53,11 @@ def embed_chunks(jobs: Sequence[Job[EmbedChunks]]) -> list[Outcome]:
 def embed_queries(jobs: Sequence[Job[EmbedQuery]]) -> list[Outcome]:
     """Embed the texts of searches; each result holds its vector in pgvector's text form."""
     context = jobs[0].context
-    embedder = context.resources.get(Embedder)
+    model = context.resources.get(SharedModel)
     with context.read() as transaction:
         space = documents.active_space(transaction.connection)
-    _require_model(space, embedder)
-    vectors = _literals(embedder, [job.payload.text for job in jobs])
+    _require_model(space, model)
+    vectors = model.literals([job.payload.text for job in jobs])
     return [Done({"space_id": str(space.id), "vector": vector}) for vector in vectors]
 
 
@@ -58,20 +75,11 @@ def _writing(payload: EmbedChunks, chunk_ids: list[UUID], vectors: list[str]) ->
     return apply
 
 
-def _require_model(space: documents.Space | None, embedder: Embedder) -> None:
+def _require_model(space: documents.Space | None, model: SharedModel) -> None:
     if space is None:
         raise PermanentError("the space was dropped")
-    if (space.model, space.dimensions) != (embedder.name, embedder.dimensions):
+    if (space.model, space.dimensions) != (model.name, model.dimensions):
         raise PermanentError(
             f"the space is of model {space.model} with {space.dimensions} dimensions, "
-            f"this worker embeds with {embedder.name} ({embedder.dimensions}): set GREENROOM_EMBEDDING_MODEL"
+            f"this worker embeds with {model.name} ({model.dimensions}): set GREENROOM_EMBEDDING_MODEL"
         )
-
-
-def _literals(embedder: Embedder, texts: list[str]) -> list[str]:
-    """Embed texts and return pgvector literals; nine digits carry a float32 exactly."""
-    if not texts:
-        return []
-    return ["[" + ",".join(f"{value:.9g}" for value in row) + "]" for row in embedder.embed(texts).tolist()]
-
-

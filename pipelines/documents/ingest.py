@@ -8,9 +8,10 @@ from uuid import UUID
 
 from core.errors import PermanentError, RetryableError
 from db import documents
+from pipelines.documents.models import ModelFiles
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
 from pipelines.documents.payloads import ChunkDocument, EmbedChunks, IngestDocument
-from pipelines.documents.splitting import Chunk, Splitter
+from pipelines.documents.splitting import Chunk, split
 from pipelines.documents.storage import LocalStorage
 from pipelines.outcomes import Cancel, Done, Outcome
 from pipelines.task import TaskContext
@@ -48,7 +49,9 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
             page_count=max((block.page for block in parsed.blocks if block.page), default=None),
         )
         if version is None:
-            raise RetryableError("the document got another file while this one was parsed", retry_after=timedelta(seconds=0))
+            raise RetryableError(
+                "the document got another file while this one was parsed", retry_after=timedelta(seconds=0)
+            )
         tenant_id = _tenant(context)
         documents.insert_text(transaction.connection, document.id, version, tenant_id, parsed.text, _blocks_of(parsed))
         transaction.enqueue(
@@ -66,8 +69,13 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
         space = documents.active_space(transaction.connection)
     if document is None or stored is None or document.next_version != payload.version:
         return Cancel("the version was superseded or the document deleted")
-    chunks = context.resources.get(Splitter).split(
-        _parsed_of(document, *stored), max_tokens=document.chunk_size, overlap_tokens=document.chunk_overlap
+    model = context.resources.get(ModelFiles)
+    chunks = split(
+        _parsed_of(document, *stored),
+        max_tokens=document.chunk_size,
+        overlap_tokens=document.chunk_overlap,
+        model_limit=model.max_tokens,
+        count_model_tokens=model.tokenizer,
     )
     rows = [_row_of(chunk) for chunk in chunks]
 
@@ -82,7 +90,9 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
         slices = [missing[i : i + EMBED_SLICE] for i in range(0, len(missing), EMBED_SLICE)]
         transaction.enqueue_many(
             [
-                EmbedChunks(document_id=document.id, version=payload.version, space_id=space.id, first=part[0], last=part[-1])
+                EmbedChunks(
+                    document_id=document.id, version=payload.version, space_id=space.id, first=part[0], last=part[-1]
+                )
                 for part in slices
             ],
             owner_kind="document",
@@ -164,6 +174,6 @@ def _parsed_of(document: documents.Document, text: str, blocks: list[Any]) -> Pa
 
 
 def _row_of(chunk: Chunk) -> documents.ChunkRow:
-    return documents.ChunkRow(chunk.index, chunk.text, chunk.token_count, chunk.page, chunk.section, chunk.start, chunk.end)
-
-
+    return documents.ChunkRow(
+        chunk.index, chunk.text, chunk.token_count, chunk.page, chunk.section, chunk.start, chunk.end
+    )

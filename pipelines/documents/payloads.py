@@ -11,8 +11,8 @@ from pipelines.payload import Payload
 class IngestDocument(Payload):
     """Make a file searchable: parse, chunk, embed, swap in.
 
-    Give `path`, a file below the tenant's folder of the storage, to make a document of it (or a new version of the document
-    that came from that path before); or `document_id` of a document that is registered already.
+    Give `path`, a file below the tenant's folder of the storage, to make a document of it (or a new version of the
+    document that came from that path before); or `document_id` of a document that is registered already.
     """
 
     task_type: ClassVar[str] = "document.ingest"

@@ -2,15 +2,21 @@
 
 from datetime import timedelta
 
-from core.settings import Settings
+from core.settings import EmbeddingSettings, Settings
 from pipelines.documents.delete import delete_document, delete_file
-from pipelines.documents.embed import embed_chunks, embed_queries
+from pipelines.documents.embed import SharedModel, embed_chunks, embed_queries
 from pipelines.documents.embedding import Embedder
 from pipelines.documents.ingest import chunk, ingest
-from pipelines.documents.models import ModelFiles
+from pipelines.documents.models import ModelFiles, find_model
 from pipelines.documents.parsing import ParseLimits, ParserProcess
-from pipelines.documents.payloads import ChunkDocument, DeleteDocument, DeleteFile, EmbedChunks, EmbedQuery, IngestDocument
-from pipelines.documents.splitting import Splitter
+from pipelines.documents.payloads import (
+    ChunkDocument,
+    DeleteDocument,
+    DeleteFile,
+    EmbedChunks,
+    EmbedQuery,
+    IngestDocument,
+)
 from pipelines.documents.storage import LocalStorage
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
@@ -39,13 +45,11 @@ def provide(resources: Resources, settings: Settings) -> None:
     resources.provide(LocalStorage, lambda: LocalStorage(settings.storage_root))
     resources.provide(ParseLimits, lambda: limits)
     resources.provide(ParserProcess, ParserProcess)
-    resources.provide(Splitter, lambda: Splitter(ModelFiles.find(settings.embedding.model)))
-    resources.provide(
-        Embedder,
-        lambda: Embedder.load(
-            settings.embedding.model,
-            dtype=settings.embedding.dtype,
-            batch_tokens=settings.embedding.batch_tokens,
-            threads=settings.embedding.threads,
-        ),
+    resources.provide(ModelFiles, lambda: find_model(settings.embedding.model))
+    resources.provide(SharedModel, lambda: SharedModel(_load_model(settings.embedding)))
+
+
+def _load_model(settings: EmbeddingSettings) -> Embedder:
+    return Embedder.load(
+        settings.model, dtype=settings.dtype, batch_tokens=settings.batch_tokens, threads=settings.threads
     )
