@@ -25,13 +25,22 @@ from pipelines.task import Task
 TASKS: tuple[AnyTask, ...] = (
     Task(payload=IngestDocument, run=ingest, queue="documents", time_limit=timedelta(minutes=15)),
     Task(payload=ChunkDocument, run=chunk, queue="documents", time_limit=timedelta(minutes=15)),
-    Task(payload=EmbedChunks, run_batch=embed_chunks, queue="embedding", batch_size=4, time_limit=timedelta(minutes=15)),
+    Task(
+        payload=EmbedChunks, run_batch=embed_chunks, queue="embedding", batch_size=4, time_limit=timedelta(minutes=15)
+    ),
     Task(payload=DeleteDocument, run=delete_document, queue="documents"),
     Task(payload=DeleteFile, run=delete_file, queue="documents", batch_size=64),
     # Somebody waits for it: before everything else, and not worth repeating for long.
-    Task(payload=EmbedQuery, run_batch=embed_queries, queue="embedding", batch_size=16, priority=100, max_attempts=2,
-         time_limit=timedelta(seconds=60)),
-)  # fmt: skip
+    Task(
+        payload=EmbedQuery,
+        run_batch=embed_queries,
+        queue="embedding",
+        batch_size=16,
+        priority=100,
+        max_attempts=2,
+        time_limit=timedelta(seconds=60),
+    ),
+)
 
 
 def provide(resources: Resources, settings: Settings) -> None:
