@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+import threading
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,14 +19,21 @@ _SHA256: Final = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2
 # What tiktoken calls the file in its cache: the SHA-1 of its address.
 _CACHED_NAME: Final = "9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
 _VARIABLE: Final = "TIKTOKEN_CACHE_DIR"
+# The variable is the process's: two threads that load at once would take it from each other.
+_loading = threading.Lock()
 
 
-@cache
 def encoding() -> "tiktoken.Encoding":
-    """Load cl100k_base, once a process (0.3 s). Afterwards `tiktoken.get_encoding` knows it too.
+    """Return cl100k_base, loaded once a process (0.3 s). Afterwards `tiktoken.get_encoding` knows it too.
 
     Raises ModelFilesError where the package is missing or its file is another one; never downloads.
     """
+    with _loading:
+        return _load()
+
+
+@cache
+def _load() -> "tiktoken.Encoding":
     import tiktoken
 
     data = _encoding_file()
