@@ -91,6 +91,6 @@ def cloned(server: EmbeddedServer, template: str) -> Iterator[Database]:
 
 
 def _create(server: EmbeddedServer, name: str, template: str) -> None:
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER greenroom_owner STRATEGY wal_log")
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER greenroom_owner STRATEGY file_copy")
     with psycopg.connect(server.url(SUPERUSER, "postgres"), autocommit=True) as connection:
         connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))

@@ -133,7 +133,7 @@ class Strict(Payload):
     """A payload with one field of each kind that the published schema knows."""
 
     task_type = "test.strict"
-    version = 2
+    payload_version = 2
     aliases = ("test.stern",)
     secret_fields = ("token",)
 
