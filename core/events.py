@@ -1,7 +1,9 @@
 """The catalogue of events: what code emits, and what logs, metrics and traces are made of.
 
-Code emits an event once; subscribers turn it into log lines, metrics and spans. Field names are public. No event
-carries a payload, a secret or a document's text (invariant I7): ids, types, counts and seconds only.
+Code emits an event once; subscribers (`core.logs`, `core.metrics`, `core.spans`) turn it into log lines, metrics and
+spans. Field names are public; docs/observability.md lists them. No subscriber lets out a payload, a secret or a
+document's text (invariant I7): ids, types, counts, seconds, places in code. `error` fields are texts of whoever raised,
+scrubbed as well as can be: they are for the process itself, and subscribers leave out those that are not ours.
 """
 
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Base of all events; `name` is the public name in logs and `level` the log's level."""
+    """Base of all events; `name` is the public name, `level` the log's level unless `core.logs.level_of` says other."""
 
     name: ClassVar[str] = "event"
     level: ClassVar[str] = "info"
@@ -100,11 +102,28 @@ class AttemptStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptRaised(Event):
+    """A handler, or its apply, raised: the error's class and the `module:line` that raised it."""
+
+    name = "attempt.raised"
+    level = "info"
+    task_type: str
+    task_id: UUID
+    attempt: int
+    error_type: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEnded(Event):
-    """One task's attempt has its outcome; `waited` seconds from due to start, `seconds` of running."""
+    """One task's attempt has its outcome; `waited` seconds from due to start, `seconds` of running.
+
+    `started` is a reading of the process's monotonic clock. Logged at debug, unless it failed (warning): a busy worker
+    ends tens of thousands of them a second.
+    """
 
     name = "attempt.ended"
-    level = "info"
+    level = "debug"
     task_type: str
     task_id: UUID
     outcome: str
@@ -113,6 +132,7 @@ class AttemptEnded(Event):
     waited: float
     error: str | None = None
     trace_context: str | None = None
+    started: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +143,12 @@ class AttemptLost(Event):
     level = "warning"
     task_type: str
     task_id: UUID
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class LoopFailed(Event):
-    """A service's round raised; it runs again after `retry_in` seconds."""
+    """A service's round raised, at `where` in the code; it runs again after `retry_in` seconds."""
 
     name = "loop.failed"
     level = "error"
@@ -135,6 +156,7 @@ class LoopFailed(Event):
     error_type: str
     error: str
     retry_in: float
+    where: str = ""
 
 
 Subscriber = Callable[[Event], None]
@@ -145,6 +167,16 @@ def subscribe(subscriber: Subscriber) -> Callable[[], None]:
     """Add a subscriber; return the function that takes it away again. Subscribers must be quick and not raise."""
     _subscribers.append(subscriber)
     return lambda: _subscribers.remove(subscriber)
+
+
+def raised_at(error: BaseException) -> str:
+    """Return `module:line` of where an error was raised, "" for one that was not; holds no data of the raiser."""
+    trace = error.__traceback__
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}"
 
 
 def emit(event: Event) -> None:

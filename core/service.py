@@ -11,6 +11,7 @@ from typing import Protocol
 from core import events
 from core.backoff import Backoff
 from core.clock import Clock, SystemClock
+from core.loops import watch_loop
 
 
 class Service(Protocol):
@@ -64,10 +65,12 @@ class Loop:
         return self._clock.monotonic() - self._last_tick
 
     def _run(self) -> None:
+        forget = watch_loop(self.service.name, self.age)
         while not self._stopping.is_set():
             pause = self._round()
             self._wake.wait(pause)
             self._wake.clear()
+        forget()
         self.service.close()
 
     def _round(self) -> float:
@@ -76,7 +79,8 @@ class Loop:
         except Exception as error:
             self._failures += 1
             pause = self._backoff.delay(self._failures)
-            events.emit(events.LoopFailed(self.service.name, type(error).__name__, str(error), pause))
+            kind, where = type(error).__name__, events.raised_at(error)
+            events.emit(events.LoopFailed(self.service.name, kind, str(error), pause, where))
             return pause
         self._failures = 0
         self._last_tick = self._clock.monotonic()

@@ -7,13 +7,14 @@ a transaction open; what the database does not hear of in time is rescued there,
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
 
 import psycopg
 
-from core import events
+from core import events, traces
 from core.backoff import Backoff
 from core.errors import UnavailableError
 from db import queue
@@ -122,9 +123,11 @@ class Executor:
             raise RuntimeError("a run without a handler or a payload")
         run.started = time.monotonic()
         try:
-            run.end(task.run(self._context(task, run), run.payload))
+            with _span(task, run):
+                outcome = task.run(self._context(task, run), run.payload)
+            run.end(outcome)
         except Exception as error:
-            run.fail(task, error)
+            _fail(task, run, error)
 
     def _compute_together(self, task: AnyTask, runs: Sequence[Run]) -> None:
         if task.run_batch is None:
@@ -140,7 +143,7 @@ class Executor:
                 for run in runs:
                     self._compute_together(task, [run])
                 return
-            runs[0].fail(task, error)
+            _fail(task, runs[0], error)
             return
         for run, outcome in zip(runs, outcomes, strict=True):
             run.end(outcome)
@@ -177,7 +180,7 @@ class Executor:
                 if len(runs) > 1:
                     # The common transaction failed as a whole: each alone, and only the culprit pays.
                     return set().union(*(self._persist(task, [run]) for run in runs))
-                runs[0].fail(task, error)
+                _fail(task, runs[0], error)
 
     def _commit(self, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
         connection = self._connection(task)
@@ -211,14 +214,14 @@ class Executor:
     def _report(self, task: AnyTask, run: Run, *, was_kept: bool) -> None:
         attempt = run.attempt
         if not was_kept:
-            events.emit(events.AttemptLost(task.name, attempt.task_id))
+            events.emit(events.AttemptLost(task.name, attempt.task_id, attempt.number))
             return
         outcome = _settled(run)
         error = None if isinstance(outcome, Done | Snooze) else outcome.reason
         events.emit(
             events.AttemptEnded(
                 task.name, attempt.task_id, outcome_word(outcome), attempt.number, run.seconds, attempt.waited, error,
-                attempt.trace_context,
+                attempt.trace_context, run.started,
             )
         )  # fmt: skip
 
@@ -244,14 +247,27 @@ class Executor:
 def _apply_in_savepoint(connection: Connection, task: AnyTask, run: Run, apply: Apply) -> None:
     """Write one task's effects; a failure undoes them alone and becomes the task's outcome."""
     try:
-        with connection.transaction():
+        with _span(task, run), connection.transaction():
             transaction = Transaction(connection, run.attempt.tenant_id)
             apply(transaction)
             transaction.flush()
     except (psycopg.OperationalError, UnavailableError):
         raise
     except Exception as error:
-        run.fail(task, error)
+        _fail(task, run, error)
+
+
+def _fail(task: AnyTask, run: Run, error: Exception) -> None:
+    """Turn an exception into the attempt's outcome, and say what raised and where."""
+    run.fail(task, error)
+    attempt, kind = run.attempt, type(error).__name__
+    events.emit(events.AttemptRaised(task.name, attempt.task_id, attempt.number, kind, events.raised_at(error)))
+
+
+def _span(task: AnyTask, run: Run) -> AbstractContextManager[None]:
+    """Make the attempt's span the current one of this thread, where tracing is on."""
+    attempt = run.attempt
+    return traces.attempt_span(task.name, attempt.task_id, attempt.number, attempt.trace_context, run.started)
 
 
 def _settled(run: Run) -> Outcome:
