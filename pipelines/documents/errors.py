@@ -14,7 +14,8 @@ PermanentError
 │   └── ParserOutOfMemoryError      parsing needs more memory than the limits allow
 ├── FileVanishedError               nothing stands where the document's file should
 ├── StoragePathError                a storage key that points outside its storage
-└── ModelFilesError                 the embedding model's files are missing or not the pinned ones
+├── ModelFilesError                 the embedding model's files are missing or not the pinned ones
+└── VectorsError                    the model computed a vector that nothing can be found by
 RetryableError
 └── ParserDiedError                 the parser's process ended by itself; another attempt starts a new one
 
@@ -78,6 +79,10 @@ class StoragePathError(PermanentError):
 
 class ModelFilesError(PermanentError):
     """The embedding model's files are missing, incomplete or not the pinned ones."""
+
+
+class VectorsError(PermanentError):
+    """A computed vector is not finite or all zero."""
 
 
 class ParserDiedError(RetryableError):

