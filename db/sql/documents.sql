@@ -122,7 +122,10 @@ WHERE d.deleted_at IS NULL AND (%(status)s::text IS NULL OR d.status = %(status)
 ORDER BY d.id DESC LIMIT %(limit)s;
 
 -- name: show
-SELECT d.*, c.slug AS collection FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collection_id
+SELECT d.id, d.name, c.slug AS collection, d.status, d.chunk_count, d.page_count, d.file_size, d.mime_type, d.error_message,
+    d.current_version, d.uploaded_at, d.completed_at, d.title, d.external_id, d.source, d.source_url, d.file_path, d.content_hash,
+    d.persona_id, d.metadata
+FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collection_id
 WHERE d.id = %(id)s AND d.deleted_at IS NULL;
 
 -- name: find_by_name
@@ -146,3 +149,25 @@ RETURNING id;
 -- name: audit
 INSERT INTO audit.audit_events (tenant_id, event_type, event_category, description, resource_type, resource_id)
 VALUES (%(tenant_id)s, %(event_type)s, 'action', %(description)s, 'document', %(resource_id)s);
+
+-- name: states
+-- How far documents are: their status, and what is live of the tasks that work for them.
+SELECT d.id, d.status, d.error_message, d.chunk_count, live.task_types, live.hold_reason
+FROM knowledge.documents d
+CROSS JOIN LATERAL (
+    SELECT COALESCE(array_agg(DISTINCT t.task_type), '{}') AS task_types, max(t.hold_reason) AS hold_reason
+    FROM queue.tasks_live t WHERE t.owner_id = d.id AND t.owner_kind = 'document'
+) live
+WHERE d.id = ANY (%(ids)s) AND d.deleted_at IS NULL;
+
+-- name: ensure_collection
+-- A collection of that slug, made if it is missing.
+WITH made AS (
+    INSERT INTO knowledge.collections (tenant_id, name, slug) VALUES (%(tenant_id)s, %(slug)s, %(slug)s)
+    ON CONFLICT (tenant_id, slug) WHERE deleted_at IS NULL DO NOTHING
+    RETURNING id
+)
+SELECT id, true FROM made
+UNION ALL
+SELECT id, false FROM knowledge.collections WHERE tenant_id = %(tenant_id)s AND slug = %(slug)s AND deleted_at IS NULL
+LIMIT 1;

@@ -14,7 +14,12 @@ WHERE (%(status)s::text IS NULL OR status = %(status)s)
 ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: show
-SELECT * FROM queue.outbox_tasks WHERE id = %(id)s;
+-- Everything of one task, with the names of its payload's secret fields.
+SELECT o.id, o.task_type, o.status, o.queue, o.priority, o.attempts, o.max_attempts, o.run_after, o.created_at, o.started_at,
+    o.completed_at, o.progress, o.progress_message, o.hold_reason, o.last_error, o.tenant_id, o.owner_kind, o.owner_id,
+    o.payload, o.payload_version, o.result, o.metadata, o.unique_key, o.snoozes, o.claim_number, o.claimed_until, o.lease_until,
+    o.deadline_at, o.worker_id, o.trace_context, (queue.task_type(o.task_type)).secret_fields
+FROM queue.outbox_tasks o WHERE o.id = %(id)s;
 
 -- name: attempts_of
 SELECT number, outcome, error, traceback, claim_number, worker_id, started_at, ended_at
@@ -54,7 +59,7 @@ INSERT INTO queue.queues (name) VALUES (%(name)s) ON CONFLICT (name) DO UPDATE S
 -- A waiting task need not wait any longer.
 UPDATE queue.tasks_live SET run_after = now(), is_due = true, rank = queue.rank_of(now(), priority), updated_at = now()
 WHERE id = %(id)s AND status = 'pending' AND hold_reason IS NULL
-RETURNING id;
+RETURNING id, tenant_id;
 
 -- name: replay
 -- Failed or cancelled tasks live again, under their old ids and with all their attempts before them. The claim number
@@ -71,15 +76,16 @@ INSERT INTO queue.tasks_live (id, task_type, payload, status, attempts, last_err
 SELECT id, task_type, payload, 'pending', 0, last_error, now(), created_at, tenant_id, owner_kind, owner_id,
     payload_version, metadata, trace_context, queue, priority, queue.rank_of(now(), priority), unique_key, max_attempts, claim_number
 FROM revived
-RETURNING id;
+RETURNING id, tenant_id;
 
 -- name: replayable
 -- The failed (and, if asked for, cancelled) tasks that a filter names, oldest first.
-SELECT id FROM queue.tasks_history
+SELECT id, task_type, last_error FROM queue.tasks_history
 WHERE (status = 'failed' OR (%(cancelled)s AND status = 'cancelled'))
     AND (%(task_type)s::text IS NULL OR task_type = %(task_type)s)
     AND (%(queue)s::text IS NULL OR queue = %(queue)s)
     AND (%(since)s::timestamptz IS NULL OR completed_at >= %(since)s)
+    AND (%(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s))
 ORDER BY completed_at LIMIT %(limit)s;
 
 -- name: cancel
@@ -97,7 +103,7 @@ SELECT id, task_type, payload, 'cancelled', attempts, %(reason)s, run_after, clo
     tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, snoozes,
     claim_number, worker_id, started_at, progress, progress_message
 FROM ended
-RETURNING id;
+RETURNING id, tenant_id;
 
 -- name: release
 -- A held task is judged anew: fitting now, it waits; else it is held with the reason of today.
@@ -108,7 +114,7 @@ SET hold_reason = queue.hold_reason_of(live.task_type, live.payload, live.tenant
             THEN COALESCE((queue.task_type(live.task_type)).queue, live.queue) ELSE live.queue END,
     is_due = live.run_after <= now(), updated_at = now()
 WHERE live.id = %(id)s AND live.hold_reason IS NOT NULL
-RETURNING live.id, live.hold_reason;
+RETURNING live.id, live.tenant_id, live.hold_reason;
 
 -- name: summary
 -- Live tasks by status, and how many of them are held.
@@ -119,6 +125,25 @@ SELECT id, kind, host, pid, queues, task_types, slots, is_sleeping, hears_notify
     extract(epoch FROM now() - beat_at)::float8 AS silent_seconds
 FROM queue.processes ORDER BY kind, started_at;
 
--- name: audit
+-- name: known_types
+SELECT name, scope FROM queue.task_types ORDER BY name;
+
+-- name: scope_of
+SELECT (queue.task_type(%(task_type)s)).scope;
+
+-- name: has_schema
+SELECT to_regclass('queue.outbox_tasks') IS NOT NULL;
+
+-- name: ring
+-- Deeds that make a task due at once do not pass the trigger that rings sleeping relays.
+SELECT pg_notify(%(channel)s, '') WHERE EXISTS (SELECT FROM queue.processes WHERE is_sleeping);
+
+-- name: audit_tasks
+-- One event for each task that a deed touched, in the deed's transaction.
 INSERT INTO audit.audit_events (tenant_id, event_type, event_category, description, resource_type, resource_id, metadata)
-VALUES (%(tenant_id)s, %(event_type)s, 'action', %(description)s, %(resource_type)s, %(resource_id)s, %(metadata)s);
+SELECT tenant_id, %(event_type)s, 'action', %(description)s, 'task', id::text, %(metadata)s
+FROM unnest(%(ids)s::uuid[], %(tenants)s::uuid[]) AS given (id, tenant_id);
+
+-- name: audit_queue
+INSERT INTO audit.audit_events (event_type, event_category, description, resource_type, resource_id)
+VALUES (%(event_type)s, 'action', %(description)s, 'queue', %(name)s);

@@ -1,0 +1,88 @@
+"""`greenroom relay` and `greenroom worker`: the roles apart, for many machines. They meet over Redis."""
+
+import os
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console import output
+from console.addresses import own_addresses
+from console.runtime import await_database, beside_or_given, observe, require_schema, settings
+from console.signals import stop_event
+from core.errors import SettingsError
+from core.settings import Settings
+from db.connection import connect
+
+if TYPE_CHECKING:
+    from workers.processes import Addresses
+
+
+def relay() -> None:
+    """Hand due tasks to the broker until SIGTERM or Ctrl-C."""
+    stopping = stop_event()
+    found = _settings("relay")
+    addresses = _addresses(found, "relay", stopping)
+    if addresses is None:
+        return
+    from workers.processes import RelayProcess, broker_of
+
+    process = RelayProcess(found, addresses, broker_of(found))
+    process.start()
+    stopping.wait()
+    process.stop()
+
+
+def worker(
+    queues: Annotated[str | None, typer.Option("--queues", help="Queues to serve, with commas; unset: all.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, max=64, help="Messages at a time.")] = None,
+) -> None:
+    """Run tasks until SIGTERM or Ctrl-C."""
+    stopping = stop_event()
+    found = _narrowed(_settings("worker"), queues, threads)
+    addresses = _addresses(found, "worker", stopping)
+    if addresses is None:
+        return
+    from console.engine import handlers_of
+    from console.setup import refresh_types
+    from workers.processes import WorkerProcess, broker_of
+
+    registry, resources = handlers_of(found)
+    refresh_types(addresses.url, registry)
+    process = WorkerProcess(found, addresses, broker_of(found), registry, resources)
+    process.start()
+    stopping.wait()
+    if not process.stop():
+        # Threads that ignored the grace time would hold the interpreter's end up; their attempts were handed back.
+        os._exit(0)
+
+
+def _settings(kind: str) -> Settings:
+    found = settings()
+    if found.broker.url is None:
+        raise SettingsError(
+            f"set GREENROOM_BROKER_URL to a Redis, by which a {kind} reaches the others (`greenroom up` needs none)"
+        )
+    observe(kind)
+    return found
+
+
+def _addresses(found: Settings, kind: str, stopping: threading.Event) -> "Addresses | None":
+    """Return the process's addresses once the database answers; None if told to stop before."""
+    url = beside_or_given(found, kind)
+    if not await_database(url, kind, stopping, pooled=found.database.is_pooled):
+        return None
+    with connect(url, name=kind, pooled=found.database.is_pooled) as connection:
+        require_schema(connection)
+    output.note(f"{kind} at {output.mask_url(url)}")
+    return own_addresses(found, url)
+
+
+def _narrowed(found: Settings, queues: str | None, threads: int | None) -> Settings:
+    """Return the settings with what the command line says in place of the environment's."""
+    changes: dict[str, object] = {}
+    if queues is not None:
+        changes["queues"] = tuple(part.strip() for part in queues.split(",") if part.strip())
+    if threads is not None:
+        changes["threads"] = threads
+    return found.model_copy(update={"worker": found.worker.model_copy(update=changes)})

@@ -1,0 +1,208 @@
+"""Ingest files: store each, register its document, enqueue its task, and follow the documents to their end."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import UUID
+
+from console.progress import Stages
+from console.runtime import Operation
+from core.errors import PermanentError, RetryableError, UnavailableError, UsageError
+from db import documents
+from db.connection import tenant_transaction
+from db.library import DocumentState, states
+from pipelines.documents.errors import FileVanishedError
+from pipelines.documents.ingest import enqueue_ingest
+from pipelines.documents.parsing import media_type_of
+from pipelines.documents.payloads import ChunkDocument, IngestDocument
+from pipelines.documents.storage import LocalStorage, StoredObject
+from pipelines.transaction import Transaction
+
+STAGES = ("stored", "parsed", "chunked", "embedded")
+_READ_TYPES = frozenset({"text/plain", "text/markdown", "text/html", "application/pdf"})
+_POLL_SECONDS = (0.05, 0.5)
+_LOOK_SECONDS = 5.0
+_STORE_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What became of one file: `status` is completed, unchanged, failed, queued, held or deleted."""
+
+    path: str
+    name: str
+    status: str
+    document_id: UUID | None = None
+    chunks: int | None = None
+    error: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more is to come."""
+        return self.status != "queued"
+
+
+def find_files(paths: Sequence[str]) -> list[Path]:
+    """Return the files that paths, folders and patterns name, each once.
+
+    Of a folder, those whose ending is one that is read, hidden ones left out. Raises UsageError for what names nothing.
+    """
+    found: dict[Path, None] = {}
+    for given in paths:
+        path = Path(given)
+        if given and path.is_dir():
+            members = list(_files_below(path))
+        elif given and os.path.lexists(path):
+            members = [path]
+        else:
+            members = _matching(given)
+        if not members:
+            raise UsageError(
+                f"{given} names no file that can be ingested: give a file, a folder of documents or a pattern"
+            )
+        found |= dict.fromkeys(member.absolute() for member in members)
+    return list(found)
+
+
+class Ingest:
+    """Ingests files into one collection of one tenant."""
+
+    def __init__(self, operation: Operation, tenant_id: UUID, collection_id: UUID) -> None:
+        self._operation = operation
+        self._connection = operation.connection
+        self._tenant_id = tenant_id
+        self._collection_id = collection_id
+        self._storage = LocalStorage(operation.settings.storage_root)
+
+    def run(self, files: Sequence[Path], *, wait: bool, quiet: bool) -> list[Ingested]:
+        """Store and enqueue files; with `wait`, follow them until each has ended."""
+        with Stages(STAGES, len(files), quiet=quiet) as stages:
+            results = []
+            for path in files:
+                results.append(self._add(path))
+                stages.reach("stored", len(results))
+            return self._follow(results, stages) if wait else results
+
+    def _add(self, path: Path) -> Ingested:
+        source = _text_of(path)
+        result = Ingested(source, _text_of(Path(path.name)), "queued")
+        try:
+            document_id, is_unchanged = self._register(path, result)
+        except PermanentError as error:
+            return replace(result, status="failed", error=str(error))
+        except OSError as error:
+            return replace(result, status="failed", error=f"{error.strerror or error}: the file cannot be stored")
+        return replace(result, document_id=document_id, status="unchanged" if is_unchanged else "queued")
+
+    def _register(self, path: Path, result: Ingested) -> tuple[UUID, bool]:
+        """Store a file and make it a document's; return the document's id and whether nothing has to be done."""
+        for _ in range(_STORE_TRIES):
+            stored = self._storage.put(self._tenant_id, path)
+            with tenant_transaction(self._connection, self._tenant_id):
+                documents.lock_file(self._connection, stored.key)
+                if self._is_there(stored):
+                    return self._write(result, stored)
+        raise RetryableError("the stored file was removed again and again: is another program cleaning the storage?")
+
+    def _is_there(self, stored: StoredObject) -> bool:
+        # Between `put` and the lock, a task may have removed the file for lack of a document that names it.
+        try:
+            self._storage.path_of(stored.key)
+        except FileVanishedError:
+            return False
+        return True
+
+    def _write(self, result: Ingested, stored: StoredObject) -> tuple[UUID, bool]:
+        registered = documents.register(
+            self._connection,
+            tenant_id=self._tenant_id,
+            collection_id=self._collection_id,
+            external_id=_key_of(result.path),
+            name=result.name,
+            source="file",
+            file_path=stored.key,
+            file_size=stored.size,
+        )
+        if registered.status == "completed" and registered.content_hash == bytes.fromhex(stored.sha256):
+            return registered.id, True
+        enqueue_ingest(Transaction(self._connection, self._tenant_id), registered.id)
+        return registered.id, False
+
+    def _follow(self, results: list[Ingested], stages: Stages) -> list[Ingested]:
+        """Poll the documents until none has a live task; raises UnavailableError when nobody works any more."""
+        pause, longest = _POLL_SECONDS
+        look_at = time.monotonic() + _LOOK_SECONDS
+        while True:
+            results = self._look(results, stages)
+            if all(result.has_ended for result in results):
+                return results
+            if time.monotonic() > look_at:
+                self._require_workers()
+                look_at = time.monotonic() + _LOOK_SECONDS
+            time.sleep(pause)
+            pause = min(pause * 1.3, longest)
+
+    def _look(self, results: Sequence[Ingested], stages: Stages) -> list[Ingested]:
+        waiting = [result.document_id for result in results if not result.has_ended and result.document_id]
+        with tenant_transaction(self._connection, self._tenant_id):
+            now: dict[UUID | None, DocumentState] = dict(states(self._connection, waiting))
+        looked = [result if result.has_ended else _seen(result, now.get(result.document_id)) for result in results]
+        for stage, passed in _PASSED.items():
+            live = [now[key].live_types for key in waiting if key in now and not now[key].has_ended]
+            stages.reach(stage, len(results) - sum(not passed(types) for types in live))
+        return looked
+
+    def _require_workers(self) -> None:
+        for queue in ("documents", "embedding"):
+            if not self._operation.is_served(queue):
+                raise UnavailableError(
+                    f"no worker serves the queue {queue!r} any more; the documents stay queued: start `greenroom up`"
+                )
+
+
+# A stage is passed by a document none of whose live tasks belongs to it or to one before.
+_PASSED: dict[str, Callable[[frozenset[str]], bool]] = {
+    "parsed": lambda types: IngestDocument.task_type not in types,
+    "chunked": lambda types: not types & {IngestDocument.task_type, ChunkDocument.task_type},
+    "embedded": lambda types: not types,
+}
+
+
+def _seen(result: Ingested, state: DocumentState | None) -> Ingested:
+    if state is None:
+        return replace(result, status="deleted", error="the document was deleted meanwhile")
+    if state.hold_reason:
+        return replace(result, status="held", error=state.hold_reason)
+    if not state.has_ended:
+        return result
+    return replace(result, status=state.status, chunks=state.chunk_count, error=state.error_message)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not is_hidden and path.is_file() and media_type_of(path.name) in _READ_TYPES:
+            yield path
+
+
+def _matching(pattern: str) -> list[Path]:
+    """Return the files that a shell's pattern names; `**` is any folder below."""
+    path = Path(pattern)
+    try:
+        found = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
+        return sorted(match for match in found if match.is_file())
+    except ValueError:  # not a pattern that can be
+        return []
+
+
+def _text_of(path: Path) -> str:
+    """Return a path as text that Postgres holds: bytes of a name that are no UTF-8 become visible escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _key_of(source: str) -> str:
+    """Return the external id of a source; one of escapes may be longer than a row holds."""
+    return source if len(source) <= 4096 else "sha256:" + hashlib.sha256(source.encode()).hexdigest()

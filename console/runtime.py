@@ -1,0 +1,202 @@
+"""The composition root: reads the settings once, reaches the database, brings server and workers where none run.
+
+A short command beside a running `greenroom up` uses its server and workers. With none running it starts the embedded
+server, and where work has to be done relay and worker too, for its own time; with GREENROOM_DATABASE_URL set it only
+enqueues, and whoever serves the queue does the work.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from uuid import UUID
+
+from console.addresses import Place, given_place
+from core import events
+from core.backoff import Backoff
+from core.errors import EmbeddedServerError, SchemaError, UnavailableError
+from core.settings import Settings, load_settings
+from db import documents, tasks
+from db.connection import Connection, connect
+from db.embedded import EmbeddedServer, running_url
+from db.embedded.layout import Layout
+from db.embedded.ownership import read_record
+
+# How long a command waits for a server or a worker of another process that is just starting.
+_PATIENCE_SECONDS = 15.0
+_POLL_SECONDS = 0.1
+
+
+@cache
+def settings() -> Settings:
+    """Return this process's settings, read at the first call."""
+    return load_settings()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a short command works with: the operator's connection (autocommit), and where it leads."""
+
+    settings: Settings
+    place: Place
+    connection: Connection
+    brings_workers: bool
+
+    def tenant_id(self, slug: str | None = None) -> UUID:
+        """Return the id of the tenant that the command works for; raises NotFoundError."""
+        return documents.tenant_id_of(self.connection, slug or self.settings.tenant)
+
+    def require_worker(self, queue: str) -> None:
+        """Raise UnavailableError, with what to do, unless a live worker serves the queue; waits for one that starts."""
+        patience = _PATIENCE_SECONDS if self.place.is_embedded else 0.0
+        deadline = time.monotonic() + patience
+        while not self.is_served(queue):
+            if time.monotonic() >= deadline:
+                raise UnavailableError(
+                    f"no worker serves the queue {queue!r}: start `greenroom up` or a `greenroom worker` for it"
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def is_served(self, queue: str) -> bool:
+        """Return whether a worker that was heard of lately serves a queue."""
+        timeout = self.settings.relay.process_timeout
+        return any(process.serves(queue, timeout) for process in tasks.processes(self.connection))
+
+
+@contextmanager
+def operate(*, works: bool = False) -> Iterator[Operation]:
+    """Connect as the operator. With `works`, bring relay and worker if this process brings the server."""
+    observe("console")
+    found = settings()
+    with ExitStack() as stack:
+        place, is_ours = stack.enter_context(_reach(found))
+        connection = stack.enter_context(connect(place.login("operator"), name="console", pooled=place.is_pooled))
+        # Beside an `up` that was started a moment ago, its migration is under way.
+        require_schema(connection, patience=_PATIENCE_SECONDS if place.is_embedded else 0.0)
+        if is_ours and works:
+            stack.enter_context(_own_workers(place))
+        yield Operation(found, place, connection, is_ours and works)
+
+
+@contextmanager
+def own_server(found: Settings) -> Iterator[Place]:
+    """Run the embedded server, ready for work, for as long as the block lasts."""
+    from console.setup import prepare
+
+    with EmbeddedServer(found.home) as server:
+        url = server.url()
+        prepare(url, found)
+        yield Place(url=url, owner_url=url, settings=found, is_embedded=True)
+
+
+@contextmanager
+def owner_place() -> Iterator[Place]:
+    """Reach the database with the owner's login, its schema as it is."""
+    found = settings()
+    if not found.is_embedded:
+        yield given_place(found)
+        return
+    if place := _beside(found):
+        yield place
+        return
+    with EmbeddedServer(found.home) as server:
+        yield Place(url=server.url(), owner_url=server.url(), settings=found, is_embedded=True)
+
+
+def beside_or_given(found: Settings, kind: str) -> str:
+    """Return the address of a relay or worker that runs apart: its own login, or one of a running `up`'s server."""
+    if not found.is_embedded:
+        place = given_place(found)
+        return place.url if place.owner_url is None else place.login(kind)
+    place_beside = _beside(found)
+    if place_beside is None:
+        raise UnavailableError(
+            f"no server runs in {found.home}: set GREENROOM_DATABASE_URL, or start `greenroom up` first"
+        )
+    return place_beside.login(kind)
+
+
+def await_database(url: str, name: str, stopping: threading.Event, *, pooled: bool = False) -> bool:
+    """Wait until the database answers, saying so at each try; return False if told to stop before it did."""
+    backoff, failures = Backoff(base=0.5, maximum=15.0), 0
+    while not stopping.is_set():
+        try:
+            connect(url, name=name, pooled=pooled).close()
+        except UnavailableError as error:
+            failures += 1
+            pause = backoff.delay(failures)
+            events.emit(events.LoopFailed(f"{name} start", type(error).__name__, str(error), pause))
+            stopping.wait(pause)
+        else:
+            return True
+    return False
+
+
+def require_schema(connection: Connection, *, patience: float = 0.0) -> None:
+    """Raise SchemaError unless the database has a schema of ours; which one, `db status` and `doctor` say."""
+    deadline = time.monotonic() + patience
+    while not tasks.has_schema(connection):
+        if time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            continue
+        raise SchemaError("the database has no Greenroom schema yet: run `greenroom db migrate` as its owner")
+
+
+def observe(service: str) -> None:
+    """Set logs, metrics and traces up; a command that ends soon says warnings only and serves nothing."""
+    from core.observe import configure
+
+    wanted = settings().observe
+    if service == "console":
+        wanted = wanted.model_copy(update={"log_level": "warning", "metrics_port": None, "otlp_endpoint": None})
+    configure(wanted, service=service)
+
+
+@contextmanager
+def _reach(found: Settings) -> Iterator[tuple[Place, bool]]:
+    """Yield the place, and whether its server is this process's own."""
+    if not found.is_embedded:
+        yield given_place(found), False
+        return
+    with ExitStack() as stack:
+        place = _beside(found)
+        is_ours = place is None
+        if place is None:
+            try:
+                place = stack.enter_context(own_server(found))
+            except EmbeddedServerError:
+                place, is_ours = _await_beside(found), False
+                if place is None:
+                    raise
+        yield place, is_ours
+
+
+def _await_beside(found: Settings) -> Place | None:
+    """Return the place of another command's server that is just starting, or None if none comes up."""
+    record = read_record(Layout(found.home.absolute()).owner)
+    if record is None or record.pid == os.getpid():
+        return None
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while (place := _beside(found)) is None and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return place
+
+
+def _beside(found: Settings) -> Place | None:
+    url = running_url(found.home)
+    return None if url is None else Place(url=url, owner_url=url, settings=found, is_embedded=True)
+
+
+@contextmanager
+def _own_workers(place: Place) -> Iterator[None]:
+    from console.engine import Engine
+
+    engine = Engine(place, broker_url=None)
+    engine.start()
+    try:
+        yield
+    finally:
+        engine.stop()

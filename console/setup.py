@@ -1,0 +1,44 @@
+"""Make a database ready for work: schema, roles, task types, the space of the embedding model, the storage folder."""
+
+import logging
+from uuid import UUID
+
+from core.settings import Settings
+from db import documents
+from db.connection import connect
+from db.migrate import SchemaStatus, migrate
+from pipelines.documents.models import find_model
+from pipelines.publish import publish_types
+from pipelines.registry import Registry, load_registry
+
+
+def prepare(owner_url: str, settings: Settings) -> SchemaStatus:
+    """Bring a database to where this program can work with it, as its owner. Safe to repeat, and quick then."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its plug-ins are no operator's news
+    passwords = {kind: secret.get_secret_value() for kind, secret in settings.role_passwords.items()}
+    status = migrate(owner_url, passwords=passwords)
+    registry = load_registry(settings.task_modules)
+    model = find_model(settings.embedding.model)
+    with connect(owner_url, name="setup") as connection:
+        publish_types(connection, registry)
+        documents.create_space(
+            connection,
+            model=model.name,
+            revision=model.revision,
+            dimensions=model.dimensions,
+            max_tokens=model.max_tokens,
+        )
+        tenant_id = documents.tenant_id_of(connection, settings.tenant)
+    create_folder(settings, tenant_id)
+    return status
+
+
+def refresh_types(worker_url: str, registry: Registry) -> None:
+    """Publish the task types that a worker knows, as the worker."""
+    with connect(worker_url, name="worker") as connection:
+        publish_types(connection, registry)
+
+
+def create_folder(settings: Settings, tenant_id: UUID) -> None:
+    """Make a tenant's folder in the storage, where producers put files that a path in a payload names."""
+    (settings.storage_root / str(tenant_id)).mkdir(mode=0o700, parents=True, exist_ok=True)
