@@ -49,8 +49,9 @@ def create_roles(connection: Connection, passwords: Mapping[str, str | None]) ->
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB").format(name))
         if password := passwords.get(kind):
             connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(password)))
-        if kind == "relay":
-            # Its statements live off small partial indexes; without fresh statistics the planner reads whole tables.
+        if kind in {"relay", "worker", "system"}:
+            # The queue's statements live off small indexes of a table whose size changes by the second: without fresh
+            # statistics the planner would read all of it for a batch. A handler that wants to may SET LOCAL it back.
             connection.execute(sql.SQL("ALTER ROLE {} SET enable_seqscan = off").format(name))
         if limit := STATEMENT_TIMEOUTS.get(kind):
             connection.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = {}").format(name, sql.Literal(limit)))

@@ -5,8 +5,6 @@ Rescuer (expired leases and claims), Caretaker (partitions of history, silent pr
 """
 
 import contextlib
-import select
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -150,7 +148,6 @@ class Listener:
         self._pinged_at: float | None = None
         self._next_ping = 0.0
         self._hears = False
-        self._stopping = threading.Event()
 
     def hears(self) -> bool:
         """Return whether the last round trip came back."""
@@ -162,9 +159,7 @@ class Listener:
             connection = self._open()
             if time.monotonic() >= self._next_ping:
                 self._ping(connection)
-            # A wait on the socket first: psycopg's generator alone would hold the connection's lock.
-            select.select([connection.fileno()], [], [], 1.0)
-            for notice in connection.notifies(timeout=0):
+            for notice in connection.notifies(timeout=1.0, stop_after=1):
                 self._heard(notice)
         except (psycopg.Error, OSError) as error:
             self._lose()
