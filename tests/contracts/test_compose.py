@@ -1,4 +1,4 @@
-"""compose.yaml names only settings that exist, gives each role its own login, and refuses to start without passwords."""
+"""compose.yaml names only settings that exist, gives each role its own login, and demands passwords."""
 
 import json
 import os
@@ -18,7 +18,7 @@ ROLES = ("migrate", "relay", "worker")
 
 def compose(env_file: str) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("docker-compose")
-    call = [program, "--env-file", env_file, "-f", "compose.yaml", "config", "--format", "json"]
+    call: list[str | Path] = [program, "--env-file", env_file, "-f", "compose.yaml", "config", "--format", "json"]
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(call, cwd=ROOT, env=kept, capture_output=True, text=True, check=False)
 
