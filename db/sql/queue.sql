@@ -75,9 +75,16 @@ UPDATE queue.tasks_live live
 SET status = 'in_progress', attempts = live.attempts + 1, claimed_until = NULL, worker_id = %(worker_id)s,
     started_at = now(), updated_at = now(), lease_until = now() + make_interval(secs => %(lease_seconds)s),
     deadline_at = now() + make_interval(secs => %(time_limit)s), progress = NULL, progress_message = NULL
-FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
-WHERE live.id = ANY (%(ids)s) AND live.id = given.id AND live.claim_number = given.claim_number
-    AND live.status = 'pending' AND live.claimed_until IS NOT NULL
+FROM (
+    -- A row that another transaction holds is being taken, given back or cancelled: not ours. Without SKIP LOCKED two
+    -- takes of a doubled message, or one and the other's finish, wait for each other in a circle.
+    SELECT free.id FROM queue.tasks_live free
+    JOIN unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
+        ON free.id = given.id AND free.claim_number = given.claim_number
+    WHERE free.id = ANY (%(ids)s) AND free.status = 'pending' AND free.claimed_until IS NOT NULL
+    FOR UPDATE OF free SKIP LOCKED
+) AS mine
+WHERE live.id = mine.id
 RETURNING live.id, live.claim_number, live.attempts, live.max_attempts, live.snoozes, live.tenant_id, live.payload,
     live.payload_version, live.trace_context, extract(epoch FROM now() - GREATEST(live.run_after, live.created_at))::float8;
 
@@ -147,7 +154,10 @@ WHERE id IN (
 WITH given AS (
     UPDATE queue.tasks_live SET status = 'pending', attempts = attempts - 1, lease_until = NULL, deadline_at = NULL,
         worker_id = NULL, updated_at = now(), is_due = true
-    WHERE deadline_at IS NOT NULL AND worker_id = %(worker_id)s AND status = 'in_progress'
+    WHERE id IN (
+        -- a row that its own finish holds is about to end by itself, and waiting for it could be a circle
+        SELECT id FROM queue.tasks_live WHERE deadline_at IS NOT NULL AND worker_id = %(worker_id)s FOR UPDATE SKIP LOCKED
+    )
     RETURNING id, tenant_id, claim_number, attempts + 1 AS number, started_at
 )
 INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, worker_id, started_at)
