@@ -5,7 +5,7 @@ already uses. Nothing is committed here; a rollback takes the tasks along.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
@@ -65,11 +65,26 @@ def enqueue_many(connection: Any, payloads: Sequence[Payload], **options: Unpack
         raise InvalidPayloadError("one call enqueues tasks of one type: call enqueue_many once for each type")
     values = {
         "type": kind.task_type,
-        "payloads": [payload.model_dump_json() for payload in payloads],
+        "payloads": [_json(payload) for payload in payloads],
         "options": json.dumps(_checked(dict(options))),
         "version": kind.payload_version,
     }
     return [UUID(str(row[0])) for row in _run(connection, values)]
+
+
+def enqueue_fields(connection: Any, task_type: str, fields: Mapping[str, Any], **options: Unpack[Options]) -> UUID:
+    """Write one task of a type known by name only; Postgres checks the fields by the type's published schema.
+
+    Raises as `enqueue` does.
+    """
+    values = {
+        "type": task_type,
+        "payloads": [json.dumps(fields)],
+        "options": json.dumps(_checked(dict(options))),
+        "version": None,
+    }
+    [row] = _run(connection, values)
+    return UUID(str(row[0]))
 
 
 async def enqueue_async(session: Any, payload: Payload, **options: Unpack[Options]) -> UUID:
@@ -109,8 +124,27 @@ def _check(name: str, value: Any) -> Any:
             return value.isoformat()
         case "tenant_id" | "owner_id":
             return _uuid(name, value)
+        case "metadata":
+            return _json_object(name, value)
         case _:
             return value
+
+
+def _json(payload: Payload) -> str:
+    try:
+        return payload.model_dump_json()
+    except ValueError as error:  # an unpaired surrogate: it has no UTF-8
+        raise InvalidPayloadError(f"a payload of {payload.task_type} cannot be written as JSON") from error
+
+
+def _json_object(name: str, value: Any) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise InvalidOptionsError(f"{name} must be JSON") from None
+    if not isinstance(value, dict):
+        raise InvalidOptionsError(f"{name} must be a JSON object")
+    return value
 
 
 def _uuid(name: str, value: Any) -> str:
@@ -143,7 +177,9 @@ def _run(connection: Any, values: dict[str, Any]) -> list[Any]:
             return list(connection.execute(text(_SQLALCHEMY), values))
         return list(connection.execute(_PSYCOPG, values).fetchall())
     except Exception as error:
-        raise _translated(error, values["type"]) or error from error
+        if translated := _translated(error, values["type"]):
+            raise translated from None  # the driver's text may quote the row
+        raise
 
 
 def _translated(error: Exception, task_type: str) -> Exception | None:
@@ -161,5 +197,7 @@ def _translated(error: Exception, task_type: str) -> Exception | None:
         case "23514":  # check_violation: a size or length limit of the row
             constraint = getattr(getattr(driver_error, "diag", None), "constraint_name", None)
             return InvalidPayloadError(f"a limit of the task's row is exceeded: {constraint}")
+        case "22P05" | "22P02" | "22021":  # what JSON and text in Postgres cannot hold: NUL, half a surrogate pair
+            return InvalidPayloadError("a payload or an option holds a character that Postgres cannot store")
         case _:
             return None
