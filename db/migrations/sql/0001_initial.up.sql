@@ -876,7 +876,7 @@ GRANT SELECT ON queue.outbox_tasks, queue.attempts TO greenroom_reader;
 -- A producer enqueues and looks its own tasks up; the state of the machine is not its to write.
 GRANT INSERT (id, task_type, payload, payload_version, tenant_id, owner_kind, owner_id, metadata, trace_context, queue, priority,
     rank, run_after, is_due, unique_key, max_attempts, hold_reason) ON queue.outbox_tasks TO greenroom_producer;
-GRANT SELECT ON queue.outbox_tasks, queue.tasks_live TO greenroom_producer;
+GRANT SELECT ON queue.outbox_tasks, queue.tasks_live, queue.tasks_history TO greenroom_producer;
 
 GRANT SELECT ON identity.tenants TO greenroom_relay, greenroom_worker, greenroom_system, greenroom_operator, greenroom_reader;
 GRANT SELECT ON knowledge.embedding_models, knowledge.spaces TO greenroom_worker, greenroom_system, greenroom_operator, greenroom_reader;

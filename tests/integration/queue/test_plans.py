@@ -1,0 +1,168 @@
+"""EXPLAIN guards: with 60,000 live and 60,000 ended tasks each statement of a task's life keeps to its index.
+
+Generic plans, as the role that runs the statement, under row security, with fresh statistics and with none: a queue
+fills faster than autovacuum analyses it.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from db.embedded import EmbeddedServer
+from db.queries import Queries
+from tests.integration.queue.test_named_sql import _PARAMETER, numbered
+from tests.support.database import Database, cloned
+
+LIVE, ENDED = 60_000, 60_000
+WORKER = UUID("00000000-0000-4000-8000-000000000001")
+TASK = UUID("00000000-0000-4000-8000-00000000abcd")
+IDS = [TASK, *(uuid4() for _ in range(99))]
+ONES = [1] * len(IDS)
+PAIRS = {"ids": IDS, "claims": ONES}
+LIST = {"status": None, "task_type": None, "queue": None, "held": False, "owner_id": None, "before": None, "limit": 50}
+
+_FILL = """
+INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, queue, rank, run_after, is_due, status, attempts,
+    claimed_until, lease_until, deadline_at, worker_id, started_at, claim_number, hold_reason)
+SELECT 'test.noop', '{"n": 1}', 1, identity.default_tenant_id(), 'q' || n %% 4, n, now() + (n || ' s')::interval,
+    n %% 4 <> 0, CASE WHEN n %% 120 = 1 THEN 'in_progress' ELSE 'pending' END, 1,
+    CASE WHEN n %% 120 = 2 THEN now() + interval '1 h' END,
+    CASE WHEN n %% 120 = 1 THEN now() + interval '1 h' END, CASE WHEN n %% 120 = 1 THEN now() + interval '1 h' END,
+    CASE WHEN n %% 120 = 1 THEN gen_random_uuid() END, CASE WHEN n %% 120 = 1 THEN now() END, 1,
+    CASE WHEN n %% 500 = 3 THEN 'held' END
+FROM generate_series(1, %(live)s) n
+"""
+_FILL_HISTORY = """
+INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, status, completed_at, started_at, failed_at, last_error)
+SELECT 'test.noop', '{"n": 1}', 1, identity.default_tenant_id(), s, now(), now(), CASE s WHEN 'failed' THEN now() END,
+    CASE s WHEN 'failed' THEN 'x' END
+FROM generate_series(1, %(ended)s) n, LATERAL (SELECT CASE WHEN n %% 200 = 0 THEN 'failed' ELSE 'done' END AS s) status
+"""
+
+
+class Guard(NamedTuple):
+    """A statement, who runs it with what, the index that it must use, and the most buffers that it may touch."""
+
+    role: str
+    name: str
+    values: dict[str, Any]
+    index: str
+    buffers: int = 1500
+    plan: str = "force_generic_plan"
+
+
+GUARDS = [
+    Guard("relay", "queue.promote", {"limit": 100}, "tasks_live_deferred_idx"),
+    Guard("relay", "queue.next_due", {}, "tasks_live_deferred_idx", 20),
+    Guard("relay", "queue.capacity", {"depth": 2.0, "process_timeout": 30.0}, "tasks_live_occupied_idx", 2500),
+    Guard(
+        "relay", "queue.claim",
+        {"queue": "q1", "task_types": ["test.noop"], "limit": 10, "free": 100.0, "claim_seconds": 30.0},
+        "tasks_live_claim_idx",
+    ),
+    Guard("relay", "queue.give_back", PAIRS | {"delay": 0.0}, "tasks_live_id_key"),
+    Guard("relay", "queue.rescue", {"limit": 100}, "tasks_live_occupied_idx", 2500),
+    Guard("relay", "queue.reclaim", {"limit": 100}, "tasks_live_occupied_idx", 2500),
+    Guard("worker", "queue.take", PAIRS | {"worker_id": WORKER, "lease_seconds": 30.0, "time_limit": 60.0}, "tasks_live_id_key"),
+    Guard("worker", "queue.hold_attempts", PAIRS | {"worker_id": WORKER}, "tasks_live_id_key"),
+    Guard(
+        "worker", "queue.finish",
+        PAIRS | {"worker_id": WORKER, "statuses": ["done"] * 100, "results": [None] * 100, "errors": [None] * 100},
+        "tasks_live_id_key",
+    ),
+    Guard(
+        "worker", "queue.reschedule",
+        PAIRS | {"worker_id": WORKER, "delays": [0.0] * 100, "errors": [None] * 100, "refunds": ONES, "snoozes": ONES},
+        "tasks_live_id_key",
+    ),
+    Guard("worker", "queue.renew", {"worker_id": WORKER, "lease_seconds": 30.0}, "tasks_live_occupied_idx", 2500),
+    Guard("worker", "queue.expire_leases", {"worker_id": WORKER}, "tasks_live_occupied_idx", 2500),
+    Guard("worker", "queue.hand_back", {"worker_id": WORKER}, "tasks_live_occupied_idx", 2500),
+    Guard("worker", "queue.report_progress", {"id": TASK, "claim": 1, "progress": 0.5, "message": None}, "tasks_live_id_key", 50),
+    Guard("producer", "queue.ended", {"ids": IDS}, "_id_idx"),
+    Guard("operator", "queue.ended", {"ids": IDS}, "_id_idx"),
+    Guard("operator", "tasks.list", LIST, "tasks_live_id_key", 200),
+    # An operator's one listing is planned for what it asks; a generic plan would walk over all younger pages.
+    Guard("operator", "tasks.list", LIST | {"before": TASK}, "tasks_live_id_key", 200, "force_custom_plan"),
+    Guard("operator", "tasks.list", LIST | {"owner_id": TASK}, "owner_i", 200, "force_custom_plan"),
+    Guard("operator", "tasks.show", {"id": TASK}, "tasks_live_id_key", 50),
+    Guard("operator", "tasks.retry_now", {"id": TASK}, "tasks_live_id_key", 50),
+    Guard("operator", "tasks.cancel", {"id": TASK, "reason": "x"}, "tasks_live_id_key", 50),
+    Guard("operator", "tasks.replay", {"ids": IDS}, "_id_idx"),
+    Guard(
+        "operator", "tasks.replayable",
+        {"cancelled": False, "task_type": None, "queue": None, "since": None, "limit": 50}, "completed_at", 2000,
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["analysed", "no statistics"])
+def full(
+    request: pytest.FixtureRequest, server_without_fsync: EmbeddedServer, template_database: str
+) -> Iterator[Database]:
+    """A queue that is full and has a past."""
+    with cloned(server_without_fsync, template_database) as database:
+        owner = database.connect()
+        owner.execute(_FILL, {"live": LIVE})
+        owner.execute(_FILL_HISTORY, {"ended": ENDED})
+        worker = (uuid4(), "worker", "h", 1, ["q0", "q1"], ["test.noop"], 4)
+        owner.execute(
+            "INSERT INTO queue.processes (id, kind, host, pid, queues, task_types, slots) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            worker,
+        )
+        owner.execute(
+            "INSERT INTO queue.task_types (name, queue, scope, priority, max_attempts, batch_size, time_limit, payload_version,"
+            " payload_schema) VALUES ('test.noop', 'default', 'tenant', 0, 5, 100, '1 min', 1, '{}')"
+        )
+        if request.param == "analysed":
+            with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+                connection.execute("VACUUM ANALYZE queue.tasks_live")
+                connection.execute("VACUUM ANALYZE queue.tasks_history")
+        yield database
+
+
+def explain(database: Database, guard: Guard) -> dict[str, Any]:
+    """Return the plan, as it ran, of the statement's generic form; what it changed is rolled back."""
+    file, _, name = guard.name.partition(".")
+    text = Queries(file).text(name).as_string(None)
+    values = {parameter: guard.values.get(parameter) for parameter in dict.fromkeys(_PARAMETER.findall(text))}
+    connection = database.connect(guard.role)
+    with connection.transaction(force_rollback=True):
+        if name in {"renew", "expire_leases", "hand_back"}:
+            connection.execute("SET LOCAL enable_seqscan = off")  # as the store runs them
+        connection.execute("SELECT set_config('plan_cache_mode', %s, true)", (guard.plan,))
+        connection.execute(sql.SQL("PREPARE q AS ") + sql.SQL(numbered(text)))  # type: ignore[arg-type]  # text of ours
+        cursor = psycopg.ClientCursor(connection)
+        arguments = sql.SQL(", ").join(sql.Placeholder() for _ in values)
+        call = sql.SQL("EXECUTE q({})").format(arguments) if values else sql.SQL("EXECUTE q")
+        cursor.execute(sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ") + call, list(values.values()))
+        row = cursor.fetchone()
+        connection.execute("DEALLOCATE q")
+    assert row is not None
+    plan: dict[str, Any] = row[0][0]["Plan"]
+    return plan
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes(child)
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: f"{guard.role}-{guard.name}")
+def test_the_statement_keeps_to_its_index(full: Database, guard: Guard) -> None:
+    plan = explain(full, guard)
+    scanned = [n["Relation Name"] for n in nodes(plan) if n["Node Type"] == "Seq Scan" and "Relation Name" in n]
+    large = [name for name in scanned if name == "tasks_live" or name.startswith("tasks_history")]
+    # the months to come are empty, and an empty table is read as well as an index of it
+    large = [name for name in large if full.value(f"SELECT count(*) FROM (SELECT FROM queue.{name} LIMIT 1) x")]  # noqa: S608
+    assert large == [], json.dumps(plan)[:4000]
+    used = {n["Index Name"] for n in nodes(plan) if "Index Name" in n}
+    assert any(guard.index in index for index in used), used
+    touched = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    assert touched <= guard.buffers, f"{touched} buffers"
