@@ -1,9 +1,9 @@
 """`greenroom bench`: what this machine does, beside what it could do at best, in one run.
 
 Tasks: no-op tasks through the whole engine in this process, beside plain psycopg doing the same claims and completions
-on the same server. Latency: from the enqueue's transaction to the start of the handler, while idle. Chunks:
-the embedder at its shipped settings beside plain sentence-transformers in fp32, on the same texts. Ratios travel; absolute figures
-carry the machine. All of it on a server of its own in a temporary folder: no data of yours is touched.
+on the same server. Latency: from the enqueue's transaction to the start of the handler, while idle. Chunks: the
+embedder at its shipped settings beside plain sentence-transformers in fp32, on the same texts. Ratios travel; absolute
+figures carry the machine. All of it on a server of its own in a temporary folder: no data of yours is touched.
 """
 
 import os
