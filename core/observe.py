@@ -4,6 +4,7 @@ The one entry point of the composition root. Each part is a subscriber of `core.
 imported (a relay's memory).
 """
 
+import atexit
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -11,6 +12,8 @@ from core import logs
 from core.settings import ObserveSettings
 
 _running = ExitStack()
+# Spans wait some seconds for company: whoever forgets to close loses none.
+atexit.register(lambda: _running.close())
 
 
 def configure(settings: ObserveSettings, *, service: str) -> Callable[[], None]:

@@ -90,8 +90,12 @@ class AttemptSpans:
         """Flush what waits, for some seconds at most, and end the export."""
         # The SDK waits half a minute for a collector that is gone, and takes no other limit.
         closing = threading.Thread(target=self._provider.shutdown, name="traces close", daemon=True)
-        closing.start()
-        closing.join(_CLOSE_SECONDS)
+        try:
+            closing.start()
+        except RuntimeError:  # the interpreter is ending, and starts no threads any more
+            self._provider.shutdown()
+        else:
+            closing.join(_CLOSE_SECONDS)
 
     def _begin(self, task_type: str, key: _Key, trace_context: str | None, started: float) -> _Open:
         carrier = {"traceparent": trace_context} if trace_context else {}
