@@ -47,6 +47,10 @@ class Registry:
         """Return the names of all task types, sorted."""
         return sorted(self._tasks)
 
+    def all_names(self) -> list[str]:
+        """Return the names and aliases of all task types, sorted: what a task's row may be called."""
+        return sorted(self._names)
+
     def queues(self) -> list[str]:
         """Return the queues that the task types default to, sorted."""
         return sorted({task.queue for task in self._tasks.values()})

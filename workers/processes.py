@@ -96,7 +96,7 @@ class WorkerProcess:
         if not tasks:
             raise SettingsError("this worker knows no task type that it may run")
         self.process = _process_row(
-            "worker", queues=self.queues, task_types=self._registry.names(), slots=settings.worker.threads
+            "worker", queues=self.queues, task_types=self._registry.all_names(), slots=settings.worker.threads
         )
         config = ExecutorConfig(
             self.process.id,

@@ -106,14 +106,28 @@ FROM ended
 RETURNING id, tenant_id;
 
 -- name: release
--- A held task is judged anew: fitting now, it waits; else it is held with the reason of today.
+-- A held task is judged anew: fitting now, it waits; else it is held with the reason of today. A row that nobody has
+-- checked yet (it has no payload_version) is completed as its INSERT would be today.
 UPDATE queue.tasks_live live
-SET hold_reason = queue.hold_reason_of(live.task_type, live.payload, live.tenant_id, queue.task_type(live.task_type)),
-    payload_version = (queue.task_type(live.task_type)).payload_version,
-    queue = CASE WHEN live.payload_version IS NULL AND live.queue = 'default'
-            THEN COALESCE((queue.task_type(live.task_type)).queue, live.queue) ELSE live.queue END,
-    is_due = live.run_after <= now(), updated_at = now()
-WHERE live.id = %(id)s AND live.hold_reason IS NOT NULL
+SET task_type = COALESCE(known.name, live.task_type), hold_reason = judged.hold_reason,
+    payload_version = CASE WHEN judged.hold_reason IS NULL THEN COALESCE(live.payload_version, known.payload_version)
+                      ELSE live.payload_version END,
+    queue = CASE WHEN live.payload_version IS NULL AND live.queue = 'default' THEN COALESCE(known.queue, 'default') ELSE live.queue END,
+    max_attempts = CASE WHEN live.payload_version IS NULL AND live.max_attempts = 5 THEN COALESCE(known.max_attempts, 5)
+                   ELSE live.max_attempts END,
+    priority = judged.priority, rank = queue.rank_of(live.run_after, judged.priority),
+    tenant_id = judged.tenant_id, is_due = live.run_after <= now(), updated_at = now()
+FROM queue.tasks_live held
+CROSS JOIN LATERAL queue.task_type(held.task_type) AS known
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN known.scope = 'system' THEN NULL ELSE held.tenant_id END AS tenant_id,
+        CASE WHEN held.payload_version IS NULL AND held.priority = 0 THEN COALESCE(known.priority, 0) ELSE held.priority END AS priority,
+        CASE WHEN held.payload_version IS NULL OR known.name IS NULL
+             THEN queue.hold_reason_of(held.task_type, held.payload, held.tenant_id, known)
+             -- checked at its enqueue, as a version that may be older than today's: the worker upgrades it
+             WHEN known.scope = 'tenant' THEN queue.tenant_hold_reason(held.tenant_id) END AS hold_reason
+) AS judged
+WHERE held.id = %(id)s AND held.hold_reason IS NOT NULL AND live.id = held.id
 RETURNING live.id, live.tenant_id, live.hold_reason;
 
 -- name: summary

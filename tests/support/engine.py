@@ -87,7 +87,7 @@ class Line:
         self.relay = database.connect("relay")
         self.worker = database.connect("worker")
         self.process = queue.ProcessRow(
-            uuid4(), "worker", "test", 1, sorted({"default", *registry.queues()}), registry.names(), slots
+            uuid4(), "worker", "test", 1, sorted({"default", *registry.queues()}), registry.all_names(), slots
         )
         publish(database, registry)
         queue.register_process(self.worker, self.process)

@@ -371,7 +371,6 @@ BEGIN
     NEW.run_after := COALESCE(NEW.run_after, now());
     IF known.name IS NOT NULL THEN
         NEW.task_type := known.name;
-        NEW.payload_version := known.payload_version;
         IF NEW.queue = 'default' THEN NEW.queue := known.queue; END IF;
         IF NEW.priority = 0 THEN NEW.priority := known.priority; END IF;
         IF NEW.max_attempts = 5 THEN NEW.max_attempts := known.max_attempts; END IF;
@@ -384,6 +383,9 @@ BEGIN
     NEW.rank := queue.rank_of(NEW.run_after, NEW.priority);
     NEW.is_due := NEW.run_after <= now();
     NEW.hold_reason := COALESCE(NEW.hold_reason, queue.hold_reason_of(NEW.task_type, NEW.payload, NEW.tenant_id, known));
+    IF NEW.hold_reason IS NULL THEN
+        NEW.payload_version := known.payload_version; -- says that it was checked; a held one is checked at its release
+    END IF;
     RETURN NEW;
 END
 $$;
