@@ -110,7 +110,7 @@ def _check(name: str, value: Any) -> Any:
     match name:
         case "priority" | "max_attempts":
             low, high = _BOUNDS[name]
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            if type(value) is not int or not low <= value <= high:
                 raise InvalidOptionsError(f"{name} must be a whole number from {low} to {high}")
             return value
         case "queue" | "unique_key" | "owner_kind":
