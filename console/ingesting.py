@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
@@ -148,8 +148,8 @@ class Ingest:
     def _look(self, results: Sequence[Ingested], stages: Stages) -> list[Ingested]:
         waiting = [result.document_id for result in results if not result.has_ended and result.document_id]
         with tenant_transaction(self._connection, self._tenant_id):
-            now: dict[UUID | None, DocumentState] = dict(states(self._connection, waiting))
-        looked = [result if result.has_ended else _seen(result, now.get(result.document_id)) for result in results]
+            now = states(self._connection, waiting)
+        looked = [_seen(result, now) for result in results]
         for stage, passed in _PASSED.items():
             live = [now[key].live_types for key in waiting if key in now and not now[key].has_ended]
             stages.reach(stage, len(results) - sum(not passed(types) for types in live))
@@ -171,7 +171,10 @@ _PASSED: dict[str, Callable[[frozenset[str]], bool]] = {
 }
 
 
-def _seen(result: Ingested, state: DocumentState | None) -> Ingested:
+def _seen(result: Ingested, now: Mapping[UUID, DocumentState]) -> Ingested:
+    if result.has_ended or result.document_id is None:
+        return result
+    state = now.get(result.document_id)
     if state is None:
         return replace(result, status="deleted", error="the document was deleted meanwhile")
     if state.hold_reason:

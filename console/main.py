@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 from console import output
-from console.commands import database, demo, ingest, processes, search, up
+from console.commands import (
+    database,
+    demo,
+    doctor,
+    documents,
+    enqueue,
+    ingest,
+    measure,
+    processes,
+    queues,
+    search,
+    tasks,
+    up,
+)
 from console.signals import INTERRUPTED, interrupt_on_signals
 from core.errors import GreenroomError, UsageError
 
@@ -19,10 +32,16 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 app.command()(up.up)
 app.command()(demo.demo)
 app.command()(ingest.ingest)
+app.add_typer(documents.app, name="documents")
 app.command()(search.search)
+app.command()(enqueue.enqueue)
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(queues.app, name="queues")
 app.command()(processes.relay)
 app.command()(processes.worker)
 app.add_typer(database.app, name="db")
+app.command()(doctor.doctor)
+app.command()(measure.bench)
 
 
 @app.callback()

@@ -1,8 +1,11 @@
 """Options that several commands share."""
 
 from typing import Annotated
+from uuid import UUID
 
 import typer
+
+from core.errors import UsageError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Tenant = Annotated[str | None, typer.Option("--tenant", help="Slug of the tenant; unset: GREENROOM_TENANT.")]
@@ -10,3 +13,16 @@ Collection = Annotated[str | None, typer.Option("--collection", help="Slug of th
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many.")]
 Before = Annotated[str | None, typer.Option("--before", help="The next page: what comes after this id in the listing.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Wait so many seconds at most.")]
+
+
+def id_of(text: str | None) -> UUID | None:
+    """Return the id that an option gives; raises UsageError where it is none."""
+    return None if text is None else task_id(text)
+
+
+def task_id(text: str) -> UUID:
+    """Return the id that an argument gives; raises UsageError where it is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not an id: ids look like {UUID(int=0)}") from None

@@ -54,7 +54,7 @@ def show_traceback(text: str) -> None:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "nothing to show") -> None:
     """Print rows as a table; a column whose name begins with `#` holds numbers."""
-    listed = [[_cell(value) for value in row] for row in rows]
+    listed = [[" ".join(cell(value).split()) for value in row] for row in rows]
     if not listed:
         show_line(empty)
         return
@@ -73,7 +73,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
 
 def show_fields(fields: Sequence[tuple[str, Any]]) -> None:
     """Print names and values, one a line, the names aligned; what is None or empty is left out."""
-    shown = [(name, _cell(value)) for name, value in fields if value not in (None, "", [], {})]
+    shown = [(name, cell(value)) for name, value in fields if value not in (None, "", [], {})]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
         show_line(f"{name.ljust(width)}  {value}")
@@ -151,7 +151,8 @@ def _write(stream: IO[str], text: str) -> None:
     stream.flush()
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Return a value as one text for people."""
     match value:
         case None:
             return ""

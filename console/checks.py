@@ -1,0 +1,177 @@
+"""The checks of `doctor`: each looks at one thing and says how it is, what that means, and what to do about it."""
+
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from console.output import duration
+from console.runtime import Operation
+from core.settings import Settings
+from db import health, tasks
+from db.roles import role_name
+
+Level = Literal["ok", "warning", "wrong"]
+PGVECTOR_WANTED = (0, 8, 4)  # older ones can corrupt an HNSW index
+_LOOP_SECONDS = 60.0
+_WAITING_SECONDS = 300.0
+_LAG = 5_000_000
+_OPEN_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; `wrong` makes `doctor` fail."""
+
+    name: str
+    level: Level
+    detail: str
+
+
+def all_checks(operation: Operation) -> list[Check]:
+    """Look at everything."""
+    connection, settings = operation.connection, operation.settings
+    timeout = settings.relay.process_timeout
+    processes = tasks.processes(connection)
+    return [
+        *database(health.server(connection)),
+        schema(operation.place.url),
+        *living(processes, timeout, is_embedded=operation.place.is_embedded),
+        *listening(processes, timeout, is_deaf_by_choice=any("LISTEN" in warning for warning in settings.warnings())),
+        broker(settings),
+        *queues(tasks.queues(connection, process_timeout=timeout)),
+        transactions(health.oldest_transaction(connection)),
+        *storage(settings, operation.place.url),
+        *(Check("settings", "warning", warning) for warning in settings.warnings()),
+    ]
+
+
+def database(server: health.Server) -> Iterator[Check]:
+    """The server answers, and its pgvector is one that can be trusted."""
+    yield Check("database", "ok", f"PostgreSQL {server.version}")
+    if server.pgvector is None:
+        yield Check("pgvector", "wrong", "the extension is missing: run `greenroom db migrate` as the owner")
+        return
+    found = tuple(int(part) for part in re.findall(r"\d+", server.pgvector)[:3])
+    wanted = ".".join(map(str, PGVECTOR_WANTED))
+    if found < PGVECTOR_WANTED:
+        yield Check("pgvector", "wrong", f"{server.pgvector} is too old: install {wanted} or newer on the server")
+    else:
+        yield Check("pgvector", "ok", server.pgvector)
+
+
+def schema(url: str) -> Check:
+    """The schema is this program's."""
+    from db.migrate import status
+
+    found = status(url)
+    if found.is_current:
+        return Check("schema", "ok", str(found.current))
+    return Check(
+        "schema",
+        "wrong",
+        f"is {found.current}, this program wants {found.wanted}: run `greenroom db migrate` as the owner",
+    )
+
+
+def living(processes: Iterable[tasks.LiveProcess], timeout: float, *, is_embedded: bool) -> Iterator[Check]:
+    """Relay and worker live, and so do their loops."""
+    kinds = set()
+    for process in processes:
+        name = f"{process.kind} {process.host}/{process.pid}"
+        late = {loop: age + process.silent_seconds for loop, age in process.loop_ages.items()}
+        stuck = sorted(loop for loop, age in late.items() if age > _LOOP_SECONDS)
+        if process.silent_seconds > timeout:
+            yield Check(name, "warning", f"silent for {duration(process.silent_seconds)}: gone, or cut off")
+            continue
+        kinds.add(process.kind)
+        ages = ", ".join(f"{loop} {duration(age)} ago" for loop, age in sorted(late.items()))
+        if stuck:
+            yield Check(name, "wrong", f"its loops {', '.join(stuck)} do not tick ({ages}): restart it")
+        else:
+            yield Check(name, "ok", f"heard {duration(process.silent_seconds)} ago{'; ' if ages else ''}{ages}")
+    for missing in sorted({"relay", "worker"} - kinds):
+        if is_embedded and not kinds:
+            yield Check(missing, "ok", "none runs: commands bring their own, `greenroom up` keeps one running")
+        else:
+            yield Check(missing, "wrong", f"none lives: start `greenroom {missing}`, or `greenroom up`")
+
+
+def listening(processes: Iterable[tasks.LiveProcess], timeout: float, *, is_deaf_by_choice: bool) -> Iterator[Check]:
+    """Relays hear NOTIFY, as their own round trips say."""
+    relays = [p for p in processes if p.kind == "relay" and p.silent_seconds <= timeout]
+    deaf = [p for p in relays if p.hears_notify is False]
+    if deaf and not is_deaf_by_choice:
+        yield Check(
+            "listen",
+            "wrong",
+            f"{len(deaf)} of {len(relays)} relays hear nothing and poll: set GREENROOM_DATABASE_DIRECT_URL",
+        )
+    elif relays:
+        yield Check("listen", "ok", "relays poll" if deaf else "relays are rung")
+
+
+def broker(settings: Settings) -> Check:
+    """The broker answers."""
+    if settings.broker.url is None:
+        return Check("broker", "ok", "in process")
+    import redis
+
+    url = settings.broker.url.get_secret_value()
+    where = f"{urlsplit(url).hostname}:{urlsplit(url).port or 6379}"
+    try:
+        with redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as client:
+            client.ping()
+    except (redis.RedisError, ValueError, OSError) as error:
+        return Check(
+            "broker", "wrong", f"Redis at {where} does not answer ({type(error).__name__}); nothing is lost meanwhile"
+        )
+    return Check("broker", "ok", f"Redis at {where}")
+
+
+def queues(rows: Iterable[tasks.QueueRow]) -> Iterator[Check]:
+    """What waits is served, and not for too long."""
+    for row in rows:
+        name = f"queue {row.name}"
+        oldest = f"{row.waiting} wait, the oldest for {duration(row.oldest_seconds)}"
+        if row.held:
+            yield Check(name, "warning", f"{row.held} tasks are held: `greenroom tasks list --held` says why")
+        if row.paused_at is not None:
+            yield Check(name, "warning", f"paused, {row.waiting} wait: `greenroom queues resume {row.name}`")
+        elif row.waiting and not row.workers:
+            yield Check(name, "wrong", f"{oldest}, and no worker serves it: start one with `greenroom up` or `worker`")
+        elif row.waiting and row.oldest_seconds > _WAITING_SECONDS:
+            yield Check(name, "warning", f"{oldest}: more workers would help")
+        else:
+            yield Check(name, "ok", oldest if row.waiting else "nothing waits")
+
+
+def transactions(oldest: health.OldestTransaction) -> Check:
+    """No transaction has been open for so long that the queue bloats."""
+    detail = f"the oldest snapshot lags {oldest.lag} transactions, the longest open is {duration(oldest.seconds)} old"
+    is_long = oldest.lag > _LAG or oldest.seconds > _OPEN_SECONDS
+    return Check(
+        "transactions", "warning" if is_long else "ok", detail + (": end it, it bloats the queue" if is_long else "")
+    )
+
+
+def storage(settings: Settings, url: str) -> Iterator[Check]:
+    """The storage can be written to; a relay has no business with it."""
+    if urlsplit(url).username == role_name("relay"):
+        return
+    folder = _existing(settings.storage_root)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        yield Check("storage", "wrong", f"{folder} cannot be written to ({error.strerror}): set GREENROOM_STORAGE_ROOT")
+    else:
+        yield Check("storage", "ok", str(settings.storage_root))
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest above it that exists: the first file makes the rest."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())

@@ -1,0 +1,111 @@
+"""`greenroom documents`: what has been ingested, and the end of it."""
+
+from dataclasses import asdict
+from typing import Annotated, Literal
+from uuid import UUID
+
+import typer
+
+from console import output
+from console.options import AsJson, Before, Limit, Tenant, Timeout, id_of
+from console.runtime import operate
+from core.errors import GreenroomError, UnavailableError
+from db import library
+from db.connection import tenant_transaction
+
+app = typer.Typer(help="Documents: list, show, delete.", no_args_is_help=True)
+Status = Literal["pending", "processing", "completed", "failed"]
+Named = Annotated[str, typer.Argument(metavar="DOCUMENT", help="Its id, name or path.")]
+
+
+@app.command("list")
+def list_(
+    status: Annotated[Status | None, typer.Option("--status", help="Only those of that status.")] = None,
+    limit: Limit = 20,
+    before: Before = None,
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+) -> None:
+    """List documents, newest first."""
+    with operate() as operation, tenant_transaction(operation.connection, operation.tenant_id(tenant)):
+        rows = library.list_documents(operation.connection, status=status, limit=limit, before=id_of(before))
+    following = rows[-1].id if len(rows) == limit else None
+    if as_json:
+        output.show_json({"documents": [asdict(row) for row in rows], "next": following})
+        return
+    output.show_table(
+        ("id", "document", "collection", "status", "#chunks", "#pages", "#size", "error"),
+        [
+            (
+                r.id,
+                r.name,
+                r.collection,
+                r.status,
+                r.chunk_count,
+                r.page_count,
+                output.size(r.file_size),
+                r.error_message,
+            )
+            for r in rows
+        ],
+        empty="no documents: `greenroom ingest PATH` makes some",
+    )
+    if following:
+        output.note(f"more: --before {following}")
+
+
+@app.command()
+def show(
+    document: Named,
+    chunks: Annotated[int, typer.Option("--chunks", min=0, max=10_000, help="Show so many chunks.")] = 5,
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one document and its first chunks."""
+    with operate() as operation, tenant_transaction(operation.connection, operation.tenant_id(tenant)):
+        document_id = library.find(operation.connection, document)
+        found = library.show(operation.connection, document_id)
+        listed = library.chunks(operation.connection, document_id, limit=chunks)
+    if found is None:  # deleted between the two reads
+        raise GreenroomError("the document was deleted just now")
+    if as_json:
+        output.show_json(asdict(found) | {"chunks": [asdict(chunk) for chunk in listed]})
+        return
+    output.show_fields(list(asdict(found).items()))
+    if listed:
+        columns = ("#chunk", "#tokens", "#page", "section", "text")
+        output.show_table(columns, [(c.chunk_index + 1, c.token_count, c.page, c.section, c.text) for c in listed])
+
+
+@app.command()
+def delete(
+    documents: Annotated[list[str], typer.Argument(metavar="DOCUMENT...", help="Ids, names or paths.")],
+    tenant: Tenant = None,
+    wait: Annotated[bool, typer.Option(help="Wait until they are gone.")] = True,
+    timeout: Timeout = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Delete documents with their texts, chunks, vectors and stored files."""
+    from pipelines.documents.payloads import DeleteDocument
+    from pipelines.enqueue import enqueue_many
+    from pipelines.waiting import wait_for_all
+
+    with operate(works=wait) as operation:
+        if wait:
+            operation.require_worker("documents")
+        tenant_id = operation.tenant_id(tenant)
+        with tenant_transaction(operation.connection, tenant_id):
+            ids = [library.find(operation.connection, name) for name in dict.fromkeys(documents)]
+            payloads = [DeleteDocument(document_id=document_id) for document_id in ids]
+            task_ids = enqueue_many(operation.connection, payloads, tenant_id=tenant_id)
+        ends = wait_for_all(operation.connection, task_ids, timeout=timeout) if wait else []
+    _show_deleted(ids, task_ids, is_done=wait, as_json=as_json)
+    if failed := [end for end in ends if end.status != "done"]:
+        raise UnavailableError(f"{len(failed)} of {len(ids)} were not deleted: {failed[0].error or failed[0].status}")
+
+
+def _show_deleted(ids: list[UUID], task_ids: list[UUID], *, is_done: bool, as_json: bool) -> None:
+    if as_json:
+        output.show_json({"documents": ids, "tasks": task_ids, "waited": is_done})
+    else:
+        output.show_line(f"{len(ids)} {'deleted' if is_done else 'to be deleted'}")

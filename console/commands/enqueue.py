@@ -1,0 +1,133 @@
+"""`greenroom enqueue`: one task of any published type."""
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from console import output
+from console.options import AsJson, Tenant, Timeout
+from console.runtime import Operation, operate
+from core.errors import GreenroomError, UnknownTaskTypeError, UsageError
+from db import tasks
+from db.connection import tenant_transaction
+
+if TYPE_CHECKING:
+    from pipelines.enqueue import Options
+
+
+def enqueue(
+    task_type: Annotated[str, typer.Argument(metavar="TYPE", help="A task type, such as document.ingest.")],
+    fields: Annotated[
+        list[str] | None, typer.Argument(metavar="[JSON | KEY=VALUE...]", help="The payload; - reads standard input.")
+    ] = None,
+    queue: Annotated[str | None, typer.Option("--queue", help="Another queue than the type's own.")] = None,
+    priority: Annotated[int | None, typer.Option("--priority", min=-100, max=100, help="Higher goes first.")] = None,
+    run_after: Annotated[
+        str | None, typer.Option("--run-after", help="Not before: a time with zone, or seconds from now.")
+    ] = None,
+    unique_key: Annotated[str | None, typer.Option("--unique-key", help="At most one live task has it.")] = None,
+    tenant: Tenant = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and print the result.")] = False,
+    timeout: Timeout = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Enqueue a task."""
+    payload = payload_of(fields or [])
+    options: Options = {}
+    if queue is not None:
+        options["queue"] = queue
+    if priority is not None:
+        options["priority"] = priority
+    if unique_key is not None:
+        options["unique_key"] = unique_key
+    if run_after is not None:
+        options["run_after"] = moment_of(run_after)
+    with operate(works=wait) as operation:
+        task_id = _write(operation, task_type, payload, options, tenant)
+        if not wait:
+            output.show_json({"id": task_id}) if as_json else output.show_line(str(task_id))
+            return
+        _wait(operation, task_id, timeout, as_json=as_json)
+
+
+def payload_of(fields: list[str]) -> dict[str, Any]:
+    """Return the payload of `KEY=VALUE` pairs (a value that is JSON is taken as such) or of one JSON object."""
+    if not fields:
+        return {}
+    if len(fields) == 1 and (fields[0] == "-" or fields[0].lstrip().startswith("{")):
+        return _object_of(sys.stdin.read() if fields[0] == "-" else fields[0])
+    pairs = [field.partition("=") for field in fields]
+    if wrong := [key for key, sign, _ in pairs if not (key and sign)]:
+        raise UsageError(f"{wrong[0]!r} is neither KEY=VALUE nor a JSON object")
+    return {key: _value_of(value) for key, _, value in pairs}
+
+
+def moment_of(text: str) -> datetime:
+    """Return the time that a text names: ISO 8601 with a zone, or seconds from now."""
+    try:
+        return datetime.now(UTC) + timedelta(seconds=float(text))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no time: write 2026-01-31T08:00:00+01:00, or seconds from now") from None
+    if moment.tzinfo is None:
+        raise UsageError(f"{text!r} has no time zone: write {text}+00:00 or {text}Z")
+    return moment
+
+
+def _object_of(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"the payload is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError("the payload must be a JSON object")
+    return value
+
+
+def _value_of(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _write(
+    operation: Operation, task_type: str, payload: dict[str, Any], options: "Options", tenant: str | None
+) -> UUID:
+    """Enqueue in the tenant's transaction; a type that works across tenants in one that is bound to none."""
+    from pipelines.enqueue import enqueue_fields
+
+    connection = operation.connection
+    scope = tasks.scope_of(connection, task_type)
+    if scope is None:
+        raise UnknownTaskTypeError(task_type, tuple(tasks.known_types(connection)))
+    tenant_id = operation.tenant_id(tenant) if scope == "tenant" else None
+    with tenant_transaction(connection, tenant_id):
+        return enqueue_fields(connection, task_type, payload, **options)
+
+
+def _wait(operation: Operation, task_id: UUID, timeout: float, *, as_json: bool) -> None:
+    from pipelines.waiting import wait_for
+
+    task = tasks.show(operation.connection, task_id)
+    if task is not None and task.hold_reason:
+        raise GreenroomError(f"the task {task_id} is held: {task.hold_reason}")
+    if task is not None and task.completed_at is None:
+        operation.require_worker(task.queue)
+    end = wait_for(operation.connection, task_id, timeout=timeout)
+    if as_json:
+        output.show_json(asdict(end))
+    else:
+        output.show_fields(
+            [("task", end.task_id), ("status", end.status), ("result", end.result), ("error", end.error)]
+        )
+    if end.status != "done":
+        raise typer.Exit(1)

@@ -1,0 +1,224 @@
+"""`greenroom tasks`: every task in every status, and what an operator may do to it. Each deed leaves an audit event."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import typer
+
+from console import output
+from console.commands.enqueue import moment_of
+from console.options import AsJson, Before, Limit, Tenant, id_of, task_id
+from console.runtime import Operation, operate
+from core.errors import GreenroomError, NotFoundError, UsageError
+from db import tasks
+from db.connection import tenant_transaction
+
+app = typer.Typer(help="Tasks: list, show, retry, cancel, replay, release.", no_args_is_help=True)
+Status = Literal["pending", "in_progress", "done", "failed", "cancelled"]
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks.")]
+OfType = Annotated[str | None, typer.Option("--type", help="Only that task type.")]
+OfQueue = Annotated[str | None, typer.Option("--queue", help="Only that queue.")]
+_SHOWN = 500
+
+
+@app.command("list")
+def list_(
+    status: Annotated[Status | None, typer.Option("--status", help="Only those of that status.")] = None,
+    task_type: OfType = None,
+    queue: OfQueue = None,
+    owner: Annotated[str | None, typer.Option("--owner", help="Only those that work for that id.")] = None,
+    held: Annotated[bool, typer.Option("--held", help="Only those that are held.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="The same as --status failed.")] = False,
+    limit: Limit = 20,
+    before: Before = None,
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+) -> None:
+    """List tasks, newest first; of all tenants, unless one is named."""
+    if failed and status not in (None, "failed"):
+        raise UsageError("--failed and --status contradict each other: give one of them")
+    wanted = tasks.TaskFilter("failed" if failed else status, task_type, queue, id_of(owner), held)
+    with operate() as operation:
+        tenant_id = operation.tenant_id(tenant) if tenant else None
+        with tenant_transaction(operation.connection, tenant_id):
+            rows = tasks.list_tasks(operation.connection, wanted, limit=limit, before=id_of(before))
+    following = rows[-1].id if len(rows) == limit else None
+    if as_json:
+        output.show_json({"tasks": [asdict(row) for row in rows], "next": following})
+        return
+    columns = ("id", "type", "status", "queue", "attempts", "#age", "note")
+    output.show_table(columns, [_cells(row) for row in rows], empty="no tasks")
+    if following:
+        output.note(f"more: --before {following}")
+
+
+@app.command()
+def show(task: Annotated[str, typer.Argument(metavar="ID", help="The task's id.")], as_json: AsJson = False) -> None:
+    """Show one task: what it is, how it went, its attempts. Secret fields of its payload print as stars."""
+    with operate() as operation:
+        found = _existing(operation, task_id(task))
+        attempts = tasks.attempts(operation.connection, found.id)
+    facts = asdict(found) | {"payload": masked(found.payload, found.secret_fields)}
+    if as_json:
+        output.show_json(facts | {"attempt_records": [asdict(attempt) for attempt in attempts]})
+        return
+    output.show_fields([(name, _shortened(value)) for name, value in facts.items()])
+    if attempts:
+        columns = ("#attempt", "outcome", "ended", "error")
+        output.show_table(columns, [(a.number, a.outcome, a.ended_at, a.error) for a in attempts])
+    if traceback := next((a.traceback for a in reversed(attempts) if a.traceback), None):
+        output.show_line(traceback)
+
+
+@app.command()
+def retry(ids: Ids) -> None:
+    """Let waiting tasks start at once, whatever they were waiting for."""
+    _each(ids, lambda operation, one: tasks.retry_now(operation.connection, one), "due now", _why_not_retried)
+
+
+@app.command()
+def cancel(
+    ids: Ids, reason: Annotated[str, typer.Option("--reason", help="Kept with the task.")] = "cancelled by an operator"
+) -> None:
+    """End tasks now. One that runs can write nothing any more, though its handler may run on for a while."""
+    _each(
+        ids,
+        lambda operation, one: tasks.cancel(operation.connection, one, reason[:10_000]),
+        "cancelled",
+        lambda found: f"is {found.status} already",
+    )
+
+
+@app.command()
+def release(ids: Ids) -> None:
+    """Judge held tasks anew: what fits by now waits for its turn, the rest stays held."""
+
+    def act(operation: Operation, one: UUID) -> bool:
+        was_held, reason = tasks.release(operation.connection, one)
+        if was_held and reason:
+            raise GreenroomError(f"task {one} is still held: {reason}")
+        return was_held
+
+    _each(ids, act, "released", lambda found: "is not held")
+
+
+@app.command()
+def replay(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Ids; or say which by options.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All that failed.")] = False,
+    cancelled: Annotated[bool, typer.Option("--cancelled", help="Those that were cancelled too.")] = False,
+    task_type: OfType = None,
+    queue: OfQueue = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Ended since: a time with zone, or -3600 for an hour ago.")
+    ] = None,
+    limit: Limit = 1000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be replayed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let failed or cancelled tasks live again, with all their attempts before them."""
+    if bool(ids) == (failed or cancelled or any((task_type, queue, since))):
+        raise UsageError("name tasks by id, or by --failed, --cancelled, --type, --queue and --since")
+    wanted: list[UUID] | None = [task_id(text) for text in ids] if ids else None
+    with operate() as operation:
+        found = tasks.replayable(
+            operation.connection,
+            ids=wanted,
+            task_type=task_type,
+            queue=queue,
+            since=moment_of(since) if since else None,
+            cancelled=cancelled or bool(ids),
+            limit=limit,
+        )
+        if wanted and len(found) < len(wanted):
+            _refuse_replay(operation, set(wanted) - {row.id for row in found})
+        revived = [] if dry_run else tasks.replay(operation.connection, [row.id for row in found])
+    _show_replay(found, revived, dry_run=dry_run, as_json=as_json)
+
+
+def masked(payload: Any, secret_fields: list[str] | None) -> Any:
+    """Return a payload as it may be shown; of a type that nobody published, all values are stars."""
+    if not isinstance(payload, dict):
+        return output.MASK if secret_fields is None else payload
+    secret = set(payload) if secret_fields is None else set(secret_fields)
+    return {name: output.MASK if name in secret else value for name, value in payload.items()}
+
+
+def _each(
+    ids: list[str],
+    act: Callable[[Operation, UUID], bool],
+    word: str,
+    why_not: Callable[[tasks.TaskDetail], str],
+) -> None:
+    """Do one deed to each task; one that cannot be done is said and does not keep the others from theirs."""
+    wanted = [task_id(text) for text in dict.fromkeys(ids)]
+    failures = 0
+    with operate() as operation:
+        for one in wanted:
+            try:
+                if not act(operation, one):
+                    raise GreenroomError(f"task {one} {why_not(_existing(operation, one))}")
+                output.show_line(f"{one}: {word}")
+            except GreenroomError as error:
+                output.show_error(str(error))
+                failures += 1
+    if failures:
+        raise typer.Exit(1)
+
+
+def _existing(operation: Operation, one: UUID) -> tasks.TaskDetail:
+    found = tasks.show(operation.connection, one)
+    if found is None:
+        raise NotFoundError(f"no task has the id {one}: see `greenroom tasks list`")
+    return found
+
+
+def _why_not_retried(found: tasks.TaskDetail) -> str:
+    if found.hold_reason:
+        return f"is held ({found.hold_reason}): mend the cause, then `greenroom tasks release`"
+    if found.completed_at:
+        return f"is {found.status}: `greenroom tasks replay` lets failed and cancelled tasks live again"
+    return "is running"
+
+
+def _refuse_replay(operation: Operation, missing: set[UUID]) -> None:
+    found = _existing(operation, min(missing))
+    raise GreenroomError(f"task {found.id} is {found.status}: only failed and cancelled tasks are replayed")
+
+
+def _show_replay(found: list[tasks.Replayable], revived: list[UUID], *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        output.show_json({"found": [asdict(row) for row in found], "replayed": revived, "dry_run": dry_run})
+        return
+    if dry_run:
+        output.show_table(("id", "type", "error"), [(r.id, r.task_type, r.last_error) for r in found], empty="none")
+        output.note(f"{len(found)} would be replayed; without --dry-run they are")
+        return
+    output.show_line(f"{len(revived)} replayed")
+    if skipped := len(found) - len(revived):
+        output.note(f"{skipped} not replayed: a younger task has their unique key")
+
+
+def _cells(row: tasks.TaskRow) -> tuple[Any, ...]:
+    attempts = f"{row.attempts}/{row.max_attempts}"
+    return row.id, row.task_type, row.status, row.queue, attempts, output.ago(row.created_at), _note(row)
+
+
+def _note(row: tasks.TaskRow) -> str:
+    if row.hold_reason:
+        return f"held: {row.hold_reason}"
+    if row.status == "in_progress" and row.progress is not None:
+        return f"{row.progress:.0%} {row.progress_message or ''}".strip()
+    if row.status == "pending" and row.run_after > datetime.now(UTC):
+        due = f"due in {output.duration((row.run_after - datetime.now(UTC)).total_seconds())}"
+        return f"{due}, after {row.last_error}"[:_SHOWN] if row.last_error else due
+    return (row.last_error or "")[:_SHOWN] if row.status != "done" else ""
+
+
+def _shortened(value: Any) -> Any:
+    """Return a value as people want to see it: a vector of a query fills no screen."""
+    text = output.cell(value) if isinstance(value, dict | list) else value
+    return f"{text[:_SHOWN]} …" if isinstance(text, str) and len(text) > 4 * _SHOWN else value
