@@ -109,15 +109,9 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
 def _check(name: str, value: Any) -> Any:
     match name:
         case "priority" | "max_attempts":
-            low, high = _BOUNDS[name]
-            if type(value) is not int or not low <= value <= high:
-                raise InvalidOptionsError(f"{name} must be a whole number from {low} to {high}")
-            return value
+            return _whole(name, value)
         case "queue" | "unique_key" | "owner_kind":
-            longest = _LENGTHS[name]
-            if not (isinstance(value, str) and 1 <= len(value) <= longest):
-                raise InvalidOptionsError(f"{name} must be text of 1 to {longest} characters")
-            return value
+            return _text(name, value)
         case "run_after":
             if not isinstance(value, datetime) or value.tzinfo is None:
                 raise InvalidOptionsError("run_after must be a datetime with a time zone")
@@ -128,6 +122,20 @@ def _check(name: str, value: Any) -> Any:
             return _json_object(name, value)
         case _:
             return value
+
+
+def _whole(name: str, value: Any) -> int:
+    low, high = _BOUNDS[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise InvalidOptionsError(f"{name} must be a whole number from {low} to {high}")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    longest = _LENGTHS[name]
+    if not isinstance(value, str) or not 1 <= len(value) <= longest:
+        raise InvalidOptionsError(f"{name} must be text of 1 to {longest} characters")
+    return value
 
 
 def _json(payload: Payload) -> str:

@@ -110,7 +110,16 @@ class Task(Generic[P]):
 
     def outcome_of(self, error: Exception) -> Retry | Fail:
         """Turn an exception of the handler into an outcome."""
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {_message_of(error)}"
         if isinstance(error, PermanentError):
             return Fail(text)
         return Retry(text, error.retry_after if isinstance(error, RetryableError) else None)
+
+
+def _message_of(error: Exception) -> str:
+    """Return an error's message; of Postgres' only the first line, since its DETAIL quotes the values of the row."""
+    diagnostics = getattr(getattr(error, "orig", error), "diag", None)
+    if diagnostics is None:
+        return str(error)
+    constraint = f" ({diagnostics.constraint_name})" if diagnostics.constraint_name else ""
+    return f"{diagnostics.message_primary or 'database error'}{constraint}"

@@ -1,17 +1,19 @@
 """One message's tasks on their way through a worker: the record that the executor's steps fill in, and the context."""
 
+import json
 import threading
 import time
 import traceback as traceback_module
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
 
-from core.errors import UnavailableError
+from core.errors import PermanentError, UnavailableError
 from db import queue
 from db.connection import Connection, connect, tenant_transaction
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
@@ -23,6 +25,8 @@ from pipelines.transaction import Transaction
 _PROGRESS_PAUSE = 0.2
 _ERROR_LIMIT = 10_000
 _TRACEBACK_LIMIT = 20_000
+_RESULT_LIMIT = 1_000_000
+_NEWER_PAUSE = timedelta(seconds=30)
 
 
 @dataclass(slots=True)
@@ -37,21 +41,33 @@ class Run:
     seconds: float = 0.0
 
     def end(self, outcome: Outcome) -> None:
-        """Set the outcome, once computed."""
+        """Set the outcome, once computed; raises PermanentError for what is none, or cannot be stored."""
+        match outcome:
+            case Done(result=result):
+                _require_json(result)
+            case Retry() | Fail() | Cancel():
+                reason = scrub(outcome.reason, _values(self.attempt.payload))[:_ERROR_LIMIT]
+                outcome = replace(outcome, reason=reason)
+            case Snooze():
+                pass
+            case _:
+                raise PermanentError(f"the handler returned {type(outcome).__name__}, which is no outcome")
         self.outcome = outcome
         self.seconds = time.monotonic() - self.started
 
     def fail(self, task: AnyTask, error: Exception) -> None:
         """Turn an exception into the outcome that the task's policy gives it, without values of the payload."""
-        outcome = task.outcome_of(error)
-        secrets = _values(self.attempt.payload)
-        self.traceback = scrub("".join(traceback_module.format_exception(error)), secrets)[-_TRACEBACK_LIMIT:]
-        reason = scrub(outcome.reason, secrets)[:_ERROR_LIMIT]
-        self.end(Fail(reason) if isinstance(outcome, Fail) else Retry(reason, outcome.after))
+        self.end(task.outcome_of(error))
+        # Frames show our source and never values; the message is the outcome's reason, scrubbed.
+        self.traceback = "".join(traceback_module.format_tb(error.__traceback__))[-_TRACEBACK_LIMIT:]
 
 
 def decode(task: AnyTask, run: Run) -> None:
     """Validate the stored payload; one that does not fit fails its task, naming fields and never their values."""
+    if run.attempt.payload_version > task.payload.payload_version:
+        # A newer program enqueued it: it waits, at no cost, for a worker that knows it.
+        run.end(Snooze(_NEWER_PAUSE))
+        return
     try:
         run.payload = task.decode(run.attempt.payload, run.attempt.payload_version)
     except ValidationError as error:
@@ -59,6 +75,9 @@ def decode(task: AnyTask, run: Run) -> None:
             f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)
         )
         run.end(Fail(f"invalid payload: {problems}"[:_ERROR_LIMIT]))
+    except Exception as error:
+        # The type's own `upgrade` raised: no later attempt would fare better with this program.
+        run.end(Fail(f"the payload cannot be upgraded: {type(error).__name__}"))
 
 
 def scrub(text: str, secrets: set[str]) -> str:
@@ -67,6 +86,22 @@ def scrub(text: str, secrets: set[str]) -> str:
         text = text.replace(secret, "[payload]")
     # Postgres text holds no NUL, and what holds one is no message for people.
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _require_json(result: Any) -> None:
+    """Raise PermanentError for a result that Postgres could not store as JSON."""
+    if result is None:
+        return
+    try:
+        text = json.dumps(result, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise PermanentError(f"the result is not JSON: {type(error).__name__}") from error
+    if len(text) > _RESULT_LIMIT:
+        raise PermanentError(
+            f"the result has {len(text)} characters of JSON, more than {_RESULT_LIMIT}: store it elsewhere"
+        )
+    if "\\u0000" in text:
+        raise PermanentError("the result holds a NUL character, which Postgres does not store")
 
 
 def _values(value: Any) -> set[str]:

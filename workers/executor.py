@@ -16,7 +16,7 @@ import psycopg
 
 from core import events, traces
 from core.backoff import Backoff
-from core.errors import UnavailableError
+from core.errors import PermanentError, UnavailableError
 from db import queue
 from db.connection import Connection, bind_tenant, connect
 from pipelines.outcomes import Apply, Cancel, Done, Fail, Outcome, Retry, Snooze
@@ -146,7 +146,10 @@ class Executor:
             _fail(task, runs[0], error)
             return
         for run, outcome in zip(runs, outcomes, strict=True):
-            run.end(outcome)
+            try:
+                run.end(outcome)
+            except PermanentError as error:
+                _fail(task, run, error)
 
     # ------------------------------------------------------------------------------------------------ recording
 
