@@ -1,16 +1,13 @@
-"""Connections: how one is opened, bound to a tenant, and lent a SQLAlchemy session."""
+"""Connections: how one is opened and bound to a tenant."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from core.errors import UnavailableError
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
 
 Connection = psycopg.Connection[Any]
 
@@ -48,22 +45,3 @@ def tenant_transaction(connection: Connection, tenant_id: UUID | None) -> Iterat
     with connection.transaction():
         bind_tenant(connection, tenant_id)
         yield connection
-
-
-def session_over(connection: Connection) -> "Session":
-    """Return a SQLAlchemy session that works inside the connection's current transaction.
-
-    The session flushes into that transaction and cannot end it: psycopg refuses commit and rollback inside
-    `connection.transaction()`. Importing SQLAlchemy is left to whoever asks for a session.
-    """
-    from sqlalchemy import create_engine
-    from sqlalchemy.orm import Session
-    from sqlalchemy.pool import StaticPool
-
-    engine = create_engine(
-        "postgresql+psycopg://",
-        creator=lambda: connection,
-        poolclass=StaticPool,
-        pool_reset_on_return=None,
-    )
-    return Session(engine, autoflush=True, expire_on_commit=False)

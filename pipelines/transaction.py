@@ -6,7 +6,6 @@ from uuid import UUID
 
 import psycopg
 
-from db.connection import session_over
 from pipelines.enqueue import enqueue, enqueue_many
 from pipelines.payload import Payload
 
@@ -28,6 +27,8 @@ class Transaction:
     @cached_property
     def session(self) -> "Session":
         """A SQLAlchemy session inside this transaction; flushed by the worker before the task completes."""
+        from db.lent import session_over  # what has no use for the ORM does not load it
+
         return session_over(self.connection)
 
     def execute(self, query: Any, values: Any = None) -> "psycopg.Cursor[Any]":

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import Field
+from sqlalchemy import text
 
 from core.backoff import Backoff
 from core.errors import PermanentError, RetryableError
@@ -115,6 +116,13 @@ class Misbehave(Payload):
 
     task_type = "test.misbehave"
     how: str
+
+
+class Orm(Payload):
+    """Writes one effect through a SQLAlchemy session, left to the worker to flush."""
+
+    task_type = "test.orm"
+    n: int
 
 
 class Look(Payload):
@@ -257,9 +265,17 @@ def _misbehave(context: TaskContext, payload: Misbehave) -> Outcome:
         if kind == "method":
             getattr(transaction.connection, name)()
         elif kind == "session":
+            transaction.session.execute(text("INSERT INTO public.effects (n) VALUES (1)"))
             getattr(transaction.session, name)()
         else:
             transaction.execute(payload.how.encode())
+
+    return Done(apply=apply)
+
+
+def _orm(context: TaskContext, payload: Orm) -> Outcome:
+    def apply(transaction: Transaction) -> None:
+        transaction.session.execute(text("INSERT INTO public.effects (n) VALUES (:n)"), {"n": payload.n})
 
     return Done(apply=apply)
 
@@ -294,6 +310,7 @@ TASKS: Sequence[Task[Any]] = (
     Task(payload=Report, run=_report),
     Task(payload=Spawn, run=_spawn),
     Task(payload=Misbehave, run=_misbehave, max_attempts=2, retry=_AT_ONCE),
+    Task(payload=Orm, run=_orm, batch_size=10),
     Task(payload=Look, run=_look),
     Task(payload=Roll, run=_roll, scope="system"),
     Task(payload=Strict, run=_strict, queue="strict", priority=3, max_attempts=7),

@@ -1,0 +1,113 @@
+"""Compute, then apply: effects and completion are one transaction, which is not the handler's to end (I2)."""
+
+import psycopg
+import pytest
+
+from pipelines.enqueue import enqueue, enqueue_many
+from tests.support.database import Database
+from tests.support.engine import Line
+from tests.support.tasks import Insert, Misbehave, Orm, Spawn, Write, WriteMany
+
+ENDINGS = [
+    "COMMIT",
+    "commit work",
+    "ROLLBACK",
+    "END",
+    "ABORT",
+    "BEGIN",
+    "PREPARE TRANSACTION 'x'",
+    "  -- a remark\n COMMIT",
+    "/* a /* nested */ remark */ COMMIT",
+    ";COMMIT",
+    "SELECT 1; COMMIT",
+    "SELECT 1; COMMIT; BEGIN",
+    "DO $$ BEGIN COMMIT; END $$",
+    "method:commit",
+    "method:rollback",
+    "session:commit",
+    "session:rollback",
+]
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_a_handler_cannot_end_the_transaction(effects: Database, line: Line, how: str) -> None:
+    task_id = enqueue(effects.connect("producer"), Misbehave(how=how))
+    while line.run_once():
+        pass
+    row = line.task(task_id)
+    assert row["status"] == "failed", row["last_error"]
+    assert effects.rows("SELECT * FROM effects") == []
+    # and the worker's connection still works for others
+    other = enqueue(effects.connect("producer"), Write(n=1))
+    line.run_once()
+    assert line.task(other)["status"] == "done"
+    assert effects.rows("SELECT n FROM effects") == [(1,)]
+
+
+def test_one_bad_apply_in_a_hundred_leaves_ninety_nine_effects(effects: Database, line: Line) -> None:
+    ids = enqueue_many(effects.connect("producer"), [WriteMany(n=n, bad=n == 37) for n in range(100)])
+    assert line.run(line.claim()) == 1, "they travel in one message"
+    assert {n for (n,) in effects.rows("SELECT n FROM effects")} == set(range(100)) - {37}
+    assert effects.value("SELECT count(*) FROM effects") == 99
+    bad = line.task(ids[37])
+    assert (bad["status"], bad["attempts"]) == ("pending", 1)
+    assert "DivisionByZero" in bad["last_error"]
+    assert effects.rows("SELECT status, count(*) FROM queue.outbox_tasks GROUP BY 1 ORDER BY 1") == [
+        ("done", 99),
+        ("pending", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "constraint", ["UNIQUE (n)", "UNIQUE (n) DEFERRABLE INITIALLY DEFERRED"], ids=["at once", "at the commit"]
+)
+def test_when_the_common_transaction_fails_each_runs_alone(database: Database, line: Line, constraint: str) -> None:
+    database.rows("CREATE TABLE public.checked (n integer)")
+    database.rows(f"ALTER TABLE public.checked ADD CONSTRAINT once {constraint}")
+    database.rows("GRANT INSERT ON public.checked TO greenroom_worker")
+    ids = enqueue_many(database.connect("producer"), [Insert(n=n) for n in (1, 2, 3, 2, 4)])
+    line.run_once()
+    assert database.rows("SELECT n FROM public.checked ORDER BY n") == [(1,), (2,), (3,), (4,)]
+    assert [line.task(i)["status"] for i in ids].count("done") == 4
+    [loser] = [line.task(i) for i in ids if line.task(i)["status"] == "failed"]
+    assert "once" in loser["last_error"]
+
+
+def test_tasks_enqueued_in_an_apply_come_with_its_commit(effects: Database, line: Line) -> None:
+    task_id = enqueue(effects.connect("producer"), Spawn(count=3))
+    line.run_once()
+    assert line.task(task_id)["status"] == "done"
+    assert effects.value("SELECT count(*) FROM queue.tasks_live WHERE task_type = 'test.noop'") == 3
+
+
+def test_tasks_enqueued_in_an_apply_that_fails_do_not_come(effects: Database, line: Line) -> None:
+    effects.rows("ALTER TABLE effects ADD CHECK (n <> 3)")
+    enqueue(effects.connect("producer"), Spawn(count=3))
+    line.run_once()
+    assert effects.value("SELECT count(*) FROM queue.outbox_tasks WHERE task_type = 'test.noop'") == 0
+
+
+def test_a_session_writes_into_the_same_transaction(effects: Database, line: Line) -> None:
+    ids = enqueue_many(effects.connect("producer"), [Orm(n=n) for n in range(3)])
+    line.run_once()
+    assert [line.task(i)["last_error"] for i in ids] == [None] * 3
+    assert effects.rows("SELECT n FROM effects ORDER BY n") == [(0,), (1,), (2,)]
+
+
+def test_a_lost_connection_at_the_commit_is_made_good(effects: Database, line: Line) -> None:
+    """The backend is killed between two messages: the next attempt connects anew."""
+    enqueue(effects.connect("producer"), Write(n=1))
+    line.run_once()
+    with psycopg.connect(effects.superuser_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'greenroom worker tenant'"
+            " AND datname = current_database()"
+        )
+    task_id = enqueue(effects.connect("producer"), Write(n=2))
+    while line.task(task_id)["status"] != "done":
+        line.run_once()
+        effects.rows(
+            "UPDATE queue.tasks_live SET claimed_until = now() - interval '1 s' WHERE claimed_until IS NOT NULL"
+        )
+        effects.rows("UPDATE queue.tasks_live SET claimed_until = NULL WHERE claimed_until IS NOT NULL")
+    assert effects.rows("SELECT n FROM effects ORDER BY n") == [(1,), (2,)]
