@@ -101,6 +101,13 @@ class Executor:
             self._sizes.measured(task.name, len(runs), time.monotonic() - started)
 
     def _take(self, task: AnyTask, claims: Sequence[tuple[UUID, int]]) -> list[Run]:
+        try:
+            return self._take_once(task, claims)
+        except UnavailableError:
+            # The server was restarted or a pooler closed us while we were idle: a new connection, at once.
+            return self._take_once(task, claims)
+
+    def _take_once(self, task: AnyTask, claims: Sequence[tuple[UUID, int]]) -> list[Run]:
         attempts = queue.take(
             self._connection(task),
             claims,
@@ -171,19 +178,22 @@ class Executor:
         while True:
             try:
                 return self._commit(task, runs)
-            except (UnavailableError, psycopg.OperationalError, psycopg.InterfaceError) as error:
-                if (
-                    isinstance(error, (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled))
-                    or time.monotonic() > deadline
-                ):
-                    return set()
-                failures += 1
-                self._draining.wait(backoff.delay(failures))
-            except psycopg.Error as error:
-                if len(runs) > 1:
-                    # The common transaction failed as a whole: each alone, and only the culprit pays.
-                    return set().union(*(self._persist(task, [run]) for run in runs))
-                _fail(task, runs[0], error)
+            except (UnavailableError, psycopg.Error) as error:
+                if isinstance(error, psycopg.Error) and not _is_passing(error):
+                    return self._persist_refused(task, runs, error)
+            if time.monotonic() > deadline:
+                return set()
+            failures += 1
+            time.sleep(backoff.delay(failures))
+
+    def _persist_refused(self, task: AnyTask, runs: Sequence[Run], error: psycopg.Error) -> set[UUID]:
+        """Go on after the server has refused the common transaction: each alone, and only the culprit pays."""
+        if len(runs) > 1:
+            return set().union(*(self._persist(task, [run]) for run in runs))
+        if isinstance(runs[0].outcome, Retry | Fail):
+            raise error  # not even the failure can be stored: the lease will run out
+        _fail(task, runs[0], error)
+        return self._persist(task, runs)
 
     def _commit(self, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
         connection = self._connection(task)
@@ -247,6 +257,12 @@ class Executor:
         return connection
 
 
+def _is_passing(error: psycopg.Error) -> bool:
+    """Return whether a later try may succeed: the server is away, or another transaction was in the way."""
+    stuck = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not isinstance(error, stuck)
+
+
 def _apply_in_savepoint(connection: Connection, task: AnyTask, run: Run, apply: Apply) -> None:
     """Write one task's effects; a failure undoes them alone and becomes the task's outcome."""
     try:
@@ -254,9 +270,11 @@ def _apply_in_savepoint(connection: Connection, task: AnyTask, run: Run, apply: 
             transaction = Transaction(connection, run.attempt.tenant_id)
             apply(transaction)
             transaction.flush()
-    except (psycopg.OperationalError, UnavailableError):
+    except UnavailableError:
         raise
     except Exception as error:
+        if isinstance(error, psycopg.Error) and _is_passing(error):
+            raise
         _fail(task, run, error)
 
 
