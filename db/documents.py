@@ -163,10 +163,17 @@ def begin_version(
 
 
 def insert_text(
-    connection: Connection, document_id: UUID, version: int, tenant_id: UUID, text: str, blocks: list[Any]
+    connection: Connection, document: Document, version: int, tenant_id: UUID, text: str, blocks: list[Any]
 ) -> None:
-    """Keep a version's normalised text and its blocks (JSON)."""
-    values = {"id": document_id, "version": version, "tenant_id": tenant_id, "text": text, "blocks": Jsonb(blocks)}
+    """Keep a version's normalised text, its blocks (JSON) and the file that it was made of."""
+    values = {
+        "id": document.id,
+        "version": version,
+        "tenant_id": tenant_id,
+        "file_path": document.file_path,
+        "text": text,
+        "blocks": Jsonb(blocks),
+    }
     QUERIES.run(connection, "insert_text", values)
 
 
@@ -217,32 +224,34 @@ def insert_vectors(connection: Connection, space_id: UUID, chunk_ids: Sequence[U
     QUERIES.run(connection, "insert_vectors", values)
 
 
-def swap_if_complete(connection: Connection, document_id: UUID, version: int, space_id: UUID) -> bool:
-    """Let readers see a version whose vectors are all there, in place of the one before; return whether they do."""
+def swap_if_complete(connection: Connection, document_id: UUID, version: int, space_id: UUID) -> list[str]:
+    """Let readers see a version whose vectors are all there, in place of the one before.
+
+    Returns the stored files of the versions that went; to be removed unless a document still names them.
+    """
     rows = QUERIES.run(connection, "lock_document", {"id": document_id})
     if not rows or rows[0][0] >= version or missing_chunks(connection, document_id, version, space_id):
-        return False
+        return []
     values = {"id": document_id, "version": version}
     QUERIES.run(connection, "swap_version", values)
     QUERIES.run(connection, "delete_older_chunks", values)
-    QUERIES.run(connection, "delete_older_texts", values)
-    return True
+    return sorted({row[0] for row in QUERIES.run(connection, "delete_older_texts", values)})
 
 
-def delete(connection: Connection, tenant_id: UUID, document_id: UUID) -> tuple[str, str | None] | None:
-    """Delete a document with its texts, chunks and vectors, and say so in the audit; return (name, file path)."""
+def delete(connection: Connection, tenant_id: UUID, document_id: UUID) -> list[str]:
+    """Delete a document with its texts, chunks and vectors, and say so in the audit; return its stored files."""
+    files = [row[0] for row in QUERIES.run(connection, "files_of", {"id": document_id})]
     rows = QUERIES.run(connection, "delete", {"id": document_id})
     if not rows:
-        return None
-    name, file_path = rows[0]
+        return []
     values = {
         "tenant_id": tenant_id,
         "event_type": "document.deleted",
-        "description": f"document {name} deleted",
+        "description": f"document {rows[0][0]} deleted",
         "resource_id": str(document_id),
     }
     QUERIES.run(connection, "audit", values)
-    return name, file_path
+    return files
 
 
 def is_file_used(connection: Connection, tenant_id: UUID, file_path: str) -> bool:

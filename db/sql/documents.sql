@@ -33,8 +33,8 @@ WHERE id = %(id)s AND file_path = %(file_path)s AND deleted_at IS NULL
 RETURNING next_version;
 
 -- name: insert_text
-INSERT INTO knowledge.document_texts (document_id, version, tenant_id, text, blocks)
-VALUES (%(id)s, %(version)s, %(tenant_id)s, %(text)s, %(blocks)s);
+INSERT INTO knowledge.document_texts (document_id, version, tenant_id, file_path, text, blocks)
+VALUES (%(id)s, %(version)s, %(tenant_id)s, %(file_path)s, %(text)s, %(blocks)s);
 
 -- name: get_text
 SELECT t.text, t.blocks FROM knowledge.document_texts t WHERE t.document_id = %(id)s AND t.version = %(version)s;
@@ -97,10 +97,16 @@ WHERE d.id = %(id)s AND d.current_version < %(version)s;
 DELETE FROM knowledge.chunks WHERE document_id = %(id)s AND version < %(version)s;
 
 -- name: delete_older_texts
-DELETE FROM knowledge.document_texts WHERE document_id = %(id)s AND version < %(version)s;
+-- Returns the files that those versions were made of.
+DELETE FROM knowledge.document_texts WHERE document_id = %(id)s AND version < %(version)s RETURNING file_path;
+
+-- name: files_of
+-- The stored files of a document: the one that it names, and those of versions that are still there.
+SELECT file_path FROM knowledge.documents WHERE id = %(id)s AND file_path IS NOT NULL
+UNION SELECT file_path FROM knowledge.document_texts WHERE document_id = %(id)s;
 
 -- name: delete
-DELETE FROM knowledge.documents WHERE id = %(id)s RETURNING name, file_path;
+DELETE FROM knowledge.documents WHERE id = %(id)s RETURNING name;
 
 -- name: file_is_used
 SELECT FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND file_path = %(file_path)s LIMIT 1;

@@ -14,9 +14,8 @@ def delete_document(context: TaskContext, payload: DeleteDocument) -> Outcome:
     def apply(transaction: Transaction) -> None:
         if context.tenant_id is None:
             return
-        deleted = documents.delete(transaction.connection, context.tenant_id, payload.document_id)
-        if deleted and deleted[1]:
-            transaction.enqueue(DeleteFile(file_path=deleted[1]))
+        for file_path in documents.delete(transaction.connection, context.tenant_id, payload.document_id):
+            transaction.enqueue(DeleteFile(file_path=file_path))
 
     return Done({"document_id": str(payload.document_id)}, apply)
 

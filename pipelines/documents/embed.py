@@ -7,6 +7,7 @@ from uuid import UUID
 from core.errors import PermanentError
 from db import documents
 from pipelines.documents.embedding import Embedder
+from pipelines.documents.ingest import swap_if_complete
 from pipelines.documents.payloads import EmbedChunks, EmbedQuery
 from pipelines.outcomes import Apply, Done, Outcome
 from pipelines.task import Job
@@ -70,7 +71,7 @@ def _texts_of(transaction: Transaction, payload: EmbedChunks) -> list[tuple[UUID
 def _writing(payload: EmbedChunks, chunk_ids: list[UUID], vectors: list[str]) -> Apply:
     def apply(transaction: Transaction) -> None:
         documents.insert_vectors(transaction.connection, payload.space_id, chunk_ids, vectors)
-        documents.swap_if_complete(transaction.connection, payload.document_id, payload.version, payload.space_id)
+        swap_if_complete(transaction, payload.document_id, payload.version, payload.space_id)
 
     return apply
 

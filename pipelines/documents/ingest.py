@@ -10,7 +10,7 @@ from core.errors import PermanentError, RetryableError
 from db import documents
 from pipelines.documents.models import ModelFiles
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
-from pipelines.documents.payloads import ChunkDocument, EmbedChunks, IngestDocument
+from pipelines.documents.payloads import ChunkDocument, DeleteFile, EmbedChunks, IngestDocument
 from pipelines.documents.splitting import Chunk, split
 from pipelines.documents.storage import LocalStorage
 from pipelines.outcomes import Cancel, Done, Outcome
@@ -53,7 +53,7 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
                 "the document got another file while this one was parsed", retry_after=timedelta(seconds=0)
             )
         tenant_id = _tenant(context)
-        documents.insert_text(transaction.connection, document.id, version, tenant_id, parsed.text, _blocks_of(parsed))
+        documents.insert_text(transaction.connection, document, version, tenant_id, parsed.text, _blocks_of(parsed))
         transaction.enqueue(
             ChunkDocument(document_id=document.id, version=version), owner_kind="document", owner_id=document.id
         )
@@ -85,7 +85,7 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
         documents.copy_vectors(connection, document.id, payload.version, space.id)
         missing = documents.missing_chunks(connection, document.id, payload.version, space.id)
         if not missing:
-            documents.swap_if_complete(connection, document.id, payload.version, space.id)
+            swap_if_complete(transaction, document.id, payload.version, space.id)
             return
         slices = [missing[i : i + EMBED_SLICE] for i in range(0, len(missing), EMBED_SLICE)]
         transaction.enqueue_many(
@@ -140,6 +140,12 @@ def enqueue_ingest(transaction: Transaction, document_id: UUID, *, force: bool =
         owner_id=document_id,
         unique_key=f"ingest:{document_id}",
     )
+
+
+def swap_if_complete(transaction: Transaction, document_id: UUID, version: int, space_id: UUID) -> None:
+    """Let readers see a complete version; the files of the versions that went are removed by tasks of their own."""
+    for file_path in documents.swap_if_complete(transaction.connection, document_id, version, space_id):
+        transaction.enqueue(DeleteFile(file_path=file_path))
 
 
 def _tenant(context: TaskContext) -> UUID:

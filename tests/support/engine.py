@@ -80,7 +80,13 @@ class Line:
     """The engine by hand, in the caller's thread: `claim`, `run`, or both as `run_once`. One worker, no broker."""
 
     def __init__(
-        self, database: Database, registry: Registry, *, lease_seconds: float = 30.0, slots: int = 1000
+        self,
+        database: Database,
+        registry: Registry,
+        *,
+        lease_seconds: float = 30.0,
+        slots: int = 1000,
+        resources: Resources | None = None,
     ) -> None:
         self.database = database
         self.registry = registry
@@ -94,7 +100,7 @@ class Line:
         config = ExecutorConfig(
             self.process.id, database.url("worker"), database.url("system"), False, lease_seconds, 60.0
         )
-        self.executor = Executor(config, Resources())
+        self.executor = Executor(config, resources or Resources())
 
     def claim(self, limit: int = 1000, claim_seconds: float = 30.0) -> list[queue.Claim]:
         """Promote what is due and claim what fits."""

@@ -604,6 +604,7 @@ CREATE TABLE knowledge.document_texts (
     document_id uuid NOT NULL,
     version integer NOT NULL CHECK (version > 0),
     tenant_id uuid NOT NULL,
+    file_path text NOT NULL,
     text text NOT NULL,
     blocks jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
