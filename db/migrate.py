@@ -99,6 +99,7 @@ def _run(connection: SqlAlchemyConnection, revision: str) -> None:
     if current is not None and current not in {r.revision for r in script.walk_revisions()}:
         raise SchemaError(f"the database's schema {current} is newer than this program: upgrade the program")
     (command.downgrade if going_down else command.upgrade)(config, revision)
+    connection.exec_driver_sql("GRANT SELECT ON public.alembic_version TO PUBLIC")  # every process checks it
 
 
 def _create_extension(connection: psycopg.Connection[tuple[object, ...]]) -> None:

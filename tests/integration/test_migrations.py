@@ -1,0 +1,78 @@
+"""Migrations: up, down, up again; the roles; what a database of another age is told."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from core.errors import SchemaError
+from db.embedded import EmbeddedServer
+from db.migrate import migrate, require_current, status
+from pipelines.enqueue import enqueue
+from pipelines.registry import Registry
+from tests.support.database import Database, cloned
+from tests.support.engine import publish
+from tests.support.tasks import Noop
+
+SCHEMA = """
+SELECT c.oid::regclass::text, c.relkind::text, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ',' ORDER BY a.attname)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+WHERE n.nspname IN ('queue', 'identity', 'knowledge', 'assistants', 'ops', 'audit') GROUP BY 1, 2
+UNION ALL
+SELECT oid::regprocedure::text, 'f', prosrc FROM pg_proc WHERE pronamespace IN
+    (SELECT oid FROM pg_namespace WHERE nspname IN ('queue', 'identity', 'knowledge', 'assistants', 'ops', 'audit'))
+UNION ALL
+SELECT polrelid::regclass::text || polname, 'p', pg_get_expr(polqual, polrelid) FROM pg_policy
+ORDER BY 1, 2
+"""
+
+
+@pytest.fixture
+def empty(server_without_fsync: EmbeddedServer) -> Iterator[Database]:
+    """A database without a schema."""
+    with cloned(server_without_fsync, "template1") as database:
+        with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION vector SCHEMA public")
+        yield database
+
+
+def test_up_down_up(empty: Database) -> None:
+    assert status(empty.owner_url).current is None
+    assert migrate(empty.owner_url).is_current
+    first = empty.rows(SCHEMA)
+    assert migrate(empty.owner_url).is_current, "again does nothing"
+    assert migrate(empty.owner_url, revision="base").current is None
+    assert empty.rows(SCHEMA) == []
+    assert migrate(empty.owner_url).is_current
+    assert empty.rows(SCHEMA) == first
+
+
+def test_down_with_rows_and_up_again(database: Database, registry: Registry) -> None:
+    publish(database, registry)
+    enqueue(database.connect("producer"), Noop())
+    database.close()
+    migrate(database.owner_url, revision="base")
+    migrate(database.owner_url)
+    assert database.value("SELECT count(*) FROM queue.outbox_tasks") == 0
+
+
+def test_an_empty_and_a_newer_database_are_told_apart(empty: Database) -> None:
+    with pytest.raises(SchemaError, match="greenroom db migrate"):
+        require_current(empty.owner_url)
+    migrate(empty.owner_url)
+    require_current(empty.owner_url)
+    require_current(empty.url("worker"))
+    empty.rows("UPDATE public.alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaError, match="newer"):
+        require_current(empty.owner_url)
+    with pytest.raises(SchemaError, match="newer"):
+        migrate(empty.owner_url)
+
+
+def test_history_has_partitions_ahead(database: Database) -> None:
+    query = "SELECT count(*) FROM pg_inherits WHERE inhparent = %s::regclass"
+    assert database.value(query, ("queue.tasks_history",)) == 3
+    assert database.value("SELECT queue.create_months()") == 0
+    assert database.value("SELECT queue.create_month('queue.tasks_history', now() + interval '5 months')") is not None
+    assert database.value("SELECT queue.create_month('queue.tasks_history', now() + interval '5 months')") is None
+    assert database.value(query, ("queue.tasks_history",)) == 4
