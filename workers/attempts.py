@@ -109,7 +109,10 @@ def _values(value: Any) -> set[str]:
     match value:
         case str():
             # Ids say which row an error is about and are no content.
-            return {value} if len(value) >= 6 and not _is_uuid(value) else set()
+            if len(value) < 6 or _is_uuid(value):
+                return set()
+            # as it is, and as an error's text may quote it
+            return {value, repr(value)[1:-1], json.dumps(value)[1:-1]}
         case dict():
             return set().union(*(_values(inner) for inner in value.values()))
         case list():
