@@ -2,8 +2,8 @@
 
 import itertools
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ class Database:
     server: EmbeddedServer
     name: str
     _connections: list[Connection] = field(default_factory=list)
+    _stack: ExitStack = field(default_factory=ExitStack)
 
     @property
     def owner_url(self) -> str:
@@ -59,8 +60,13 @@ class Database:
         [(value,)] = self.rows(query, values)
         return value
 
+    def at_end(self, close: Callable[[], None]) -> None:
+        """Call `close` at the end of the test, before the connections close."""
+        self._stack.callback(close)
+
     def close(self) -> None:
         """Close what `connect` handed out."""
+        self._stack.close()
         for connection in self._connections:
             with suppress(psycopg.Error):
                 connection.close()

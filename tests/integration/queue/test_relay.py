@@ -1,0 +1,161 @@
+"""The relay's services by hand: rounds, sleep and ring, LISTEN's self-test, capacity, rescue, care."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from core import events
+from db import queue
+from pipelines.enqueue import enqueue, enqueue_many
+from pipelines.registry import Registry
+from pipelines.waiting import wait_for
+from tests.support.database import Database
+from tests.support.engine import Line, engine, fast_settings
+from tests.support.tasks import Noop, Report
+from tests.support.waiting import eventually
+from workers.broker import InProcessBroker, open_broker
+from workers.relay import Caretaker, Listener, Relay, Rescuer
+from workers.relay import Database as Address
+
+
+@pytest.fixture
+def relay(database: Database, line: Line) -> Iterator[Relay]:
+    process = queue.ProcessRow(uuid4(), "relay", "test", 1)
+    broker = InProcessBroker()
+    relay = Relay(Address(database.url("relay"), "relay"), broker, fast_settings().relay, process)
+    yield relay
+    relay.close()
+
+
+def rings(connection: psycopg.Connection[tuple[object, ...]], seconds: float = 0.3) -> int:
+    return sum(1 for _ in connection.notifies(timeout=seconds))
+
+
+def test_a_round_claims_and_publishes_and_the_next_comes_at_once(
+    database: Database, relay: Relay, recorded: list[events.Event]
+) -> None:
+    enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(250)])
+    assert relay.run_once() == 0.0
+    published = [event for event in recorded if isinstance(event, events.TasksPublished)]
+    assert [(event.tasks, event.messages) for event in published] == [(250, 3)]
+    assert database.value("SELECT count(*) FROM queue.tasks_live WHERE claimed_until IS NOT NULL") == 250
+
+
+def test_with_nothing_to_do_it_says_that_it_sleeps_and_looks_once_more(database: Database, relay: Relay) -> None:
+    assert relay.run_once() == 0.0, "what came before the flag was seen did not ring"
+    assert database.value("SELECT is_sleeping FROM queue.processes WHERE kind = 'relay'") is True
+    assert 0 < relay.run_once() <= 0.5
+
+
+def test_it_wakes_for_the_next_deferred_task(database: Database, relay: Relay) -> None:
+    enqueue(database.connect("producer"), Noop())
+    database.rows("UPDATE queue.tasks_live SET is_due = false, run_after = clock_timestamp() + interval '20 ms'")
+    relay.run_once()
+    assert relay.run_once() <= 0.05
+
+
+def test_notify_rings_only_when_somebody_sleeps(database: Database, relay: Relay) -> None:
+    ear = database.connect("relay")
+    ear.execute(f'LISTEN "{queue.WAKE_CHANNEL}"')
+    producer = database.connect("producer")
+    enqueue(producer, Noop())
+    assert rings(ear) == 0
+    while relay.run_once() == 0.0:
+        pass
+    enqueue_many(producer, [Noop() for _ in range(50)])
+    assert rings(ear) == 1, "one ring a statement"
+    producer.execute("INSERT INTO queue.outbox_tasks (task_type, payload) VALUES ('test.noop', '{}')")
+    assert rings(ear) == 1
+    with producer.transaction(force_rollback=True):
+        enqueue(producer, Noop())
+    assert rings(ear) == 0
+
+
+def test_it_claims_only_for_free_slots_of_live_workers(database: Database, line: Line, relay: Relay) -> None:
+    enqueue_many(database.connect("producer"), [Report() for _ in range(20)])  # one a message
+    database.rows("UPDATE queue.processes SET slots = 3 WHERE kind = 'worker'")
+    claimed = "SELECT count(*) FROM queue.tasks_live WHERE claimed_until IS NOT NULL"
+    relay.run_once()
+    relay.run_once()
+    assert database.value(claimed) == 6, "two messages for each slot"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE queue.processes SET beat_at = now() - interval '1 h' WHERE kind = 'worker'",
+        "UPDATE queue.processes SET queues = '{elsewhere}' WHERE kind = 'worker'",
+        "UPDATE queue.processes SET task_types = '{test.write}' WHERE kind = 'worker'",
+        "UPDATE queue.processes SET slots = 0 WHERE kind = 'worker'",
+        "DELETE FROM queue.processes WHERE kind = 'worker'",
+        "INSERT INTO queue.queues (name, paused_at) VALUES ('default', now())",
+    ],
+    ids=["silent", "other queue", "other type", "no slots", "gone", "paused"],
+)
+def test_a_task_waits_at_no_cost_while_nobody_can_run_it(database: Database, relay: Relay, change: str) -> None:
+    task_id = enqueue(database.connect("producer"), Noop())
+    database.rows(change)
+    for _ in range(3):
+        relay.run_once()
+    row = database.rows(
+        "SELECT status, attempts, claim_number, hold_reason FROM queue.outbox_tasks WHERE id = %s", (task_id,)
+    )
+    assert row == [("pending", 0, 0, None)]
+
+
+def test_a_relay_that_was_forgotten_registers_again(database: Database, relay: Relay) -> None:
+    while relay.run_once() == 0.0:
+        pass
+    database.rows("DELETE FROM queue.processes WHERE kind = 'relay'")
+    relay._beat_at = 0.0
+    relay.run_once()
+    assert database.value("SELECT count(*) FROM queue.processes WHERE kind = 'relay'") == 1
+
+
+def test_the_listener_proves_that_it_hears(database: Database, recorded: list[events.Event]) -> None:
+    woken: list[int] = []
+    listener = Listener(Address(database.url("relay"), "listener"), uuid4(), lambda: woken.append(1))
+    eventually(lambda: listener.run_once() == 0.0 and listener.hears())
+    assert events.ListenChanged(True) in recorded
+    woken.clear()
+    database.rows(f"SELECT pg_notify('{queue.WAKE_CHANNEL}', '')")
+    eventually(lambda: listener.run_once() == 0.0 and woken)
+    listener.close()
+
+
+def test_the_engine_works_without_listen(
+    database: Database, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind a pooler in transaction mode: LISTEN is accepted and nothing ever arrives."""
+    monkeypatch.setattr(Listener, "_heard", lambda self, notice: None)
+    with engine(database, registry, open_broker(None, "test")) as running:
+        assert not running.relay._listener.hears()
+        producer, waiter = database.connect("producer"), database.connect()
+        for _ in range(3):
+            assert wait_for(waiter, enqueue(producer, Noop()), timeout=5).status == "done"
+
+
+def test_the_rescuer_reports_and_wakes(database: Database, line: Line, recorded: list[events.Event]) -> None:
+    woken: list[int] = []
+    enqueue_many(database.connect("producer"), [Noop(), Noop()], max_attempts=1)
+    claims = line.claim()
+    line.take(claims[:1])
+    database.rows("UPDATE queue.tasks_live SET claimed_until = now() WHERE claimed_until IS NOT NULL")
+    queue.expire_leases(line.worker, line.process.id)
+    rescuer = Rescuer(Address(database.url("relay"), "rescuer"), 1.0, lambda: woken.append(1))
+    assert rescuer.run_once() == 1.0
+    assert [e for e in recorded if isinstance(e, events.TasksRescued)] == [events.TasksRescued(0, 1, 1)]
+    assert woken == [1]
+    assert rescuer.run_once() == 1.0
+    assert woken == [1], "nothing to rescue, nobody to wake"
+    rescuer.close()
+
+
+def test_the_caretaker_makes_months_and_forgets_the_silent(database: Database) -> None:
+    database.rows(
+        "INSERT INTO queue.processes (id, kind, host, pid, beat_at) VALUES (gen_random_uuid(), 'worker', 'h', 1, now() - interval '1 day')"
+    )
+    Caretaker(Address(database.url("relay"), "caretaker"), 30.0).run_once()
+    assert database.value("SELECT count(*) FROM queue.processes") == 0
