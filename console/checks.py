@@ -121,7 +121,7 @@ def broker(settings: Settings) -> Check:
     import redis
 
     url = settings.broker.url.get_secret_value()
-    where = f"{urlsplit(url).hostname}:{urlsplit(url).port or 6379}"
+    where = _where(url)
     try:
         with redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as client:
             client.ping()
@@ -170,6 +170,12 @@ def storage(settings: Settings, url: str) -> Iterator[Check]:
         yield Check("storage", "wrong", f"{folder} cannot be written to ({error.strerror}): set GREENROOM_STORAGE_ROOT")
     else:
         yield Check("storage", "ok", str(settings.storage_root))
+
+
+def _where(url: str) -> str:
+    """Return the place of a Redis without its password."""
+    parts = urlsplit(url)
+    return parts.path if parts.hostname is None else f"{parts.hostname}:{parts.port or 6379}"
 
 
 def _existing(folder: Path) -> Path:

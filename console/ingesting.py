@@ -194,9 +194,12 @@ def _files_below(folder: Path) -> Iterator[Path]:
 def _matching(pattern: str) -> list[Path]:
     """Return the files that a shell's pattern names; `**` is any folder below."""
     path = Path(pattern)
+    if not pattern:
+        return []
     try:
         found = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
-        return sorted(match for match in found if match.is_file())
+        hidden_too = path.name.startswith(".")
+        return sorted(match for match in found if match.is_file() and (hidden_too or not match.name.startswith(".")))
     except ValueError:  # not a pattern that can be
         return []
 

@@ -25,6 +25,7 @@ from console.commands import (
     tasks,
     up,
 )
+from console.runtime import end
 from console.signals import INTERRUPTED, interrupt_on_signals
 from core.errors import GreenroomError, UsageError
 
@@ -60,6 +61,13 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one call and return its exit status."""
     interrupt_on_signals()
+    try:
+        return _run(arguments)
+    finally:
+        end()
+
+
+def _run(arguments: Sequence[str]) -> int:
     if list(arguments) == ["--version"]:
         _show_version()
         return 0

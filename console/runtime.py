@@ -28,6 +28,7 @@ from db.embedded.ownership import read_record
 # How long a command waits for a server or a worker of another process that is just starting.
 _PATIENCE_SECONDS = 15.0
 _POLL_SECONDS = 0.1
+_ending = ExitStack()
 
 
 @cache
@@ -152,7 +153,12 @@ def observe(service: str) -> None:
     wanted = settings().observe
     if service == "console":
         wanted = wanted.model_copy(update={"log_level": "warning", "metrics_port": None, "otlp_endpoint": None})
-    configure(wanted, service=service)
+    _ending.callback(configure(wanted, service=service))
+
+
+def end() -> None:
+    """Flush and end logs, metrics and traces; the last thing that a command does."""
+    _ending.close()
 
 
 @contextmanager

@@ -27,8 +27,9 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List documents, newest first."""
+    page = id_of(before)
     with operate() as operation, tenant_transaction(operation.connection, operation.tenant_id(tenant)):
-        rows = library.list_documents(operation.connection, status=status, limit=limit, before=id_of(before))
+        rows = library.list_documents(operation.connection, status=status, limit=limit, before=page)
     following = rows[-1].id if len(rows) == limit else None
     if as_json:
         output.show_json({"documents": [asdict(row) for row in rows], "next": following})

@@ -8,7 +8,7 @@ import typer
 
 from console import output
 from console.addresses import own_addresses
-from console.runtime import await_database, beside_or_given, observe, require_schema, settings
+from console.runtime import await_database, beside_or_given, end, observe, require_schema, settings
 from console.signals import stop_event
 from core.errors import SettingsError
 from core.settings import Settings
@@ -54,6 +54,7 @@ def worker(
     stopping.wait()
     if not process.stop():
         # Threads that ignored the grace time would hold the interpreter's end up; their attempts were handed back.
+        end()
         os._exit(0)
 
 

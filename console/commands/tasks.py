@@ -41,10 +41,11 @@ def list_(
     if failed and status not in (None, "failed"):
         raise UsageError("--failed and --status contradict each other: give one of them")
     wanted = tasks.TaskFilter("failed" if failed else status, task_type, queue, id_of(owner), held)
+    page = id_of(before)
     with operate() as operation:
         tenant_id = operation.tenant_id(tenant) if tenant else None
         with tenant_transaction(operation.connection, tenant_id):
-            rows = tasks.list_tasks(operation.connection, wanted, limit=limit, before=id_of(before))
+            rows = tasks.list_tasks(operation.connection, wanted, limit=limit, before=page)
     following = rows[-1].id if len(rows) == limit else None
     if as_json:
         output.show_json({"tasks": [asdict(row) for row in rows], "next": following})
@@ -58,8 +59,9 @@ def list_(
 @app.command()
 def show(task: Annotated[str, typer.Argument(metavar="ID", help="The task's id.")], as_json: AsJson = False) -> None:
     """Show one task: what it is, how it went, its attempts. Secret fields of its payload print as stars."""
+    wanted = task_id(task)
     with operate() as operation:
-        found = _existing(operation, task_id(task))
+        found = _existing(operation, wanted)
         attempts = tasks.attempts(operation.connection, found.id)
     facts = asdict(found) | {"payload": masked(found.payload, found.secret_fields)}
     if as_json:
@@ -123,13 +125,14 @@ def replay(
     if bool(ids) == (failed or cancelled or any((task_type, queue, since))):
         raise UsageError("name tasks by id, or by --failed, --cancelled, --type, --queue and --since")
     wanted: list[UUID] | None = [task_id(text) for text in ids] if ids else None
+    moment = moment_of(since) if since else None
     with operate() as operation:
         found = tasks.replayable(
             operation.connection,
             ids=wanted,
             task_type=task_type,
             queue=queue,
-            since=moment_of(since) if since else None,
+            since=moment,
             cancelled=cancelled or bool(ids),
             limit=limit,
         )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from console import output
 from console.addresses import Place, given_place
-from console.runtime import await_database, observe, own_server, settings
+from console.runtime import await_database, end, observe, own_server, settings
 from console.signals import stop_event
 from core.settings import Settings
 from db import documents
@@ -28,6 +28,7 @@ def up() -> None:
     output.note("stopped")
     if not is_drained:
         # Threads that ignored the grace time would hold the interpreter's end up; their attempts were handed back.
+        end()
         os._exit(0)
 
 

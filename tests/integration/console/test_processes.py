@@ -1,0 +1,160 @@
+"""The roles apart over a given database and a real Redis; signals; what a relay costs; `demo`, and a command alone."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from db.roles import role_url
+from tests.support.command import PROJECT, Greenroom
+from tests.support.database import Database
+from tests.support.waiting import eventually
+
+RELAY_LIMIT = 100 * 1024 * 1024
+
+
+@pytest.fixture
+def owner(tmp_path: Path, database: Database, redis_url: str) -> Greenroom:
+    """The command with the owner's login."""
+    settings = {"GREENROOM_DATABASE_URL": database.owner_url, "GREENROOM_BROKER_URL": redis_url}
+    return Greenroom(tmp_path / "home", settings)
+
+
+def role(owner: Greenroom, kind: str) -> Greenroom:
+    url = role_url(owner.settings["GREENROOM_DATABASE_URL"], kind)
+    return Greenroom(owner.home, owner.settings | {"GREENROOM_DATABASE_URL": url})
+
+
+def test_relay_and_worker_apart(owner: Greenroom, tmp_path: Path) -> None:
+    owner.ok("db", "migrate")
+    assert "no worker serves" in owner.run("search", "tea").stderr
+    wrong = owner.run("doctor")
+    assert wrong.returncode == 1
+    assert "start `greenroom relay`" in wrong.stdout
+    with (
+        role(owner, "relay").running("relay") as relay,
+        role(owner, "worker").running("worker", "--threads", "2") as worker,
+    ):
+        eventually(lambda: "process.started" in worker.said() and "process.started" in relay.said(), 60)
+        end = owner.json("enqueue", "document.delete", "document_id=01900000-0000-7000-8000-000000000000", "--wait")
+        assert end["status"] == "done"
+        assert role(owner, "relay").json("doctor")["is_well"]
+        assert psutil.Process(relay.process.pid).memory_info().rss <= RELAY_LIMIT
+        assert relay.stop(signal.SIGINT) == 0, relay.said()
+        assert worker.stop() == 0, worker.said()
+        assert "Traceback" not in relay.said() + worker.said()
+
+
+def test_up_over_a_given_database(owner: Greenroom) -> None:
+    with owner.running("up") as up:
+        eventually(lambda: "Greenroom is up." in up.said() or up.process.poll() is not None, 60)
+        end = owner.json("enqueue", "document.delete", "document_id=01900000-0000-7000-8000-000000000000", "--wait")
+        assert end["status"] == "done"
+        assert up.stop() == 0, up.said()
+
+
+@pytest.mark.parametrize("command", ["relay", "worker", "up"])
+def test_a_database_that_is_down_at_start_is_waited_for(tmp_path: Path, redis_url: str, command: str) -> None:
+    login = "owner" if command == "up" else f"greenroom_{command}"
+    settings = {
+        "GREENROOM_DATABASE_URL": f"postgresql://{login}:hunter2@127.0.0.1:9/greenroom",
+        "GREENROOM_BROKER_URL": redis_url,
+    }
+    with Greenroom(tmp_path, settings).running(command) as running:
+        eventually(lambda: running.said().count("cannot connect to the database") >= 2, 30)
+        assert "hunter2" not in running.said()
+        assert running.stop() == 0, running.said()
+
+
+def test_a_relay_imports_neither_orm_nor_payloads_nor_models(
+    tmp_path: Path, database: Database, redis_url: str
+) -> None:
+    program = """
+import os, signal, sys, threading
+from console.main import run
+def look():
+    print(*sorted(sys.modules), file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Timer(3.0, look).start()
+sys.exit(run(["relay"]))
+"""
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(PROJECT),
+        "GREENROOM_HOME": str(tmp_path),
+        "GREENROOM_DATABASE_URL": database.url("relay"),
+        "GREENROOM_BROKER_URL": redis_url,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    modules = set(done.stderr.split())
+    assert "workers.relay" in modules
+    heavy = {"sqlalchemy", "alembic", "torch", "numpy", "transformers", "pipelines.documents", "opentelemetry.sdk"}
+    assert not heavy & modules
+
+
+def test_listing_imports_neither_broker_nor_model(greenroom: Greenroom, tmp_path: Path) -> None:
+    program = (
+        "import sys; from console.main import run; run(sys.argv[1:]); print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    for arguments in (["tasks", "list"], ["queues", "list"], ["search", "tea"], ["documents", "list"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT), "GREENROOM_HOME": str(greenroom.home)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert not {"dramatiq", "torch", "transformers", "sqlalchemy"} & set(done.stderr.split()), arguments
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
+    program = """
+from console.signals import stop_event
+stopping = stop_event()
+print("ready", flush=True)
+stopping.wait()
+print("stopping", flush=True)
+input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "stopping\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+
+
+def test_demo_twice_then_a_search_alone(tmp_path: Path) -> None:
+    greenroom = Greenroom(tmp_path / "home")
+    first = greenroom.ok("demo")
+    assert "9 documents: 9 completed" in first
+    assert "1. lighthouse-keepers-manual.pdf, page 3" in first
+    assert "1. tides.html, section “Why there are two tides a day" in first
+    assert "1. theatre-glossary.md, section “A glossary of the theatre" in first
+    assert "What to try next:" in first
+    second = greenroom.ok("demo")
+    assert "nothing was embedded again" in second
+    [hit] = greenroom.json("search", "what does the keeper write when nothing happened", "--limit", "1")["hits"]
+    assert (hit["document_name"], hit["page"]) == ("lighthouse-keepers-manual.pdf", 7)
+    assert greenroom.json("tasks", "list", "--status", "in_progress")["tasks"] == []
+
+
+def test_an_interrupted_command_stops_what_it_started(tmp_path: Path) -> None:
+    greenroom = Greenroom(tmp_path / "home")
+    with greenroom.running("ingest", str(PROJECT / "console" / "samples")) as running:
+        eventually(lambda: "stored: 9 of 9" in running.said() or running.process.poll() is not None, 60)
+        children = psutil.Process(running.process.pid).children(recursive=True)
+        assert running.stop(signal.SIGTERM) == 1
+        assert "interrupted" in running.said()
+        assert "Traceback" not in running.said()
+    assert psutil.wait_procs(children, timeout=20)[1] == []
