@@ -1,5 +1,6 @@
 -- The life of a task. Each query guards the state it starts from in its WHERE; whoever comes late touches no row.
--- `id = ANY (…)` beside the join with unnest keeps the planner on the index of ids, whatever the statistics say.
+-- Batches join the table by its index of ids: the roles that run them switch sequential scans off (db/roles.py), since
+-- without fresh statistics the planner would read all of a table that grows and shrinks by the second.
 -- Lock order: batches skip rows that another transaction holds, so no two of these statements can wait in a circle.
 
 -- name: promote
@@ -67,7 +68,7 @@ UPDATE queue.tasks_live live SET claimed_until = NULL, updated_at = now(),
     run_after = CASE WHEN %(delay)s::float8 > 0 THEN now() + make_interval(secs => %(delay)s) ELSE live.run_after END,
     is_due = %(delay)s::float8 <= 0
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
-WHERE live.id = ANY (%(ids)s) AND live.id = given.id AND live.claim_number = given.claim_number AND live.claimed_until IS NOT NULL;
+WHERE live.id = given.id AND live.claim_number = given.claim_number AND live.claimed_until IS NOT NULL;
 
 -- name: take
 -- Start the attempts of a message: compare and set on the claim number. Late, doubled and old messages touch no row.
@@ -81,7 +82,7 @@ FROM (
     SELECT free.id FROM queue.tasks_live free
     JOIN unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
         ON free.id = given.id AND free.claim_number = given.claim_number
-    WHERE free.id = ANY (%(ids)s) AND free.status = 'pending' AND free.claimed_until IS NOT NULL
+    WHERE free.status = 'pending' AND free.claimed_until IS NOT NULL
     FOR UPDATE OF free SKIP LOCKED
 ) AS mine
 WHERE live.id = mine.id
@@ -93,7 +94,7 @@ RETURNING live.id, live.claim_number, live.attempts, live.max_attempts, live.sno
 SELECT live.id FROM queue.tasks_live live
 JOIN unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
     ON live.id = given.id AND live.claim_number = given.claim_number
-WHERE live.id = ANY (%(ids)s) AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
+WHERE live.status = 'in_progress' AND live.worker_id = %(worker_id)s
 FOR UPDATE OF live;
 
 -- name: finish
@@ -102,7 +103,7 @@ WITH ended AS (
     DELETE FROM queue.tasks_live live
     USING unnest(%(ids)s::uuid[], %(claims)s::integer[], %(statuses)s::text[], %(results)s::jsonb[], %(errors)s::text[])
         AS given (id, claim_number, status, result, error)
-    WHERE live.id = ANY (%(ids)s) AND live.id = given.id AND live.claim_number = given.claim_number
+    WHERE live.id = given.id AND live.claim_number = given.claim_number
         AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
     RETURNING live.*, given.status AS ended_as, given.result AS given_result, given.error AS given_error
 )
@@ -126,7 +127,7 @@ SET status = 'pending', lease_until = NULL, deadline_at = NULL, worker_id = NULL
     last_error = COALESCE(given.error, live.last_error)
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[], %(delays)s::float8[], %(errors)s::text[], %(refunds)s::integer[], %(snoozes)s::integer[])
     AS given (id, claim_number, delay, error, refund, snooze)
-WHERE live.id = ANY (%(ids)s) AND live.id = given.id AND live.claim_number = given.claim_number
+WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
 RETURNING live.id;
 
