@@ -9,6 +9,7 @@ from console.commands.ingest import show as show_ingested
 from console.commands.search import find
 from console.commands.search import show as show_hits
 from console.runtime import Operation, operate
+from core.errors import GreenroomError
 
 if TYPE_CHECKING:
     from console.ingesting import Ingested
@@ -31,7 +32,9 @@ def demo() -> None:
             output.show_line()
             output.show_line(f"greenroom search {query!r}")
             show_hits(find(operation, query, limit=2), query)
-    _show_next(results)
+    if failed := sum(result.status not in {"completed", "unchanged"} for result in results):
+        raise GreenroomError(f"{failed} of the sample documents were not ingested: see `greenroom tasks list --failed`")
+    _show_next()
 
 
 def _ingest(operation: Operation) -> "list[Ingested]":
@@ -49,7 +52,7 @@ def _ingest(operation: Operation) -> "list[Ingested]":
     return results
 
 
-def _show_next(results: "list[Ingested]") -> None:
+def _show_next() -> None:
     output.show_line()
     output.show_line("What to try next:")
     output.show_line("  greenroom search 'your own question'     in the same documents")
