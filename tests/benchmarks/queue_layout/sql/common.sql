@@ -113,11 +113,6 @@ SELECT id, tenant_id, rank, run_after, started_at, now(), created_at,
 FROM gone
 RETURNING id;
 
--- name: renew
--- One statement renews every lease of a worker.
-UPDATE {live} SET lease_until = now() + interval '60 s'
-WHERE worker_id = %(worker)s AND status = 'in_progress';
-
 -- name: rescue
 -- Expired leases back to pending; a row that a finish holds is waited for.
 UPDATE {live} SET status = 'pending', lease_until = NULL, worker_id = NULL, updated_at = now()
@@ -148,16 +143,6 @@ WHERE status = 'failed' ORDER BY completed_at DESC LIMIT 50;
 -- name: list_newest
 SELECT id, task_type, status, created_at FROM outbox_tasks ORDER BY id DESC LIMIT 50;
 
--- name: list_pending
-SELECT id, task_type, status, rank FROM outbox_tasks
-WHERE queue = 'default' AND status = 'pending' AND is_due AND hold_reason IS NULL
-      AND claimed_until IS NULL
-ORDER BY rank LIMIT 50;
-
 -- name: count_by_status
 SELECT status, count(*) FROM outbox_tasks WHERE status IN ('pending', 'in_progress')
 GROUP BY status;
-
--- name: insert_bare
-INSERT INTO outbox_tasks (task_type, payload)
-VALUES ('document.ingest', %(payload)s) RETURNING id;
