@@ -15,8 +15,10 @@ from tests.support.engine import publish
 from tests.support.tasks import Noop
 
 SCHEMA = """
-SELECT c.oid::regclass::text, c.relkind::text, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ',' ORDER BY a.attname)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+SELECT c.oid::regclass::text, c.relkind::text,
+    string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ',' ORDER BY a.attname)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 WHERE n.nspname IN ('queue', 'identity', 'knowledge', 'assistants', 'ops', 'audit') GROUP BY 1, 2
 UNION ALL
 SELECT oid::regprocedure::text, 'f', prosrc FROM pg_proc WHERE pronamespace IN

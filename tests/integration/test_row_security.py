@@ -15,7 +15,8 @@ from tests.support.database import Database, cloned
 
 OURS = UUID("00000000-0000-7000-8000-000000000001")
 WALK = """
-SELECT n.nspname, c.relname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT n.nspname, c.relname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE a.attname = 'tenant_id' AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
     AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 ORDER BY 1, 2
@@ -25,7 +26,8 @@ ROWS = """
 INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id) VALUES ('x', '{}', 1, %(t)s);
 INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, status, completed_at)
     VALUES ('x', '{}', 1, %(t)s, 'cancelled', now());
-INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome) VALUES (gen_random_uuid(), %(t)s, 1, 1, 'retry');
+INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome)
+    VALUES (gen_random_uuid(), %(t)s, 1, 1, 'retry');
 INSERT INTO assistants.personas (tenant_id, name, system_prompt) VALUES (%(t)s, 'P', 'x');
 INSERT INTO knowledge.collections (tenant_id, name, slug) VALUES (%(t)s, 'C', 'c');
 INSERT INTO knowledge.documents (tenant_id, name) VALUES (%(t)s, 'd');
@@ -33,8 +35,8 @@ INSERT INTO knowledge.rag_queries (tenant_id, query_text, strategy, response_ms)
 INSERT INTO audit.audit_events (tenant_id, event_type, event_category, description) VALUES (%(t)s, 'x', 'action', 'x');
 """
 FILLED = {
-    "queue.outbox_tasks", "queue.tasks_live", "queue.tasks_history", "queue.attempts", "assistants.personas", "knowledge.collections",
-    "knowledge.documents", "knowledge.rag_queries", "audit.audit_events",
+    "queue.outbox_tasks", "queue.tasks_live", "queue.tasks_history", "queue.attempts", "assistants.personas",
+    "knowledge.collections", "knowledge.documents", "knowledge.rag_queries", "audit.audit_events",
 }  # fmt: skip
 
 
@@ -67,7 +69,8 @@ def test_every_tenants_table_has_row_security_by_force(shared: tuple[Database, U
     found = tables(shared[0])
     assert set(found) >= FILLED
     loose = shared[0].rows(
-        "SELECT oid::regclass::text FROM pg_class WHERE oid = ANY (%s::regclass[]) AND NOT (relrowsecurity AND relforcerowsecurity)",
+        "SELECT oid::regclass::text FROM pg_class WHERE oid = ANY (%s::regclass[])"
+        " AND NOT (relrowsecurity AND relforcerowsecurity)",
         (found,),
     )
     assert loose == []
@@ -128,9 +131,11 @@ def test_a_bound_worker_cannot_change_anothers_row(shared: tuple[Database, UUID]
         bind_tenant(connection, OURS)
         update = sql.SQL("UPDATE {} SET tenant_id = tenant_id WHERE tenant_id = %s").format(name)
         assert connection.execute(update, (theirs,)).rowcount == 0
-    with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+    give_away = sql.SQL("UPDATE {} SET tenant_id = %s WHERE tenant_id = %s").format(name)
+    with connection.transaction(force_rollback=True):
         bind_tenant(connection, OURS)
-        connection.execute(sql.SQL("UPDATE {} SET tenant_id = %s WHERE tenant_id = %s").format(name), (theirs, OURS))
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(give_away, (theirs, OURS))
 
 
 @pytest.mark.parametrize(
@@ -139,9 +144,10 @@ def test_a_bound_worker_cannot_change_anothers_row(shared: tuple[Database, UUID]
 def test_a_bound_worker_cannot_insert_for_another(shared: tuple[Database, UUID], statement: str) -> None:
     database, theirs = shared
     connection = database.connect("worker")
-    with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+    with connection.transaction(force_rollback=True):
         bind_tenant(connection, OURS)
-        connection.execute(statement.encode(), {"t": theirs})
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(statement.encode(), {"t": theirs})
 
 
 def test_the_binding_ends_with_its_transaction_and_a_savepoint_does_not_end_it(shared: tuple[Database, UUID]) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from core.backoff import Backoff
 from core.errors import PermanentError, RetryableError
-from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
+from pipelines.outcomes import Apply, Cancel, Done, Fail, Outcome, Retry, Snooze
 from pipelines.payload import Payload
 from pipelines.task import Job, RetryPolicy, Task, TaskContext
 from pipelines.transaction import Transaction
@@ -160,7 +160,9 @@ class Strict(Payload):
         return fields
 
 
-def _effect(n: int, note: str = "") -> Any:
+def effect(n: int, note: str = "") -> Apply:
+    """Return an apply that adds a row to `effects`."""
+
     def apply(transaction: Transaction) -> None:
         transaction.execute("INSERT INTO public.effects (n, note) VALUES (%s, %s)", (n, note))
 
@@ -172,13 +174,13 @@ def _noop(context: TaskContext, payload: Noop) -> Outcome:
 
 
 def _write(context: TaskContext, payload: Write) -> Outcome:
-    return Done({"n": payload.n}, apply=_effect(payload.n))
+    return Done({"n": payload.n}, apply=effect(payload.n))
 
 
 def _write_many(jobs: Sequence[Job[WriteMany]]) -> Sequence[Outcome]:
     def apply_of(payload: WriteMany) -> Any:
         def apply(transaction: Transaction) -> None:
-            _effect(payload.n)(transaction)
+            effect(payload.n)(transaction)
             if payload.bad:
                 transaction.execute("SELECT 1 / 0")
 
@@ -210,28 +212,28 @@ def _answer(context: TaskContext, payload: Answer) -> Outcome:
     duration = timedelta(seconds=payload.seconds)
     match payload.outcome:
         case "done":
-            return Done({"said": "done"}, apply=_effect(payload.n))
+            return Done({"said": "done"}, apply=effect(payload.n))
         case "retry":
             return Retry("try again", duration)
         case "snooze":
-            return Snooze(duration, apply=_effect(payload.n))
+            return Snooze(duration, apply=effect(payload.n))
         case "fail":
             return Fail("no use")
         case "cancel":
-            return Cancel("not wanted", apply=_effect(payload.n))
+            return Cancel("not wanted", apply=effect(payload.n))
 
 
 def _slow(context: TaskContext, payload: Slow) -> Outcome:
     until = time.monotonic() + payload.seconds
     while time.monotonic() < until:
         time.sleep(0.01)
-    return Done(apply=_effect(payload.n))
+    return Done(apply=effect(payload.n))
 
 
 def _gate(context: TaskContext, payload: Gate) -> Outcome:
     entered.release()
     gate.wait(30)
-    return Done(apply=_effect(payload.n))
+    return Done(apply=effect(payload.n))
 
 
 def _grip(context: TaskContext, payload: Grip) -> Outcome:
@@ -242,7 +244,7 @@ def _grip(context: TaskContext, payload: Grip) -> Outcome:
         pow(3, digits)
         took = time.monotonic() - started
         digits = int(digits * max(1.1, min(4.0, (payload.seconds * 1.2 / max(took, 1e-3)) ** 0.63)))
-    return Done({"longest": took}, apply=_effect(payload.n))
+    return Done({"longest": took}, apply=effect(payload.n))
 
 
 def _report(context: TaskContext, payload: Report) -> Outcome:
@@ -252,7 +254,7 @@ def _report(context: TaskContext, payload: Report) -> Outcome:
 
 def _spawn(context: TaskContext, payload: Spawn) -> Outcome:
     def apply(transaction: Transaction) -> None:
-        _effect(payload.count)(transaction)
+        effect(payload.count)(transaction)
         transaction.enqueue_many([Noop(n=n) for n in range(payload.count)])
 
     return Done(apply=apply)
@@ -260,7 +262,7 @@ def _spawn(context: TaskContext, payload: Spawn) -> Outcome:
 
 def _misbehave(context: TaskContext, payload: Misbehave) -> Outcome:
     def apply(transaction: Transaction) -> None:
-        _effect(0)(transaction)
+        effect(0)(transaction)
         kind, _, name = payload.how.partition(":")
         if kind == "method":
             getattr(transaction.connection, name)()

@@ -1,6 +1,7 @@
 """Leases and fencing: who lost its lease writes nothing (I2, I3), and the guard is shown to be what prevents it."""
 
 from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 from psycopg import sql
@@ -14,7 +15,7 @@ from pipelines.registry import Registry
 from pipelines.task import Task, TaskContext
 from tests.support.database import Database
 from tests.support.engine import Line
-from tests.support.tasks import Noop, Write
+from tests.support.tasks import Noop, Write, effect
 
 OPERATOR = Queries("tasks")
 
@@ -26,9 +27,7 @@ def line_with(database: Database, meanwhile: Callable[[], object]) -> Line:
     def run(context: TaskContext, payload: Write) -> Outcome:
         if pending:
             pending.pop()()
-        return Done(
-            apply=lambda tx: tx.execute("INSERT INTO effects (n, note) VALUES (%s, 'x')", (payload.n,)) and None
-        )
+        return Done(apply=effect(payload.n))
 
     return Line(database, Registry([Task(payload=Write, run=run), Task(payload=Noop, run=lambda c, p: Done())]))
 
@@ -86,7 +85,7 @@ def test_without_the_claim_number_an_old_message_starts_a_task_again(
     text = Queries("queue").text("take").as_string(None)
     loose = text.replace("AND free.claim_number = given.claim_number", "")
     assert loose != text
-    monkeypatch.setitem(_load("queue"), "take", sql.SQL(loose))  # type: ignore[arg-type]  # text of ours
+    monkeypatch.setitem(_load("queue"), "take", sql.SQL(loose))
     line.run(old)
     assert line.task(task_id)["attempts"] == 1
     line.close()
@@ -106,7 +105,7 @@ def test_a_late_end_touches_no_row(database: Database, line: Line, statement: st
 
 def test_a_cancelled_attempt_is_fenced(effects: Database) -> None:
     operator = effects.connect("operator")
-    ids = []
+    ids: list[UUID] = []
 
     def cancel() -> None:
         assert OPERATOR.run(operator, "cancel", {"id": ids[0], "reason": "not wanted"})

@@ -43,7 +43,7 @@ def test_each_named_query_prepares(database: Database) -> None:
     for file, name in QUERIES:
         text = numbered(Queries(file).text(name).as_string(None))
         try:
-            connection.execute(sql.SQL("PREPARE q AS ") + sql.SQL(text))  # type: ignore[arg-type]  # text of ours
+            connection.execute(sql.SQL("PREPARE q AS ") + sql.SQL(text))
             connection.execute("DEALLOCATE q")
         except psycopg.Error as error:
             problems.append(f"{file}.{name}: {error}")

@@ -131,7 +131,8 @@ def test_an_older_payload_is_upgraded_and_a_newer_one_waits(database: Database, 
     good = Strict.model_validate({"word": "x", "amount": 1, "ref": "3b1f6c1e-9d2a-4d0e-8a52-1f2f3a4b5c6d"})
     old, new = (enqueue(database.connect("producer"), good) for _ in range(2))
     database.rows(
-        "UPDATE queue.tasks_live SET payload_version = 1, payload = payload - 'word' || '{\"name\": \"before\"}' WHERE id = %s",
+        "UPDATE queue.tasks_live SET payload_version = 1, payload = payload - 'word' || '{\"name\": \"before\"}'"
+        " WHERE id = %s",
         (old,),
     )
     database.rows("UPDATE queue.tasks_live SET payload_version = 3 WHERE id = %s", (new,))

@@ -155,7 +155,8 @@ def test_the_rescuer_reports_and_wakes(database: Database, line: Line, recorded:
 
 def test_the_caretaker_makes_months_and_forgets_the_silent(database: Database) -> None:
     database.rows(
-        "INSERT INTO queue.processes (id, kind, host, pid, beat_at) VALUES (gen_random_uuid(), 'worker', 'h', 1, now() - interval '1 day')"
+        "INSERT INTO queue.processes (id, kind, host, pid, beat_at)"
+        " VALUES (gen_random_uuid(), 'worker', 'h', 1, now() - interval '1 day')"
     )
     Caretaker(Address(database.url("relay"), "caretaker"), 30.0).run_once()
     assert database.value("SELECT count(*) FROM queue.processes") == 0

@@ -10,6 +10,7 @@ from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry
 from pipelines.payload import Payload
 from pipelines.registry import Registry
 from pipelines.task import Task, TaskContext
+from pipelines.transaction import Transaction
 from tests.support.database import Database
 from tests.support.engine import Line
 
@@ -25,23 +26,18 @@ class Leak(Payload):
 
 
 def _leak(context: TaskContext, payload: Leak) -> Outcome:
-    match payload.how:
-        case "raise":
-            raise RuntimeError(f"cannot work on {payload.text}")
-        case "repr":
-            raise RuntimeError(f"cannot work on {payload!r}")
-        case "chain":
-            try:
-                raise ValueError(payload.text)
-            except ValueError as error:
-                raise RuntimeError("it failed") from error
-        case "retry":
-            return Retry(f"cannot work on {payload.text}")
-        case "fail":
-            return Fail(f"cannot work on {payload.text}")
-        case "cancel":
-            return Cancel(f"cannot work on {payload.text}")
-    return Done(apply=lambda tx: tx.execute("INSERT INTO public.checked (word) VALUES (%s)", (payload.text,)) and None)
+    def insert(transaction: Transaction) -> None:
+        transaction.execute("INSERT INTO public.checked (word) VALUES (%s)", (payload.text,))
+
+    if payload.how == "raise":
+        raise RuntimeError(f"cannot work on {payload.text}")
+    if payload.how == "repr":
+        raise RuntimeError(f"cannot work on {payload!r}")
+    if payload.how == "chain":
+        raise RuntimeError("it failed") from ValueError(payload.text)
+    reason = f"cannot work on {payload.text}"
+    values: dict[str, Outcome] = {"retry": Retry(reason), "fail": Fail(reason), "cancel": Cancel(reason)}
+    return values.get(payload.how, Done(apply=insert))
 
 
 @pytest.mark.parametrize("text", [SECRET, SECRET * 5, f"{SECRET}\n'quoted'"], ids=["short", "long", "quoted"])

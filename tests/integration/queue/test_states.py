@@ -11,7 +11,8 @@ from tests.support.database import Database
 _NOW = sql.SQL("now()")
 _ID = sql.SQL("gen_random_uuid()")
 _LEASED = {
-    "status": "in_progress", "attempts": 1, "lease_until": _NOW, "deadline_at": _NOW, "worker_id": _ID, "started_at": _NOW,
+    "status": "in_progress", "attempts": 1, "lease_until": _NOW, "deadline_at": _NOW, "worker_id": _ID,
+    "started_at": _NOW,
 }  # fmt: skip
 _DONE = {"status": "done", "completed_at": _NOW, "started_at": _NOW}
 _FAILED = {"status": "failed", "completed_at": _NOW, "failed_at": _NOW, "last_error": "x"}

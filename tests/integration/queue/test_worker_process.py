@@ -31,8 +31,8 @@ LEASE = 2.0
 def worker(database: Database, redis_url: str, *, grace: float = 0.5) -> Iterator["subprocess.Popen[str]"]:
     """Run a worker of one thread; whatever is left of it is killed at the end."""
     config = {
-        "url": database.url("worker"), "system_url": database.url("system"), "redis_url": redis_url, "namespace": "test",
-        "worker": {"threads": 1, "lease_seconds": LEASE, "grace_seconds": grace},
+        "url": database.url("worker"), "system_url": database.url("system"), "redis_url": redis_url,
+        "namespace": "test", "worker": {"threads": 1, "lease_seconds": LEASE, "grace_seconds": grace},
     }  # fmt: skip
     command = [sys.executable, "-m", "tests.support.worker_main"]
     with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
