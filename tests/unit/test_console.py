@@ -1,0 +1,154 @@
+"""The command line's small parts: what is printed and what never is, excerpts, addresses, doctor's judgements."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from pydantic import SecretStr
+
+from console import output
+from console.addresses import given_place
+from console.checks import broker, database, listening, living, queues, transactions
+from console.commands.enqueue import moment_of, payload_of
+from console.commands.tasks import masked
+from console.excerpts import excerpt, words_of
+from console.ingesting import find_files
+from core.errors import SettingsError, UsageError
+from core.settings import DatabaseSettings, Settings
+from db.health import OldestTransaction, Server
+from db.tasks import LiveProcess, QueueRow
+
+OWNER = "postgresql://owner:p%40ss@db.example:5432/app?sslmode=require"
+
+
+def settings(url: str, **more: object) -> Settings:
+    return Settings.model_validate({"database": DatabaseSettings(url=SecretStr(url)), **more})
+
+
+def process(
+    kind: str, silent: float = 1.0, *, hears: bool | None = None, ages: dict[str, float] | None = None
+) -> LiveProcess:
+    now = datetime.now(UTC)
+    return LiveProcess(UUID(int=1), kind, "host", 7, ["documents"], [], 4, False, hears, ages or {}, now, now, silent)
+
+
+def queue(waiting: int = 0, workers: int = 1, held: int = 0, oldest: float = 0.0, *, paused: bool = False) -> QueueRow:
+    return QueueRow("q", datetime.now(UTC) if paused else None, waiting, 0, 0, held, workers, workers, oldest)
+
+
+def test_nothing_that_steers_a_terminal_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show_line("a\x1b[31mb\udcff\x07")
+    output.show_table(("name", "#size"), [("x\x9b2J", 5)])
+    shown = capsys.readouterr().out
+    assert not set(shown) & set("\x1b\x07\x9b\udcff")
+    assert "a\N{REPLACEMENT CHARACTER}[31mb" in shown
+
+
+def test_secrets_print_as_stars(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show_json(
+        {"password": SecretStr("hunter2"), "at": datetime(2026, 1, 31, tzinfo=UTC), "span": timedelta(hours=1)}
+    )
+    shown = capsys.readouterr().out
+    assert "hunter2" not in shown
+    assert '"2026-01-31T00:00:00+00:00"' in shown
+    assert output.mask_url(OWNER) == "postgresql://owner:**********@db.example:5432/app?sslmode=require"
+    assert masked({"text": "t", "n": 1}, ["text"]) == {"text": output.MASK, "n": 1}
+    assert masked({"text": "t"}, None) == {"text": output.MASK}
+    assert masked("text", None) == output.MASK
+
+
+def test_spans_and_sizes_read_well() -> None:
+    assert [output.duration(s) for s in (1, 119, 600, 7300, 200_000, -60)] == [
+        "1 s",
+        "119 s",
+        "10 min",
+        "2 h",
+        "2 d",
+        "-60 s",
+    ]
+    assert [output.size(n) for n in (None, 12, 4128, 5_000_000)] == ["", "12 B", "4.1 kB", "5.0 MB"]
+
+
+def test_an_excerpt_shows_where_the_words_stand() -> None:
+    text = "nothing here " * 60 + "the lens weighs three tonnes " + "nor here " * 60
+    shown = excerpt(text, words_of("How much does the lens weigh?"), length=120)
+    assert "the lens weighs three tonnes" in shown
+    assert shown.startswith("… ")
+    assert shown.endswith(" …")
+    assert len(shown) < 140
+    assert excerpt("short\n text", ["x"]) == "short text"
+    assert excerpt("word " * 200, []).startswith("word ")
+
+
+def test_each_process_gets_its_login_from_the_owners() -> None:
+    place = given_place(settings(OWNER, role_passwords={"worker": "w/x"}))
+    assert place.login("worker") == "postgresql://greenroom_worker:w%2Fx@db.example:5432/app?sslmode=require"
+    assert place.login("operator").startswith("postgresql://greenroom_operator:")
+    assert "p%40ss" not in place.login("operator")
+    operator = given_place(settings("postgresql://greenroom_operator:x@db.example/app"))
+    assert operator.login("operator") == operator.url
+    with pytest.raises(SettingsError, match="owner"):
+        operator.owner()
+
+
+def test_payloads_come_as_json_or_as_pairs() -> None:
+    assert payload_of([]) == {}
+    assert payload_of(["a=1", "b=text", "c=[true]", "d=x=y"]) == {"a": 1, "b": "text", "c": [True], "d": "x=y"}
+    assert payload_of(['{"a": 1}']) == {"a": 1}
+    for wrong in (["=1"], ["a"], ["{"], ["[]"]):
+        with pytest.raises(UsageError):
+            payload_of(wrong)
+
+
+def test_times_need_a_zone() -> None:
+    assert moment_of("2026-01-31T08:00:00Z") == datetime(2026, 1, 31, 8, tzinfo=UTC)
+    assert moment_of("60") > datetime.now(UTC)
+    for wrong in ("2026-01-31", "tomorrow", "1e400"):
+        with pytest.raises(UsageError):
+            moment_of(wrong)
+
+
+def test_files_are_found_once_and_hidden_ones_not(tmp_path: Path) -> None:
+    for name in ("a.md", "sub/b.pdf", ".hidden/c.md", ".d.md", "e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    wanted = [tmp_path / "a.md", tmp_path / "sub" / "b.pdf"]
+    assert find_files([str(tmp_path)]) == wanted
+    assert find_files([str(tmp_path / "a.md"), str(tmp_path / "**" / "*.pdf"), str(tmp_path / "a.*")]) == wanted
+    assert find_files([str(tmp_path / "e.png")]) == [tmp_path / "e.png"]  # named by itself, it fails with its reason
+    for nothing in ("", str(tmp_path / "*.txt"), str(tmp_path / "sub" / "none"), str(tmp_path / ".hidden" / "x**y[")):
+        with pytest.raises(UsageError, match="names no file"):
+            find_files([nothing])
+
+
+def test_doctor_judges_processes() -> None:
+    def levels(*processes: LiveProcess, is_embedded: bool = False) -> dict[str, str]:
+        return {check.name: check.level for check in living(processes, 30, is_embedded=is_embedded)}
+
+    assert levels(is_embedded=True) == {"relay": "ok", "worker": "ok"}
+    assert levels() == {"relay": "wrong", "worker": "wrong"}
+    assert levels(process("relay"), process("worker")) == {"relay host/7": "ok", "worker host/7": "ok"}
+    assert levels(process("relay"), process("worker", silent=31))["worker"] == "wrong"
+    stuck = process("worker", ages={"time limits": 61.0})
+    assert levels(process("relay"), stuck)["worker host/7"] == "wrong"
+
+
+def test_doctor_judges_the_rest() -> None:
+    assert [check.level for check in database(Server("18.1", None))] == ["ok", "wrong"]
+    assert [check.level for check in database(Server("18.1", "0.8.3"))] == ["ok", "wrong"]
+    assert [check.level for check in database(Server("18.1", "0.10"))] == ["ok", "ok"]
+    deaf = [process("relay", hears=False)]
+    assert [check.level for check in listening(deaf, 30, is_deaf_by_choice=False)] == ["wrong"]
+    assert [check.level for check in listening(deaf, 30, is_deaf_by_choice=True)] == ["ok"]
+    assert [check.level for check in queues([queue(), queue(3, 0), queue(3, 1, oldest=400)])] == [
+        "ok",
+        "wrong",
+        "warning",
+    ]
+    assert [check.level for check in queues([queue(3, 0, paused=True), queue(held=2)])] == ["warning", "warning", "ok"]
+    assert transactions(OldestTransaction(10, 5.0)).level == "ok"
+    assert transactions(OldestTransaction(10, 7200.0)).level == "warning"
+    away = settings(OWNER, broker={"url": "redis://:hunter2@127.0.0.1:9/0"})
+    assert broker(away).level == "wrong"
+    assert "hunter2" not in broker(away).detail
