@@ -49,7 +49,7 @@ class Embedder:
     def load(
         cls, model: str = DEFAULT_MODEL, *, dtype: Dtype = "auto", batch_tokens: int = 4096, threads: int = 0
     ) -> "Embedder":
-        """Load a packaged model by name, or any by its folder; 3 s with torch's import. Raises ModelFilesError.
+        """Load a packaged model by name, or any by its folder. Raises ModelFilesError.
 
         `batch_tokens` counts padding. `threads` are torch's for the whole process, 0 means one for each core that this
         process may use.

@@ -156,26 +156,26 @@ def _checked(document: ParsedDocument, limits: ParseLimits) -> ParsedDocument:
 
 @cache
 def _partitioners() -> Partitioners:
-    """Import unstructured with its language model replaced; 3 to 6 s, once a process."""
+    """Import unstructured with its language model replaced; 5 to 6 s, once a process."""
     import spacy
     from unstructured.nlp import tokenize
     from unstructured.partition.html import parser, partition, partition_html
     from unstructured.partition.md import partition_md
 
     # unstructured would download en_core_web_sm. It uses it to tell narrative text from other text, a difference that
-    # no Block keeps: titles, lists, code and tables come out the same from a blank pipeline, ten times as fast.
+    # no Block keeps: titles, lists, code and tables came out the same from a blank pipeline, two to nine times as fast.
     language = spacy.blank("en")
     language.add_pipe("sentencizer")
     # Longer texts are cut for this classification only; their elements keep every character.
     language.max_length = _CLASSIFIED_CHARACTERS
     tokenize._get_nlp = lambda: language  # type: ignore[assignment]
 
-    # Its parser drops a text of more than 10 million characters, and all below the 256th level, without a word.
+    # Its parser drops a text of some 10 million characters, and what is nested very deep, without a word.
     patient = type(parser.html_parser)(remove_comments=True, remove_pis=True, huge_tree=True)
     patient.set_element_class_lookup(parser.element_class_lookup)
     partition.html_parser = patient  # type: ignore[attr-defined]
 
-    # languages=[""] switches language detection off: half of the time, and its result is not kept.
+    # languages=[""] switches language detection off: two thirds of the time, and its result is not kept.
     return Partitioners(
         html=lambda source: partition_html(text=source, languages=[""]),
         markdown=lambda source: partition_md(text=source, languages=[""]),

@@ -23,7 +23,7 @@ class ParseLimits:
     """Of the file. Checked before it is read."""
     max_pages: int = 2_000
     max_seconds: float = 120.0
-    """Wall clock for one document, the parser's start (3 to 6 s, once in many documents) not counted."""
+    """Wall clock for one document, the parser's start (5 to 6 s, once in many documents) not counted."""
     max_memory_bytes: int = 2_000_000_000
     """Address space of the parser's process; 0.9 GB of it are taken by importing the parser."""
     max_characters: int = 60_000_000
