@@ -162,7 +162,7 @@ class _Splitter:
         return [(start + offset, start + offset + len(chunk)) for offset, chunk in found]
 
     def _dense(self, piece: str) -> Iterator[Span]:
-        """Cut a text that has no words to speak of (ideographs, base64): the splitter is 2 to 10 times slower on such."""
+        """Cut a text that has no words to speak of (ideographs, base64); the splitter is 2 to 10 times slower there."""
         places: list[Span] = []
         sizes: list[int] = []
         total = 0

@@ -1,6 +1,6 @@
 """Plain text to blocks: paragraphs as they stand, headings only where they are underlined.
 
-unstructured is not asked here: it reads 0.3 MB/s and guesses titles, 626 where 340 are underlined (docs/decisions/0004).
+unstructured is not asked here: it reads 0.3 MB/s and guesses titles, 626 where 340 are underlined (see ADR 0004).
 """
 
 import re
