@@ -154,6 +154,11 @@ def take(
     return [Attempt(*row) for row in QUERIES.run(connection, "take", values)]
 
 
+def untake(connection: Connection, claims: Pairs, worker_id: UUID) -> int:
+    """Give up attempts of this worker by their claims, at no cost; return how many there were."""
+    return QUERIES.count(connection, "untake", {**_columns(claims), "worker_id": worker_id})
+
+
 def hold_attempts(connection: Connection, attempts: Sequence[Attempt], worker_id: UUID) -> set[UUID]:
     """Lock the attempts that are still ours until the end of the transaction; return their ids."""
     pairs = _columns((a.task_id, a.claim_number) for a in attempts)
@@ -265,10 +270,22 @@ def forget_processes(connection: Connection, seconds: float) -> int:
     return QUERIES.count(connection, "forget_processes", {"seconds": seconds})
 
 
-def set_sleeping(connection: Connection, process_id: UUID, *, is_sleeping: bool, hears_notify: bool) -> bool:
-    """Say whether producers shall ring this relay; return False when the process is not known any more."""
-    values = {"id": process_id, "is_sleeping": is_sleeping, "hears_notify": hears_notify}
-    return QUERIES.count(connection, "set_sleeping", values) > 0
+def beat_relay(
+    connection: Connection,
+    process_id: UUID,
+    *,
+    is_sleeping: bool,
+    hears_notify: bool,
+    loop_ages: dict[str, float],
+) -> bool:
+    """Say that a relay lives and whether producers shall ring it; False when it is not known any more."""
+    values = {
+        "id": process_id,
+        "is_sleeping": is_sleeping,
+        "hears_notify": hears_notify,
+        "loop_ages": Jsonb({name: round(age, 1) for name, age in loop_ages.items()}),
+    }
+    return QUERIES.count(connection, "beat_relay", values) > 0
 
 
 def create_months(connection: Connection) -> int:

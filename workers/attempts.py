@@ -39,6 +39,12 @@ class Run:
     traceback: str | None = None
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
+    is_untouched: bool = False
+
+    def leave(self) -> None:
+        """Give the attempt up before its handler was called; it will cost nothing."""
+        self.is_untouched = True
+        self.outcome = Snooze(timedelta(0))
 
     def end(self, outcome: Outcome) -> None:
         """Set the outcome, once computed; raises PermanentError for what is none, or cannot be stored."""

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import assert_never
 from uuid import UUID
 
 import psycopg
@@ -19,19 +18,21 @@ from core.backoff import Backoff
 from core.errors import PermanentError, UnavailableError
 from db import queue
 from db.connection import Connection, bind_tenant, connect
-from pipelines.outcomes import Apply, Cancel, Done, Fail, Outcome, Retry, Snooze
+from pipelines.outcomes import Apply, Done, Fail, Retry, Snooze
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
 from pipelines.task import Job
 from pipelines.transaction import Transaction
 from workers.attempts import Context, Progress, Run, decode, outcome_word
+from workers.endings import apply_of, ending_of, settled
 from workers.guard import GuardedCursor
 from workers.sizes import BatchSizes
 from workers.timelimits import TimeLimits
 
 # More than 64 savepoints in a transaction overflow Postgres' cache of subtransactions, and every snapshot pays for it.
 MAX_SAVEPOINTS = 64
-_SNOOZE_LIMIT_SECONDS = 7 * 24 * 3600.0
+# A part that takes this many times as long as it was meant to gives back what it has not begun.
+_PART_FACTOR = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Executor:
         self._resources = resources
         self._on_message_end = on_message_end
         self._sizes = BatchSizes(config.target_seconds)
+        self._longest_part = _PART_FACTOR * config.target_seconds
         self._local = threading.local()
         self._connections: list[Connection] = []
         self._progress = Progress(config.url, pooled=config.pooled)
@@ -104,7 +106,9 @@ class Executor:
         try:
             return self._take_once(task, claims)
         except UnavailableError:
-            # The server was restarted or a pooler closed us while we were idle: a new connection, at once.
+            # The server was restarted or a pooler closed us while we were idle: a new connection, at once. A take whose
+            # answer was lost may have committed: what it started is given up, or our heartbeat would keep it for ever.
+            queue.untake(self._connection(task), claims, self._config.worker_id)
             return self._take_once(task, claims)
 
     def _take_once(self, task: AnyTask, claims: Sequence[tuple[UUID, int]]) -> list[Run]:
@@ -113,24 +117,30 @@ class Executor:
             claims,
             worker_id=self._config.worker_id,
             lease_seconds=self._config.lease_seconds,
-            time_limit=task.time_limit.total_seconds(),
+            # the last of a part starts later than the first
+            time_limit=task.time_limit.total_seconds() + self._longest_part,
         )
         return [Run(attempt) for attempt in attempts]
 
     def _compute(self, task: AnyTask, runs: Sequence[Run]) -> None:
-        with self.time_limits.watch(task.time_limit.total_seconds()):
-            if task.run_batch is not None:
+        if task.run_batch is not None:
+            with self.time_limits.watch(task.time_limit.total_seconds()):
                 self._compute_together(task, runs)
+            return
+        leave_at = time.monotonic() + self._longest_part
+        for position, run in enumerate(runs):
+            if position and (self._draining.is_set() or time.monotonic() > leave_at):
+                # Slower than was known, or told to stop: what was not begun is for whoever is free.
+                run.leave()
             else:
-                for run in runs:
-                    self._compute_one(task, run)
+                self._compute_one(task, run)
 
     def _compute_one(self, task: AnyTask, run: Run) -> None:
         if task.run is None or run.payload is None:
             raise RuntimeError("a run without a handler or a payload")
         run.started = time.monotonic()
         try:
-            with _span(task, run):
+            with self.time_limits.watch(task.time_limit.total_seconds()), _span(task, run):
                 outcome = task.run(self._context(task, run), run.payload)
             run.end(outcome)
         except Exception as error:
@@ -162,7 +172,7 @@ class Executor:
 
     def _record(self, task: AnyTask, runs: Sequence[Run]) -> None:
         """Write effects and endings; tries again while the database is away, for as long as the lease may hold."""
-        writes = any(_apply_of(run) for run in runs)
+        writes = any(apply_of(run) for run in runs)
         step = MAX_SAVEPOINTS if writes else len(runs)
         for i in range(0, len(runs), step):
             part = runs[i : i + step]
@@ -200,10 +210,10 @@ class Executor:
         tenant_id = runs[0].attempt.tenant_id
         with connection.transaction():
             bind_tenant(connection, tenant_id)
-            if any(_apply_of(run) for run in runs):
+            if any(apply_of(run) for run in runs):
                 held = queue.hold_attempts(connection, [run.attempt for run in runs], self._config.worker_id)
                 for run in runs:
-                    if run.attempt.task_id in held and (apply := _apply_of(run)):
+                    if run.attempt.task_id in held and (apply := apply_of(run)):
                         _apply_in_savepoint(connection, task, run, apply)
             return self._finish(connection, task, runs)
 
@@ -212,10 +222,10 @@ class Executor:
         waits: list[queue.Rescheduling] = []
         records: list[queue.AttemptRecord] = []
         for run in runs:
-            ending = _ending_of(task, run)
+            ending = ending_of(task, run)
             (endings if isinstance(ending, queue.Ending) else waits).append(ending)  # type: ignore[arg-type]  # paired by the test
-            if not isinstance(run.outcome, Done):
-                word = outcome_word(_settled(run))
+            if not isinstance(run.outcome, Done) and not run.is_untouched:
+                word = outcome_word(settled(run))
                 records.append(queue.AttemptRecord(run.attempt, word, ending.error, run.seconds, run.traceback))
         kept = queue.finish(connection, endings, self._config.worker_id) if endings else set()
         if waits:
@@ -226,10 +236,12 @@ class Executor:
 
     def _report(self, task: AnyTask, run: Run, *, was_kept: bool) -> None:
         attempt = run.attempt
+        if run.is_untouched:
+            return
         if not was_kept:
             events.emit(events.AttemptLost(task.name, attempt.task_id, attempt.number))
             return
-        outcome = _settled(run)
+        outcome = settled(run)
         error = None if isinstance(outcome, Done | Snooze) else outcome.reason
         events.emit(
             events.AttemptEnded(
@@ -289,42 +301,3 @@ def _span(task: AnyTask, run: Run) -> AbstractContextManager[None]:
     """Make the attempt's span the current one of this thread, where tracing is on."""
     attempt = run.attempt
     return traces.attempt_span(task.name, attempt.task_id, attempt.number, attempt.trace_context, run.started)
-
-
-def _settled(run: Run) -> Outcome:
-    if run.outcome is None:
-        raise RuntimeError(f"task {run.attempt.task_id} has no outcome")
-    return run.outcome
-
-
-def _apply_of(run: Run) -> Apply | None:
-    match _settled(run):
-        case Done(apply=apply) | Snooze(apply=apply) | Cancel(apply=apply):
-            return apply
-        case Retry() | Fail():
-            return None
-        case never:
-            assert_never(never)
-
-
-def _ending_of(task: AnyTask, run: Run) -> queue.Ending | queue.Rescheduling:
-    """Decide what an outcome means for the task's row."""
-    attempt = run.attempt
-    match _settled(run):
-        case Done(result=result):
-            return queue.Ending(attempt, "done", result)
-        case Fail(reason=reason):
-            return queue.Ending(attempt, "failed", error=reason)
-        case Cancel(reason=reason):
-            return queue.Ending(attempt, "cancelled", error=reason)
-        case Retry(reason=reason, after=after):
-            if attempt.number >= attempt.max_attempts:
-                return queue.Ending(attempt, "failed", error=reason)
-            return queue.Rescheduling(attempt, task.retry.delay(attempt.number, after), reason)
-        case Snooze(duration=duration):
-            if attempt.snoozes >= task.max_snoozes:
-                return queue.Ending(attempt, "failed", error=f"snoozed more than {task.max_snoozes} times")
-            seconds = min(max(duration.total_seconds(), 0.0), _SNOOZE_LIMIT_SECONDS)
-            return queue.Rescheduling(attempt, seconds, refund=True, snooze=True)
-        case never:
-            assert_never(never)

@@ -12,6 +12,7 @@ from dramatiq.broker import Broker
 
 from core import events
 from core.errors import SettingsError, UnavailableError
+from core.loops import loop_ages
 from core.service import Loop, stop_all
 from core.settings import Settings
 from db import queue
@@ -112,7 +113,7 @@ class WorkerProcess:
             pooled=addresses.pooled,
             process=self.process,
             lease_seconds=settings.worker.lease_seconds,
-            loop_ages=self._loop_ages,
+            loop_ages=loop_ages,
         )
         self.loops = [Loop(heartbeat), Loop(self.executor.time_limits)]
         self._worker: dramatiq.Worker | None = None
@@ -157,9 +158,6 @@ class WorkerProcess:
                 return act(connection)
         except UnavailableError:
             return None
-
-    def _loop_ages(self) -> dict[str, float]:
-        return {loop.service.name: round(loop.age(), 1) for loop in self.loops}
 
 
 def _process_row(

@@ -8,13 +8,16 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import psycopg
 from dramatiq.broker import Broker
 
 from core import events
+from core.clock import Clock, SystemClock
 from core.errors import UnavailableError
+from core.loops import loop_ages
 from core.settings import RelaySettings
 from db import queue
 from db.connection import Connection, connect
@@ -24,7 +27,7 @@ _BUSY_ROUNDS = 8
 _FULL_PAUSES = (0.002, 0.5)
 _RESCUE_LIMIT = 1000
 _BEAT_SECONDS = 10.0
-_CARE_SECONDS = 600.0
+_CARE_SECONDS = 45.0
 _PING_SECONDS = 30.0
 
 
@@ -56,6 +59,7 @@ class Relay:
         process: queue.ProcessRow,
         *,
         hears: Callable[[], bool] = lambda: False,
+        clock: Clock | None = None,
     ) -> None:
         self._database = database
         self._broker = broker
@@ -67,7 +71,8 @@ class Relay:
         self._heard = False
         self._busy_rounds = 0
         self._full_rounds = 0
-        self._beat_at = 0.0
+        self._told_at = -_BEAT_SECONDS
+        self._clock = clock or SystemClock()
 
     def run_once(self) -> float:
         """Do one round; raises UnavailableError when database or broker is away, and nothing is lost by that."""
@@ -106,33 +111,41 @@ class Relay:
         if claimed:
             self._busy_rounds += 1
             self._full_rounds = 0
-            if self._busy_rounds >= _BUSY_ROUNDS:
-                self._say_sleeping(connection, is_sleeping=False)
+            self._tell(connection, is_sleeping=self._is_sleeping and self._busy_rounds < _BUSY_ROUNDS)
             return 0.0
         self._busy_rounds = 0
         if is_full:
             # Workers are saturated; a slot may be free any moment, and nobody rings for that.
             self._full_rounds += 1
+            self._tell(connection, is_sleeping=self._is_sleeping)
             shortest, longest = _FULL_PAUSES
             return float(min(shortest * 2 ** min(self._full_rounds, 20), longest))
-        if not self._is_sleeping:
-            self._say_sleeping(connection, is_sleeping=True)
+        was_awake = not self._is_sleeping
+        self._tell(connection, is_sleeping=True)
+        if was_awake:
             return 0.0  # what was enqueued before the flag was seen did not ring: look once more
-        self._say_sleeping(connection, is_sleeping=True)
         due = queue.next_due(connection)
         longest = self._settings.poll_seconds if self._hears() else self._settings.poll_seconds_deaf
         return longest if due is None else min(longest, due + 0.001)
 
-    def _say_sleeping(self, connection: Connection, *, is_sleeping: bool) -> None:
-        """Tell producers whether to ring; repeated now and then, since it is also this process's beat."""
+    def _tell(self, connection: Connection, *, is_sleeping: bool) -> None:
+        """Say whether producers shall ring, and that this process and its loops live: at news, else now and then."""
         heard = self._hears()
         is_news = (is_sleeping, heard) != (self._is_sleeping, self._heard)
-        if not is_news and time.monotonic() < self._beat_at + _BEAT_SECONDS:
+        if not is_news and self._clock.monotonic() < self._told_at + _BEAT_SECONDS:
             return
-        if not queue.set_sleeping(connection, self._process.id, is_sleeping=is_sleeping, hears_notify=heard):
+        beat = partial(
+            queue.beat_relay,
+            connection,
+            self._process.id,
+            is_sleeping=is_sleeping,
+            hears_notify=heard,
+            loop_ages=loop_ages(),
+        )
+        if not beat():
             queue.register_process(connection, self._process)
-            queue.set_sleeping(connection, self._process.id, is_sleeping=is_sleeping, hears_notify=heard)
-        self._is_sleeping, self._heard, self._beat_at = is_sleeping, heard, time.monotonic()
+            beat()
+        self._is_sleeping, self._heard, self._told_at = is_sleeping, heard, self._clock.monotonic()
 
 
 class Listener:
@@ -242,13 +255,16 @@ class Caretaker:
     def __init__(self, database: Database, process_timeout: float) -> None:
         self._database = database
         self._forget_after = 20 * process_timeout
+        self._connection: Connection | None = None
 
     def run_once(self) -> float:
         """Look after both."""
-        with self._database.open(None) as connection:
-            queue.create_months(connection)
-            queue.forget_processes(connection, self._forget_after)
+        connection = self._connection = self._database.open(self._connection)
+        queue.create_months(connection)
+        queue.forget_processes(connection, self._forget_after)
         return _CARE_SECONDS
 
     def close(self) -> None:
-        """Nothing is open between the rounds."""
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()

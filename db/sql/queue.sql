@@ -46,6 +46,8 @@ WITH due AS MATERIALIZED (
     SELECT id, task_type, rank FROM queue.tasks_live
     WHERE queue = %(queue)s AND status = 'pending' AND is_due AND hold_reason IS NULL AND claimed_until IS NULL
         AND task_type = ANY (%(task_types)s)
+        -- a tenant's waiting tasks are held when it is suspended; this is for one that came back from a worker since
+        AND NOT COALESCE(tenant_id = ANY (ARRAY(SELECT id FROM identity.tenants WHERE status <> 'active')), false)
     ORDER BY rank LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), fitting AS MATERIALIZED (
@@ -88,6 +90,14 @@ FROM (
 WHERE live.id = mine.id
 RETURNING live.id, live.claim_number, live.attempts, live.max_attempts, live.snoozes, live.tenant_id, live.payload,
     live.payload_version, live.trace_context, extract(epoch FROM now() - GREATEST(live.run_after, live.created_at))::float8;
+
+-- name: untake
+-- A worker that never heard whether its take committed gives up what it may have started; the attempt is not counted.
+UPDATE queue.tasks_live live
+SET status = 'pending', attempts = live.attempts - 1, lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now()
+FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
+WHERE live.id = given.id AND live.claim_number = given.claim_number
+    AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
 
 -- name: hold_attempts
 -- Lock the attempts that are still ours, before their effects are written. The lock outlives the lease: rescue skips it.
@@ -248,9 +258,11 @@ DELETE FROM queue.processes WHERE id = %(id)s;
 -- Processes that have been silent for long are gone.
 DELETE FROM queue.processes WHERE beat_at < now() - make_interval(secs => %(seconds)s);
 
--- name: set_sleeping
--- A relay that sleeps wants to be rung; one that is busy spares producers the NOTIFY.
-UPDATE queue.processes SET is_sleeping = %(is_sleeping)s, hears_notify = %(hears_notify)s, beat_at = now() WHERE id = %(id)s;
+-- name: beat_relay
+-- A relay lives. One that sleeps wants to be rung; one that is busy spares producers the NOTIFY.
+UPDATE queue.processes SET is_sleeping = %(is_sleeping)s, hears_notify = %(hears_notify)s, beat_at = now(),
+    loop_ages = %(loop_ages)s
+WHERE id = %(id)s;
 
 -- name: publish_task_type
 -- What a task type defaults to, for every producer in whatever language.

@@ -66,6 +66,10 @@ RETURNING id, tenant_id;
 -- goes on from where it was, so that a message of the former life is an old one.
 WITH revived AS (
     DELETE FROM queue.tasks_history ended WHERE id = ANY (%(ids)s) AND status IN ('failed', 'cancelled')
+        -- of several with one unique key, one: they would be live together
+        AND (unique_key IS NULL OR id IN (
+            SELECT DISTINCT ON (h.tenant_id, h.unique_key) h.id FROM queue.tasks_history h
+            WHERE h.id = ANY (%(ids)s) AND h.unique_key IS NOT NULL ORDER BY h.tenant_id, h.unique_key, h.completed_at DESC))
         -- a younger task that took the unique key over does the work already
         AND NOT EXISTS (SELECT FROM queue.tasks_live live
                         WHERE live.unique_key = ended.unique_key AND live.tenant_id IS NOT DISTINCT FROM ended.tenant_id)

@@ -19,7 +19,7 @@ from pipelines.task import RetryPolicy, Task
 from tests.support.tasks import TASKS, Noop, Strict
 from workers.attempts import Run, outcome_word, scrub
 from workers.broker import messages_of
-from workers.executor import _ending_of
+from workers.endings import ending_of
 from workers.sizes import BatchSizes
 
 TENANT, OTHER = uuid4(), uuid4()
@@ -155,7 +155,7 @@ TASK = Task(payload=Noop, run=lambda context, payload: Done(), retry=POLICY, max
 def test_what_an_outcome_means(
     outcome: Outcome, changes: dict[str, object], status: str | None, delay: float | None
 ) -> None:
-    ending = _ending_of(TASK, Run(attempt(**changes), outcome=outcome))
+    ending = ending_of(TASK, Run(attempt(**changes), outcome=outcome))
     if status:
         assert isinstance(ending, Ending)
         assert ending.status == status
@@ -186,12 +186,16 @@ def test_scrub_replaces_the_longest_first_and_nul() -> None:
 
 def test_batches_grow_and_shrink_with_what_was_measured() -> None:
     sizes = BatchSizes(1.0)
-    assert sizes.next_size("a", 1000) == 64, "nothing is known yet"
+    assert sizes.next_size("a", 1000) == 1, "nothing is known yet"
     sizes.measured("a", 64, 0.064)
     assert sizes.next_size("a", 10_000) == 1000
     for _ in range(30):
         sizes.measured("a", 1, 4.0)
     assert sizes.next_size("a", 1000) == 1
+    sizes.measured("b", 1, 10.0)
+    for _ in range(4):
+        sizes.measured("b", 4, 0.004)
+    assert sizes.next_size("b", 100) > 30, "what the first task loaded is soon forgotten"
     assert sizes.next_size("b", 3) == 3
 
 

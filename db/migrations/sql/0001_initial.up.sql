@@ -135,7 +135,7 @@ CREATE TABLE queue.outbox_tasks (
     -- when and in what order
     queue text NOT NULL DEFAULT 'default' CHECK (length(queue) BETWEEN 1 AND 100),
     priority smallint NOT NULL DEFAULT 0 CHECK (priority BETWEEN -100 AND 100),
-    rank bigint NOT NULL DEFAULT 0,
+    rank bigint NOT NULL DEFAULT (extract(epoch FROM now()) * 1000000)::bigint,
     is_due boolean NOT NULL DEFAULT true,
     hold_reason text CHECK (length(hold_reason) <= 2000),
     unique_key text CHECK (length(unique_key) BETWEEN 1 AND 200),
@@ -403,6 +403,25 @@ BEGIN
 END
 $$;
 CREATE TRIGGER ring AFTER INSERT ON queue.outbox_tasks FOR EACH STATEMENT EXECUTE FUNCTION queue.ring();
+
+-- A tenant that is suspended has its waiting tasks held; one that is active again has them released.
+CREATE FUNCTION queue.follow_tenant() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NEW.status = 'active' THEN
+        -- A foreign row was checked before its tenant was looked at: its version is that of its type.
+        UPDATE queue.tasks_live SET hold_reason = NULL, updated_at = now(),
+            payload_version = COALESCE(payload_version, (queue.task_type(task_type)).payload_version)
+        WHERE tenant_id = NEW.id AND hold_reason = 'tenant is ' || OLD.status;
+    ELSE
+        UPDATE queue.tasks_live SET hold_reason = 'tenant is ' || NEW.status, updated_at = now()
+        WHERE tenant_id = NEW.id AND status = 'pending' AND claimed_until IS NULL
+            AND (hold_reason IS NULL OR hold_reason = 'tenant is ' || OLD.status);
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER tasks_follow AFTER UPDATE OF status ON identity.tenants FOR EACH ROW
+    WHEN (NEW.status <> OLD.status) EXECUTE FUNCTION queue.follow_tenant();
 
 -- Enqueue tasks of one type. `options`: queue, priority, run_after, unique_key, max_attempts, tenant_id, owner_kind,
 -- owner_id, metadata, trace_context; they hold for all. Returns the ids in the order of the payloads; with a unique_key the

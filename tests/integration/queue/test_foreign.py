@@ -7,8 +7,10 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from db import queue
 from db.connection import Connection
 from db.queries import Queries
+from pipelines.enqueue import enqueue
 from pipelines.outcomes import Done
 from pipelines.payload import Payload
 from pipelines.registry import Registry
@@ -181,10 +183,23 @@ def test_the_tasks_of_a_suspended_tenant_are_held(database: Database, line: Line
     assert {line.task(i)["hold_reason"] for i in ids} == {f"tenant is {status}"}
     assert line.run_once() == 0
     database.rows("UPDATE identity.tenants SET status = 'active' WHERE id = %s", (tenant,))
-    for task_id in ids:
-        release(line, task_id)
     line.run_once()
     assert {line.task(i)["status"] for i in ids} == {"done"}
+
+
+def test_suspending_a_tenant_holds_what_waits_and_what_comes_back(database: Database, line: Line) -> None:
+    tenant = database.value("INSERT INTO identity.tenants (name, slug) VALUES ('B', 'b') RETURNING id")
+    owner = database.connect()
+    waiting, away = (enqueue(owner, tasks.Noop(n=n), tenant_id=tenant) for n in range(2))
+    [claim] = [c for c in line.claim() if c.task_id == away]
+    queue.give_back(line.relay, [(waiting, claim.claim_number)])
+    database.rows("UPDATE identity.tenants SET status = 'suspended' WHERE id = %s", (tenant,))
+    queue.give_back(line.relay, [(claim.task_id, claim.claim_number)])
+
+    assert line.task(waiting)["hold_reason"] == "tenant is suspended"
+    assert line.run_once() == 0
+    database.rows("UPDATE identity.tenants SET status = 'active' WHERE id = %s", (tenant,))
+    assert line.run_once() == 2
 
 
 def test_a_system_task_belongs_to_no_tenant(database: Database, line: Line) -> None:

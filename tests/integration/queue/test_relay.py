@@ -13,7 +13,7 @@ from pipelines.registry import Registry
 from pipelines.waiting import wait_for
 from tests.support.database import Database
 from tests.support.engine import Line, engine, fast_settings
-from tests.support.tasks import Noop, Report
+from tests.support.tasks import Gate, Noop, Report
 from tests.support.waiting import eventually
 from workers.broker import InProcessBroker, open_broker
 from workers.relay import Caretaker, Listener, Relay, Rescuer
@@ -109,7 +109,7 @@ def test_a_relay_that_was_forgotten_registers_again(database: Database, relay: R
     while relay.run_once() == 0.0:
         pass
     database.rows("DELETE FROM queue.processes WHERE kind = 'relay'")
-    relay._beat_at = 0.0
+    relay._told_at = -100.0
     relay.run_once()
     assert database.value("SELECT count(*) FROM queue.processes WHERE kind = 'relay'") == 1
 
@@ -158,5 +158,38 @@ def test_the_caretaker_makes_months_and_forgets_the_silent(database: Database) -
         "INSERT INTO queue.processes (id, kind, host, pid, beat_at)"
         " VALUES (gen_random_uuid(), 'worker', 'h', 1, now() - interval '1 day')"
     )
-    Caretaker(Address(database.url("relay"), "caretaker"), 30.0).run_once()
+    caretaker = Caretaker(Address(database.url("relay"), "caretaker"), 30.0)
+    assert caretaker.run_once() > 0
+    caretaker.close()
     assert database.value("SELECT count(*) FROM queue.processes") == 0
+
+
+class HandClock:
+    """A clock that the test moves."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        """Return the hand's position."""
+        return self.now
+
+
+def test_a_relay_whose_workers_are_full_still_says_that_it_lives(database: Database, registry: Registry) -> None:
+    line = Line(database, registry, slots=1)
+    enqueue(database.connect("producer"), Gate())
+    line.take(line.claim())  # the one slot is occupied from now on
+    clock = HandClock()
+    process = queue.ProcessRow(uuid4(), "relay", "test", 1)
+    settings = fast_settings(relay={"depth": 1.0}).relay
+    relay = Relay(Address(database.url("relay"), "relay"), open_broker(None, "x"), settings, process, clock=clock)
+    query = "SELECT beat_at, loop_ages FROM queue.processes WHERE kind = 'relay'"
+
+    assert 0 < relay.run_once() < 1
+    [(first, _)] = database.rows(query)
+    clock.now += 11
+    relay.run_once()
+    [(second, _)] = database.rows(query)
+
+    assert second > first
+    relay.close()
+    line.close()
