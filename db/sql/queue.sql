@@ -99,6 +99,13 @@ FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
 
+-- name: end_leases
+-- Attempts that their own worker has given up: their leases are over now, and rescue counts them as lost.
+UPDATE queue.tasks_live live SET lease_until = now(), deadline_at = now()
+FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
+WHERE live.id = given.id AND live.claim_number = given.claim_number
+    AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
+
 -- name: hold_attempts
 -- Lock the attempts that are still ours, before their effects are written. The lock outlives the lease: rescue skips it.
 SELECT live.id FROM queue.tasks_live live
@@ -156,7 +163,8 @@ SET lease_until = LEAST(now() + make_interval(secs => %(lease_seconds)s), deadli
 WHERE id IN (
     -- a row that its own finish holds needs no renewal
     SELECT id FROM queue.tasks_live
-    WHERE deadline_at IS NOT NULL AND worker_id = %(worker_id)s AND lease_until < deadline_at
+    -- and a lease that ran out is the rescuer's: after an outage its worker may have given the attempt up
+    WHERE deadline_at IS NOT NULL AND worker_id = %(worker_id)s AND lease_until < deadline_at AND lease_until > now()
     FOR UPDATE SKIP LOCKED
 );
 
@@ -185,7 +193,7 @@ WHERE id IN (
 -- Leases that ran out: the attempt stays counted and is recorded as lost; out of attempts, the task fails.
 WITH expired AS MATERIALIZED (
     SELECT id, attempts >= max_attempts AS is_last, worker_id,
-        CASE WHEN deadline_at <= now() THEN 'the attempt ran for longer than its time limit'
+        CASE WHEN deadline_at <= now() AND deadline_at > lease_until THEN 'the attempt ran for longer than its time limit'
              ELSE 'the lease ran out: the worker was killed, cut off or frozen' END AS reason
     FROM queue.tasks_live
     -- deadline_at names the index of occupied slots, which no lease's renewal has to touch
