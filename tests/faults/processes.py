@@ -13,6 +13,7 @@ import psutil
 from tests.support.waiting import eventually
 
 PROJECT = Path(__file__).parents[2]
+_LOOPS = 4
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ class Member:
     def status(self) -> int | None:
         """The exit status, or None while it runs."""
         return None if self._process is None else self._process.poll()
+
+    def is_up(self) -> bool:
+        """Whether it runs and has started its loops, each a thread; a relay that is saturated says so nowhere else."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return self.status() is None and psutil.Process(self.pid).num_threads() >= _LOOPS
+        return False
 
     def freeze(self) -> None:
         """Stop it as a debugger or a suspended machine would; returns once it does nothing any more."""

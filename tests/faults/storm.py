@@ -20,6 +20,7 @@ from tests.support.waiting import eventually
 SAMPLES = PROJECT / "console" / "samples"
 # Documents are to be completed, so what has been lost that often is spared by our kills.
 _SPARED_FROM = 3
+_RELAYS_SHARE = 0.3
 _DOCUMENT_TASKS = "SELECT count(*) FROM queue.tasks_live WHERE task_type NOT LIKE 'fault.%'"
 _SHORT_TASKS = 0.05
 _LONG_TASKS = (1.0, 3.0)
@@ -27,7 +28,7 @@ _LONG_TASKS = (1.0, 3.0)
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything. `slow` and `effects` are all tasks of the kind; `rounds` of `files` documents each."""
+    """How much of everything. `members` of each kind; `slow` and `effects` are all tasks of a kind."""
 
     effects: int
     slow: int
@@ -38,6 +39,7 @@ class Plan:
     flushes: int
     restarts: int
     seconds: float
+    members: int = 2
 
 
 @dataclass
@@ -78,7 +80,7 @@ class Storm:
 
     def run(self) -> Tally:
         """Do it all and wait for the end of every task."""
-        self.rig.add_fleet(WORKER_THREADS="4")
+        self.rig.add_fleet(workers=self.plan.members, WORKER_THREADS="4")
         self.rig.await_workers()
         actions = self._actions()
         for number, action in enumerate(actions, 1):
@@ -151,11 +153,7 @@ class Storm:
 
     def kill(self) -> None:
         """Kill a relay or a worker while an attempt runs: of a worker, its own."""
-        relays = self.rig.relays
-        if relays and self._random.random() < 1 / 3:
-            self._kill_relay(self._random.choice(relays))
-        else:
-            eventually(self._kill_any_worker, 60.0)
+        eventually(self._kill_one, 60.0)
 
     def flush(self) -> None:
         """Empty Redis."""
@@ -171,14 +169,21 @@ class Storm:
         self.rig.start_server()
         self.tally.restarts += 1
 
-    def _kill_relay(self, relay: Member) -> None:
-        eventually(lambda: self.rig.tend() and self.rig.in_progress() > 0 and relay.status() is None, 60.0)
-        self._replace(relay, "relay")
-
-    def _kill_any_worker(self) -> bool:
+    def _kill_one(self) -> bool:
+        """Kill a worker; where none may die, and of three kills in ten, a relay. Return whether one was hit."""
         self.rig.tend()
-        workers = self.rig.workers
-        return any(self._kill_worker(worker) for worker in self._random.sample(workers, len(workers)))
+        workers, relays = self.rig.workers, self.rig.relays
+        wants_relay = bool(relays) and self._random.random() < _RELAYS_SHARE
+        if not wants_relay and any(self._kill_worker(one) for one in self._random.sample(workers, len(workers))):
+            return True
+        may_turn = self.tally.kills["relay"] * 2 < self.plan.kills
+        return bool(relays) and (wants_relay or may_turn) and self._kill_relay(self._random.choice(relays))
+
+    def _kill_relay(self, relay: Member) -> bool:
+        if not relay.is_up() or self.rig.in_progress() == 0:
+            return False
+        self._replace(relay, "relay")
+        return True
 
     def _kill_worker(self, worker: Member) -> bool:
         """Freeze a worker, look whether it runs an attempt, and kill it only then."""

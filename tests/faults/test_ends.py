@@ -5,7 +5,7 @@ import pytest
 from tests.faults.checks import violations
 from tests.faults.rig import Rig
 from tests.faults.tasks import Effect, Slow
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, pass_time
 
 
 @pytest.mark.timeout(180)
@@ -63,4 +63,23 @@ def test_a_database_that_goes_away_in_the_middle_is_waited_for(both_brokers: Rig
     assert [member.status() for member in rig.members] == [None] * len(rig.members)
     # It was away for less than a lease: the attempt that ran writes its end late, and none is lost.
     assert rig.task(running) == ("done", 1)
+    assert violations(rig.database) == []
+
+
+@pytest.mark.timeout(180)
+def test_an_outage_longer_than_the_lease_leaves_no_attempt_behind(redis_rig: Rig) -> None:
+    rig = redis_rig
+    rig.add("relay")
+    worker = rig.add("worker", WORKER_LEASE_SECONDS="2")
+    rig.await_workers()
+    [task] = rig.enqueue([Slow(seconds=1.0)])
+    eventually(lambda: rig.running(worker), 20)
+    rig.stop_server()
+    # The worker tries to write the end for as long as the lease may hold; then the attempt is nobody's.
+    pass_time(6.0)
+    rig.start_server()
+
+    # Long before the time limit, up to which the heartbeat could renew what its worker has given up.
+    eventually(lambda: rig.live() == 0, 45)
+    assert rig.task(task) == ("done", 2)
     assert violations(rig.database) == []

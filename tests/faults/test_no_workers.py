@@ -1,14 +1,12 @@
 """A queue without workers loses nothing and pays nothing, for however long."""
 
-import time
-
 import pytest
 
 from tests.faults.checks import violations
 from tests.faults.rig import Rig
 from tests.faults.tasks import Effect
 from tests.support.redis_server import contents
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, pass_time
 
 _COUNT = 200
 # Each bound at its least, so that the wait below is longer than all of them in a row.
@@ -73,9 +71,3 @@ def finish(rig: Rig) -> None:
     assert violations(rig.database) == []
     done = "SELECT count(*) FROM queue.tasks_history WHERE status = 'done' AND attempts = 1"
     assert rig.database.value(done) == _COUNT
-
-
-def pass_time(seconds: float) -> None:
-    """Let time pass: the one thing that is waited for here."""
-    until = time.monotonic() + seconds
-    eventually(lambda: time.monotonic() >= until, seconds + 5, pause=0.2)

@@ -28,11 +28,12 @@ _LONG = Plan(
     slow=300,
     poison=4,
     files=tuple(sorted(path.name for path in SAMPLES.iterdir() if path.suffix in {".md", ".txt", ".html", ".pdf"})),
-    rounds=4,
+    rounds=2,
     kills=204,  # the last commit of a victim may have been on its way: 200 must have hit
     flushes=20,
     restarts=5,
     seconds=740.0,
+    members=3,
 )
 
 

@@ -15,3 +15,9 @@ def eventually(predicate: Callable[[], T], timeout: float = 10.0, *, pause: floa
             raise AssertionError(f"not within {timeout:g} s; the last value was {value!r}")
         time.sleep(pause)
     return value
+
+
+def pass_time(seconds: float) -> None:
+    """Let time pass, where that nothing happens in it is what a test is about."""
+    until = time.monotonic() + seconds
+    eventually(lambda: time.monotonic() >= until, seconds + 5, pause=min(seconds, 0.2))
