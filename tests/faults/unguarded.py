@@ -11,27 +11,21 @@ from psycopg import sql
 from console.main import main
 from db import queries
 
-# What is taken out of which query.
+# What is taken out of which query. Whoever ran the task once may end it then, whoever runs it now.
 _CLAIM = (" AND live.claim_number = given.claim_number", " AND live.worker_id = %(worker_id)s")
-_GUARDS: dict[str, dict[str, tuple[str, ...]]] = {
-    # Whoever ran the task once may end it, whoever runs it now.
-    "claim-number": {"hold_attempts": _CLAIM, "finish": _CLAIM, "reschedule": _CLAIM},
-    # Whoever ran the task once may write its effect, whether it may still end it or not.
-    "hold": {"hold_attempts": ()},
-}
-_HOLD_ALL = "SELECT given.id FROM unnest(%(ids)s::uuid[]) AS given (id)"
+_GUARDS = {"claim-number": ("hold_attempts", "finish", "reschedule")}
 
 
 def take_out(guard: str) -> None:
     """Replace the queries that hold the guard, for this process."""
     known = queries._load("queue")
-    for name, parts in _GUARDS[guard].items():
+    for name in _GUARDS[guard]:
         lines = known[name].as_string(None).splitlines()
         text = " ".join(" ".join(line.split()) for line in lines if not line.lstrip().startswith("--"))
-        for part in parts:
+        for part in _CLAIM:
             assert part in text, f"{name} has no {part!r}: the guard was moved"
             text = text.replace(part, "")
-        known[name] = sql.SQL(text if parts else _HOLD_ALL)
+        known[name] = sql.SQL(text)
 
 
 if __name__ == "__main__":
