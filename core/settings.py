@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -103,8 +104,9 @@ class DocumentsSettings(Group):
 
     max_bytes: int = Field(50_000_000, ge=1, description="Larger files are refused.")
     max_pages: int = Field(2_000, ge=1, description="PDFs of more pages are refused.")
+    max_characters: int = Field(60_000_000, ge=1, description="Files whose text is longer are refused.")
     parser_seconds: float = Field(300.0, gt=0, description="Wall time of one document in the parser's process.")
-    parser_memory: int = Field(4_000_000_000, ge=500_000_000, description="Address space of the parser's process.")
+    parser_memory: int = Field(2_000_000_000, ge=500_000_000, description="Address space of the parser's process.")
 
 
 class EmbeddingSettings(Group):
@@ -124,7 +126,7 @@ class ObserveSettings(Group):
     log_format: Literal["console", "json"] = Field("console", description="console for people, json for programs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
     metrics_port: int | None = Field(
-        None, ge=1, le=65535, description="Serve Prometheus metrics on 127.0.0.1 at this port; unset: do not."
+        None, ge=1, le=65535, description="Serve Prometheus metrics at this port of metrics_address; unset: do not."
     )
     metrics_address: str = Field("127.0.0.1", description="Address of the metrics server.")
     otlp_endpoint: str | None = Field(None, description="OTLP/HTTP address of a collector; unset: no traces.")
@@ -206,10 +208,20 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         lines = [f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors()]
         raise SettingsError("; ".join(lines)) from None
-    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known_variables())
+    unknown = sorted(_given_names(overrides) - known_variables().keys())
     if unknown:
         raise SettingsError(f"unknown setting {unknown[0]}: see docs/settings.md for what exists")
     return settings
+
+
+def _given_names(overrides: dict[str, Any]) -> set[str]:
+    """Return the names that begin as ours do, as the environment and the env file spell them.
+
+    In any case: pydantic-settings does not tell `greenroom_` from `GREENROOM_`.
+    """
+    file = overrides.get("_env_file", Settings.model_config.get("env_file"))
+    in_file = dotenv_values(file) if file else {}
+    return {name.upper() for name in (*os.environ, *in_file) if name.upper().startswith(PREFIX)}
 
 
 def known_variables() -> dict[str, str]:

@@ -48,11 +48,14 @@ class TaskContext(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Job(Generic[P]):
+class BatchItem(Generic[P]):
     """One task of a batch, as a batch handler sees it."""
 
     context: TaskContext
     payload: P
+
+
+Job = BatchItem  # the former name, until the last importer has changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Task(Generic[P]):
 
     payload: type[P]
     run: Callable[[TaskContext, P], Outcome] | None = None
-    run_batch: Callable[[Sequence[Job[P]]], Sequence[Outcome]] | None = None
+    run_batch: Callable[[Sequence[BatchItem[P]]], Sequence[Outcome]] | None = None
     queue: str = "default"
     scope: Scope = "tenant"
     priority: int = 0

@@ -10,7 +10,7 @@ from pipelines.documents.embedding import Embedder
 from pipelines.documents.ingest import swap_if_complete
 from pipelines.documents.payloads import EmbedChunks, EmbedQuery
 from pipelines.outcomes import Apply, Done, Outcome
-from pipelines.task import Job
+from pipelines.task import BatchItem
 from pipelines.transaction import Transaction
 
 
@@ -32,33 +32,33 @@ class SharedModel:
         return ["[" + ",".join(f"{value:.9g}" for value in row) + "]" for row in vectors.tolist()]
 
 
-def embed_chunks(jobs: Sequence[Job[EmbedChunks]]) -> list[Outcome]:
-    """Embed the slices of all jobs in one call; each writes its own vectors, and the last one swaps its version in."""
-    context = jobs[0].context
+def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome]:
+    """Embed the slices of all items in one call; each writes its own vectors, and the last one swaps its version in."""
+    context = items[0].context
     model = context.resources.get(SharedModel)
     wanted: list[list[tuple[UUID, str]]] = []
     with context.read() as transaction:
-        for job in jobs:
-            _require_model(documents.get_space(transaction.connection, job.payload.space_id), model)
-            wanted.append(_texts_of(transaction, job.payload))
+        for item in items:
+            _require_model(documents.get_space(transaction.connection, item.payload.space_id), model)
+            wanted.append(_texts_of(transaction, item.payload))
     vectors = model.literals([text for part in wanted for _, text in part])
     outcomes: list[Outcome] = []
     position = 0
-    for job, part in zip(jobs, wanted, strict=True):
+    for item, part in zip(items, wanted, strict=True):
         mine = vectors[position : position + len(part)]
         position += len(part)
-        outcomes.append(Done({"embedded": len(part)}, _writing(job.payload, [chunk_id for chunk_id, _ in part], mine)))
+        outcomes.append(Done({"embedded": len(part)}, _writing(item.payload, [chunk_id for chunk_id, _ in part], mine)))
     return outcomes
 
 
-def embed_queries(jobs: Sequence[Job[EmbedQuery]]) -> list[Outcome]:
+def embed_queries(items: Sequence[BatchItem[EmbedQuery]]) -> list[Outcome]:
     """Embed the texts of searches; each result holds its vector in pgvector's text form."""
-    context = jobs[0].context
+    context = items[0].context
     model = context.resources.get(SharedModel)
     with context.read() as transaction:
         space = documents.active_space(transaction.connection)
     _require_model(space, model)
-    vectors = model.literals([job.payload.text for job in jobs])
+    vectors = model.literals([item.payload.text for item in items])
     return [Done({"space_id": str(space.id), "vector": vector}) for vector in vectors]
 
 

@@ -7,6 +7,13 @@ from pydantic import Field, model_validator
 
 from pipelines.payload import Payload
 
+DOCUMENTS_QUEUE = "documents"
+EMBEDDING_QUEUE = "embedding"
+MAX_QUERY_CHARACTERS = 10_000
+
+DOCUMENTS_QUEUE = "documents"
+EMBEDDING_QUEUE = "embedding"
+
 
 class IngestDocument(Payload):
     """Make a file searchable: parse, chunk, embed, swap in.
@@ -73,4 +80,4 @@ class EmbedQuery(Payload):
     task_type: ClassVar[str] = "query.embed"
     secret_fields: ClassVar[tuple[str, ...]] = ("text",)
 
-    text: str = Field(min_length=1, max_length=10_000)
+    text: str = Field(min_length=1, max_length=MAX_QUERY_CHARACTERS)

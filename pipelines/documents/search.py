@@ -10,12 +10,11 @@ from uuid import UUID
 from core.errors import InvalidOptionsError, RetryableError, UnavailableError
 from db import documents
 from db.connection import Connection, tenant_transaction
-from pipelines.documents.payloads import EmbedQuery
+from pipelines.documents.payloads import MAX_QUERY_CHARACTERS, EmbedQuery
 from pipelines.enqueue import enqueue
 from pipelines.waiting import wait_for
 
 MAX_HITS = 100
-_LONGEST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,8 @@ def search(
     be, WaitTimeoutError when no worker embeds it in time, UnavailableError when one could not.
     """
     text = query.replace("\0", " ").strip()
-    if not 1 <= len(text) <= _LONGEST or not 1 <= limit <= MAX_HITS:
-        raise InvalidOptionsError(f"a query has 1 to {_LONGEST} characters, and 1 to {MAX_HITS} hits")
+    if not 1 <= len(text) <= MAX_QUERY_CHARACTERS or not 1 <= limit <= MAX_HITS:
+        raise InvalidOptionsError(f"a query has 1 to {MAX_QUERY_CHARACTERS} characters, and 1 to {MAX_HITS} hits")
     started = time.monotonic()
     space_id, vector = _vector_of(connection, tenant_id, text, timeout)
     with tenant_transaction(connection, tenant_id):

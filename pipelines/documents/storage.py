@@ -1,7 +1,9 @@
-"""Where documents' files live on a local disk: content-addressed below a prefix for each tenant.
+"""Where documents' files live on a local disk: below a folder for each tenant, named by a key.
 
-A key is `<tenant id>/<first two hex digits>/<sha256>`, so storing the same bytes twice is one file, and a stored file
-never changes. No key, however it is made, reaches a file outside the root.
+`put` makes keys of the content, `<tenant id>/<first two hex digits>/<sha256>`: the same bytes twice are one file, which
+never changes. Producers may also put files of their own there and name them by path; the key is then
+`<tenant id>/<path>`. Such a file can change at any time, and from its ingest on it is the document's: `document.delete`
+removes it like any other. No key, however it is made, reaches a file outside the root.
 """
 
 import hashlib
@@ -64,10 +66,6 @@ class LocalStorage:
         if not path.is_file():
             raise FileVanishedError("The stored file is gone; ingest the document again.")
         return path
-
-    def open(self, key: str) -> BinaryIO:
-        """Open the file behind a key for reading."""
-        return open_regular(self.path_of(key))
 
     def delete(self, key: str) -> None:
         """Remove the file behind a key; one that is gone already is fine. Refuses keys as `path_of` does."""

@@ -10,6 +10,8 @@ from pipelines.documents.ingest import chunk, ingest
 from pipelines.documents.models import ModelFiles, find_model
 from pipelines.documents.parsing import ParseLimits, ParserProcess
 from pipelines.documents.payloads import (
+    DOCUMENTS_QUEUE,
+    EMBEDDING_QUEUE,
     ChunkDocument,
     DeleteDocument,
     DeleteFile,
@@ -23,18 +25,22 @@ from pipelines.resources import Resources
 from pipelines.task import Task
 
 TASKS: tuple[AnyTask, ...] = (
-    Task(payload=IngestDocument, run=ingest, queue="documents", time_limit=timedelta(minutes=15)),
-    Task(payload=ChunkDocument, run=chunk, queue="documents", time_limit=timedelta(minutes=15)),
+    Task(payload=IngestDocument, run=ingest, queue=DOCUMENTS_QUEUE, time_limit=timedelta(minutes=15)),
+    Task(payload=ChunkDocument, run=chunk, queue=DOCUMENTS_QUEUE, time_limit=timedelta(minutes=15)),
     Task(
-        payload=EmbedChunks, run_batch=embed_chunks, queue="embedding", batch_size=4, time_limit=timedelta(minutes=15)
+        payload=EmbedChunks,
+        run_batch=embed_chunks,
+        queue=EMBEDDING_QUEUE,
+        batch_size=4,
+        time_limit=timedelta(minutes=15),
     ),
-    Task(payload=DeleteDocument, run=delete_document, queue="documents"),
-    Task(payload=DeleteFile, run=delete_file, queue="documents", batch_size=64),
+    Task(payload=DeleteDocument, run=delete_document, queue=DOCUMENTS_QUEUE),
+    Task(payload=DeleteFile, run=delete_file, queue=DOCUMENTS_QUEUE, batch_size=64),
     # Somebody waits for it: before everything else, and not worth repeating for long.
     Task(
         payload=EmbedQuery,
         run_batch=embed_queries,
-        queue="embedding",
+        queue=EMBEDDING_QUEUE,
         batch_size=16,
         priority=100,
         max_attempts=2,
@@ -50,6 +56,7 @@ def provide(resources: Resources, settings: Settings) -> None:
         max_pages=settings.documents.max_pages,
         max_seconds=settings.documents.parser_seconds,
         max_memory_bytes=settings.documents.parser_memory,
+        max_characters=settings.documents.max_characters,
     )
     resources.provide(LocalStorage, lambda: LocalStorage(settings.storage_root))
     resources.provide(ParseLimits, lambda: limits)

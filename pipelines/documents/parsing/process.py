@@ -57,15 +57,14 @@ class ParserProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._parsed = 0
 
-    def parse(self, path: Path, *, media_type: str | None = None, limits: ParseLimits | None = None) -> ParsedDocument:
+    def parse(self, path: Path, *, limits: ParseLimits, media_type: str | None = None) -> ParsedDocument:
         """Parse a file; `media_type` is what its name or its producer claims (`formats.media_type_of`).
 
         Raises the errors of `pipelines.documents.errors`: ParserDiedError may be tried again, the others not.
         """
-        bounds = limits or ParseLimits()
-        check_file(path, bounds)
+        check_file(path, limits)
         with self._lock:
-            answer = self._ask(wire.Request(path.absolute(), media_type, bounds))
+            answer = self._ask(wire.Request(path.absolute(), media_type, limits))
         if "error" in answer:
             raise wire.error_from(answer)
         return wire.document_from(answer)

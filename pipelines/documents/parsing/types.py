@@ -17,16 +17,19 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class ParseLimits:
-    """What one document may cost. Each is a refusal with a clear error, never a silent cut."""
+    """What one document may cost. Each is a refusal with a clear error, never a silent cut.
 
-    max_bytes: int = 50_000_000
+    The values are settings (core/settings.py, DocumentsSettings).
+    """
+
+    max_bytes: int
     """Of the file. Checked before it is read."""
-    max_pages: int = 2_000
-    max_seconds: float = 120.0
+    max_pages: int
+    max_seconds: float
     """Wall clock for one document, the parser's start (5 to 6 s, once in many documents) not counted."""
-    max_memory_bytes: int = 2_000_000_000
+    max_memory_bytes: int
     """Address space of the parser's process; 0.9 GB of it are taken by importing the parser."""
-    max_characters: int = 60_000_000
+    max_characters: int
     """Of the text that comes out: a small compressed file can hold a very long one."""
 
 

@@ -32,12 +32,24 @@ def parser() -> Iterator[ParserProcess]:
 Parse = Callable[..., ParsedDocument]
 
 
+def limits_of(**changed: float) -> ParseLimits:
+    """Return limits that good files stay within, some of them changed."""
+    ample = {
+        "max_bytes": 50_000_000,
+        "max_pages": 2_000,
+        "max_seconds": 120.0,
+        "max_memory_bytes": 2_000_000_000,
+        "max_characters": 60_000_000,
+    }
+    return ParseLimits(**(ample | changed))  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def parse(parser: ParserProcess, tmp_path: Path) -> Parse:
     def run(name: str, content: bytes | str, **limits: float) -> ParsedDocument:
         path = tmp_path / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return parser.parse(path, media_type=media_type_of(name), limits=ParseLimits(**limits))  # type: ignore[arg-type]
+        return parser.parse(path, media_type=media_type_of(name), limits=limits_of(**limits))
 
     return run
 
@@ -201,18 +213,18 @@ def test_a_200_mb_file_is_refused_without_reading_it(tmp_path: Path) -> None:
     unused = ParserProcess()
     begin = time.monotonic()
     with pytest.raises(errors.TooLargeError, match="200000000 bytes"):
-        unused.parse(path)
+        unused.parse(path, limits=limits_of())
     assert time.monotonic() - begin < 0.5
     assert unused._process is None
 
 
 def test_vanished_files_and_folders_and_pipes(parser: ParserProcess, tmp_path: Path) -> None:
     with pytest.raises(errors.FileVanishedError):
-        parser.parse(tmp_path / "gone.txt")
+        parser.parse(tmp_path / "gone.txt", limits=limits_of())
     os.mkfifo(tmp_path / "pipe.txt")
     for path in (tmp_path, tmp_path / "pipe.txt"):
         with pytest.raises(errors.WrongTypeError):
-            parser.parse(path)
+            parser.parse(path, limits=limits_of())
 
 
 @pytest.mark.parametrize(
@@ -260,10 +272,10 @@ def test_processes_are_recycled_and_closing_leaves_none(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("hello")
     recycled = ParserProcess(documents_per_process=1)
-    recycled.parse(path)
+    recycled.parse(path, limits=limits_of())
     assert recycled._process is None
     kept = ParserProcess()
-    kept.parse(path)
+    kept.parse(path, limits=limits_of())
     assert kept._process is not None
     child = psutil.Process(kept._process.pid)
     kept.close()
@@ -274,11 +286,12 @@ def test_processes_are_recycled_and_closing_leaves_none(tmp_path: Path) -> None:
 PARENT = """
 import os, sys
 from pathlib import Path
-from pipelines.documents.parsing import ParserProcess
+from pipelines.documents.parsing import ParseLimits, ParserProcess
 parser = ParserProcess()
 inherited = os.open(sys.argv[1], os.O_RDONLY)
 os.set_inheritable(inherited, True)
-parser.parse(Path(sys.argv[1]))
+limits = ParseLimits(1000, 1, 60.0, 2_000_000_000, 1000)
+parser.parse(Path(sys.argv[1]), limits=limits)
 print(parser._process.pid, flush=True)
 sys.stdin.read()
 """
