@@ -18,7 +18,7 @@ def test_an_env_file_s_settings_count_and_its_other_names_do_not(tmp_path: Path)
 def test_an_unknown_name_in_an_env_file_is_refused(tmp_path: Path, name: str) -> None:
     file = tmp_path / ".env"
     file.write_text(f"{name}=1\n", encoding="utf-8")
-    with pytest.raises(SettingsError, match=f"unknown setting {name.upper()}"):
+    with pytest.raises(SettingsError, match=name.upper()):
         load_settings(_env_file=file)
 
 
