@@ -28,6 +28,8 @@ def connect(url: str, *, name: str, pooled: bool = False, timeout: int = 10) -> 
             keepalives_idle=10,
             keepalives_interval=5,
             keepalives_count=3,
+            # keepalives do not watch data that is under way: a cut line would hang for the kernel's quarter hour
+            tcp_user_timeout=20_000,
         )
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

@@ -183,6 +183,12 @@ def get_text(connection: Connection, document_id: UUID, version: int) -> tuple[s
     return (rows[0][0], rows[0][1]) if rows else None
 
 
+def lock(connection: Connection, document_id: UUID) -> int | None:
+    """Lock a document until the end of the transaction; return the number of its newest version, None if it is gone."""
+    rows = QUERIES.run(connection, "lock_document", {"id": document_id})
+    return rows[0][1] if rows else None
+
+
 def insert_chunks(connection: Connection, document_id: UUID, version: int, chunks: Sequence[ChunkRow]) -> None:
     """Write a version's chunks; nobody sees them before the version is swapped in."""
     values = {
@@ -233,13 +239,15 @@ def swap_if_complete(connection: Connection, document_id: UUID, version: int, sp
     if not rows or rows[0][0] >= version or missing_chunks(connection, document_id, version, space_id):
         return []
     values = {"id": document_id, "version": version}
-    QUERIES.run(connection, "swap_version", values)
+    if not QUERIES.run(connection, "swap_version", values):
+        return []
     QUERIES.run(connection, "delete_older_chunks", values)
     return sorted({row[0] for row in QUERIES.run(connection, "delete_older_texts", values)})
 
 
 def delete(connection: Connection, tenant_id: UUID, document_id: UUID) -> list[str]:
     """Delete a document with its texts, chunks and vectors, and say so in the audit; return its stored files."""
+    lock(connection, document_id)  # a file that is registered meanwhile waits, and is not overlooked
     files = [row[0] for row in QUERIES.run(connection, "files_of", {"id": document_id})]
     rows = QUERIES.run(connection, "delete", {"id": document_id})
     if not rows:

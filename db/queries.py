@@ -36,25 +36,36 @@ class Queries:
 
         Raises UnavailableError when the connection or the server is gone; other database errors pass as they are.
         """
-        started = time.perf_counter()
-        try:
-            cursor = connection.execute(self.text(name), values)
-        except psycopg.OperationalError as error:
-            raise UnavailableError(f"the database does not answer: {type(error).__name__}") from error
-        rows = cursor.fetchall() if cursor.description else []
-        count = len(rows) if cursor.description else max(cursor.rowcount, 0)
-        events.emit(events.StoreCalled(f"{self.file}.{name}", time.perf_counter() - started, count))
-        return rows
+        cursor = self._execute(connection, name, values)
+        return cursor.fetchall() if cursor.description else []
 
     def count(self, connection: psycopg.Connection[Any], name: str, values: Mapping[str, Any] | None = None) -> int:
         """Run a query and return how many rows it touched."""
+        return max(self._execute(connection, name, values).rowcount, 0)
+
+    def _execute(
+        self, connection: psycopg.Connection[Any], name: str, values: Mapping[str, Any] | None
+    ) -> psycopg.Cursor[Any]:
         started = time.perf_counter()
         try:
-            touched = max(connection.execute(self.text(name), values).rowcount, 0)
-        except psycopg.OperationalError as error:
+            cursor = connection.execute(self.text(name), values)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if not is_unavailable(error):
+                raise
             raise UnavailableError(f"the database does not answer: {type(error).__name__}") from error
-        events.emit(events.StoreCalled(f"{self.file}.{name}", time.perf_counter() - started, touched))
-        return touched
+        seconds = time.perf_counter() - started
+        events.emit(events.StoreCalled(f"{self.file}.{name}", seconds, max(cursor.rowcount, 0)))
+        return cursor
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether a database error says that connection or server are away: nothing about the statement itself."""
+    if not isinstance(error, psycopg.Error):
+        return isinstance(error, UnavailableError)
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    # connection exceptions; the server shuts down, crashed, starts; too many connections; read-only after a fail-over
+    return error.sqlstate[:2] == "08" or error.sqlstate in {"57P01", "57P02", "57P03", "53300", "25006"}
 
 
 @cache

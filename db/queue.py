@@ -99,6 +99,33 @@ class ProcessRow:
     slots: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class TaskEnd:
+    """How a task ended: `status` is done, failed or cancelled; `result` is what its handler returned."""
+
+    task_id: UUID
+    status: str
+    result: Any
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTypeRow:
+    """What producers in any language are given for a task type; `time_limit` is in seconds."""
+
+    name: str
+    queue: str
+    scope: str
+    priority: int
+    max_attempts: int
+    batch_size: int
+    time_limit: float
+    payload_version: int
+    payload_schema: dict[str, Any]
+    secret_fields: list[str]
+    aliases: list[str]
+
+
 Pairs = Iterable[tuple[UUID, int]]
 
 
@@ -157,6 +184,11 @@ def take(
 def untake(connection: Connection, claims: Pairs, worker_id: UUID) -> int:
     """Give up attempts of this worker by their claims, at no cost; return how many there were."""
     return QUERIES.count(connection, "untake", {**_columns(claims), "worker_id": worker_id})
+
+
+def end_leases(connection: Connection, claims: Pairs, worker_id: UUID) -> int:
+    """End the leases of attempts that this worker has given up; return how many there were."""
+    return QUERIES.count(connection, "end_leases", {**_columns(claims), "worker_id": worker_id})
 
 
 def hold_attempts(connection: Connection, attempts: Sequence[Attempt], worker_id: UUID) -> set[UUID]:
@@ -244,6 +276,11 @@ def report_progress(connection: Connection, attempt: Attempt, progress: float, m
     return bool(QUERIES.run(connection, "report_progress", values))
 
 
+def ended(connection: Connection, task_ids: Sequence[UUID]) -> list[TaskEnd]:
+    """Return the ends of those of the tasks that have ended, in no particular order."""
+    return [TaskEnd(*row) for row in QUERIES.run(connection, "ended", {"ids": list(task_ids)})]
+
+
 def register_process(connection: Connection, process: ProcessRow) -> None:
     """Make a process known, so that the relay counts its slots."""
     values = {name: getattr(process, name) for name in ProcessRow.__slots__}
@@ -286,6 +323,13 @@ def beat_relay(
         "loop_ages": Jsonb({name: round(age, 1) for name, age in loop_ages.items()}),
     }
     return QUERIES.count(connection, "beat_relay", values) > 0
+
+
+def publish_type(connection: Connection, row: TaskTypeRow) -> bool:
+    """Keep what a task type defaults to; return whether that changed anything. A newer version is not taken back."""
+    values = {name: getattr(row, name) for name in TaskTypeRow.__slots__}
+    schema = Jsonb(row.payload_schema)
+    return QUERIES.count(connection, "publish_task_type", {**values, "payload_schema": schema}) > 0
 
 
 def create_months(connection: Connection) -> int:

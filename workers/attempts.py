@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from pydantic import ValidationError
 
 from core.errors import PermanentError, UnavailableError
@@ -40,6 +41,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     is_untouched: bool = False
+    secret_fields: tuple[str, ...] = ()
 
     def leave(self) -> None:
         """Give the attempt up before its handler was called; it will cost nothing."""
@@ -51,11 +53,13 @@ class Run:
         match outcome:
             case Done(result=result):
                 _require_json(result)
+            case Retry(after=after) if after is not None and not isinstance(after, timedelta):
+                raise PermanentError("Retry(after=…) takes a timedelta")
             case Retry() | Fail() | Cancel():
-                reason = scrub(outcome.reason, _values(self.attempt.payload))[:_ERROR_LIMIT]
-                outcome = replace(outcome, reason=reason)
-            case Snooze():
-                pass
+                outcome = replace(outcome, reason=scrub(str(outcome.reason), self._secrets())[:_ERROR_LIMIT])
+            case Snooze(duration=duration):
+                if not isinstance(duration, timedelta):
+                    raise PermanentError("Snooze(…) takes a timedelta")
             case _:
                 raise PermanentError(f"the handler returned {type(outcome).__name__}, which is no outcome")
         self.outcome = outcome
@@ -67,9 +71,18 @@ class Run:
         # Frames show our source and never values; the message is the outcome's reason, scrubbed.
         self.traceback = "".join(traceback_module.format_tb(error.__traceback__))[-_TRACEBACK_LIMIT:]
 
+    def _secrets(self) -> set[str]:
+        """Return what an error must not repeat: texts and numbers of the payload, secret fields however short."""
+        payload = self.attempt.payload
+        return _values(payload).union(*(_values(payload.get(name), shortest=1) for name in self.secret_fields))
+
 
 def decode(task: AnyTask, run: Run) -> None:
     """Validate the stored payload; one that does not fit fails its task, naming fields and never their values."""
+    run.secret_fields = task.payload.secret_fields
+    if (task.scope == "system") != (run.attempt.tenant_id is None):
+        run.end(Fail(f"a task of scope {task.scope} {'has no' if task.scope == 'system' else 'needs a'} tenant"))
+        return
     if run.attempt.payload_version > task.payload.payload_version:
         # A newer program enqueued it: it waits, at no cost, for a worker that knows it.
         run.end(Snooze(_NEWER_PAUSE))
@@ -90,8 +103,9 @@ def scrub(text: str, secrets: set[str]) -> str:
     """Replace values of a payload in an error's text (invariant I7)."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "[payload]")
-    # Postgres text holds no NUL, and what holds one is no message for people.
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    # Postgres text holds neither NUL nor half a surrogate pair.
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _require_json(result: Any) -> None:
@@ -110,19 +124,23 @@ def _require_json(result: Any) -> None:
         raise PermanentError("the result holds a NUL character, which Postgres does not store")
 
 
-def _values(value: Any) -> set[str]:
-    """Return the texts of a payload that are long enough to be recognised."""
+def _values(value: Any, *, shortest: int | None = None) -> set[str]:
+    """Return the texts and numbers of a payload that are long enough to be recognised (6 characters, 4 digits)."""
     match value:
         case str():
             # Ids say which row an error is about and are no content.
-            if len(value) < 6 or _is_uuid(value):
+            if len(value) < (shortest or 6) or _is_uuid(value):
                 return set()
             # as it is, and as an error's text may quote it
             return {value, repr(value)[1:-1], json.dumps(value)[1:-1]}
+        case bool():
+            return set()
+        case int() | float():
+            return {str(value)} if len(str(value)) >= (shortest or 4) else set()
         case dict():
-            return set().union(*(_values(inner) for inner in value.values()))
+            return set().union(*(_values(inner, shortest=shortest) for inner in value.values()))
         case list():
-            return set().union(*(_values(inner) for inner in value))
+            return set().union(*(_values(inner, shortest=shortest) for inner in value))
         case _:
             return set()
 
@@ -148,6 +166,9 @@ class Progress:
     def report(self, attempt: queue.Attempt, fraction: float, message: str | None) -> None:
         """Store progress unless it was stored just now; a database that does not answer loses no more than that."""
         now = time.monotonic()
+        clean = scrub(str(message), set())[:1000] if message else None
+        # NaN compares with nothing: it becomes 0
+        clipped = min(max(fraction, 0.0), 1.0) if fraction == fraction else 0.0
         with self._lock:
             if fraction < 1 and now - self._last.get(attempt.task_id, 0.0) < _PROGRESS_PAUSE:
                 return
@@ -155,9 +176,9 @@ class Progress:
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = connect(self._url, name="progress", pooled=self._pooled)
-                clipped = min(max(fraction, 0.0), 1.0)
-                queue.report_progress(self._connection, attempt, clipped, message[:1000] if message else None)
-            except UnavailableError:
+                queue.report_progress(self._connection, attempt, clipped, clean)
+            except (UnavailableError, psycopg.Error):
+                # What cannot be stored is lost, and the attempt goes on.
                 self._connection = None
 
     def forget(self, task_id: UUID) -> None:

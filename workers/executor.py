@@ -15,16 +15,18 @@ import psycopg
 
 from core import events, traces
 from core.backoff import Backoff
-from core.errors import PermanentError, UnavailableError
+from core.errors import PermanentError, TimeLimitError, UnavailableError
 from db import queue
 from db.connection import Connection, bind_tenant, connect
-from pipelines.outcomes import Apply, Done, Fail, Retry, Snooze
+from db.queries import is_unavailable
+from pipelines.outcomes import Apply, Done, Fail, Outcome, Retry, Snooze
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
 from pipelines.task import Job
 from pipelines.transaction import Transaction
 from workers.attempts import Context, Progress, Run, decode, outcome_word
 from workers.endings import apply_of, ending_of, settled
+from workers.givenup import GivenUp
 from workers.guard import GuardedCursor
 from workers.sizes import BatchSizes
 from workers.timelimits import TimeLimits
@@ -63,6 +65,7 @@ class Executor:
         self._progress = Progress(config.url, pooled=config.pooled)
         self._draining = threading.Event()
         self.time_limits = TimeLimits()
+        self.given_up = GivenUp(config.url, config.worker_id, pooled=config.pooled)
 
     def run_message(self, task: AnyTask, claims: Sequence[tuple[UUID, int]]) -> None:
         """Run the tasks of a message, in parts as large as the measured time of their type allows."""
@@ -71,7 +74,11 @@ class Executor:
             while rest and not self._draining.is_set():
                 size = self._sizes.next_size(task.name, len(rest))
                 part, rest = rest[:size], rest[size:]
-                self._run_part(task, part)
+                try:
+                    self._run_part(task, part)
+                except BaseException:
+                    self.given_up.add(part)
+                    raise
             if rest:
                 queue.give_back(self._connection(task), rest)
         finally:
@@ -124,8 +131,7 @@ class Executor:
 
     def _compute(self, task: AnyTask, runs: Sequence[Run]) -> None:
         if task.run_batch is not None:
-            with self.time_limits.watch(task.time_limit.total_seconds()):
-                self._compute_together(task, runs)
+            self._compute_together(task, runs)
             return
         leave_at = time.monotonic() + self._longest_part
         for position, run in enumerate(runs):
@@ -143,30 +149,37 @@ class Executor:
             with self.time_limits.watch(task.time_limit.total_seconds()), _span(task, run):
                 outcome = task.run(self._context(task, run), run.payload)
             run.end(outcome)
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             _fail(task, run, error)
 
     def _compute_together(self, task: AnyTask, runs: Sequence[Run]) -> None:
-        if task.run_batch is None:
-            raise RuntimeError("a batch without a handler")
-        jobs = [Job(self._context(task, run), run.payload) for run in runs if run.payload is not None]
         try:
-            outcomes = task.run_batch(jobs)
-            if len(outcomes) != len(runs):
-                raise RuntimeError(f"{task.name} returned {len(outcomes)} outcomes for {len(runs)} tasks")
-        except Exception as error:
-            if len(runs) > 1:
-                # One bad task must not fail its neighbours: each runs again by itself, within the same attempt.
-                for run in runs:
+            outcomes = self._call_batch(task, runs)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            # One bad task must not fail its neighbours: each runs again by itself, within the same attempt. Time that
+            # is used up is used up for all.
+            is_shared = isinstance(error, TimeLimitError) or len(runs) == 1
+            for run in runs:
+                if is_shared:
+                    _fail(task, run, error)
+                else:
                     self._compute_together(task, [run])
-                return
-            _fail(task, runs[0], error)
             return
         for run, outcome in zip(runs, outcomes, strict=True):
             try:
                 run.end(outcome)
             except PermanentError as error:
                 _fail(task, run, error)
+
+    def _call_batch(self, task: AnyTask, runs: Sequence[Run]) -> Sequence[Outcome]:
+        if task.run_batch is None:
+            raise RuntimeError("a batch without a handler")
+        jobs = [Job(self._context(task, run), run.payload) for run in runs if run.payload is not None]
+        with self.time_limits.watch(task.time_limit.total_seconds()):
+            outcomes = task.run_batch(jobs)
+        if len(outcomes) != len(runs):
+            raise RuntimeError(f"{task.name} returned {len(outcomes)} outcomes for {len(runs)} tasks")
+        return outcomes
 
     # ------------------------------------------------------------------------------------------------ recording
 
@@ -188,15 +201,16 @@ class Executor:
         while True:
             try:
                 return self._commit(task, runs)
-            except (UnavailableError, psycopg.Error) as error:
-                if isinstance(error, psycopg.Error) and not _is_passing(error):
+            except (UnavailableError, UnfinishedError, psycopg.Error) as error:
+                if not _is_passing(error):
                     return self._persist_refused(task, runs, error)
             if time.monotonic() > deadline:
+                self.given_up.add([(run.attempt.task_id, run.attempt.claim_number) for run in runs])
                 return set()
             failures += 1
             time.sleep(backoff.delay(failures))
 
-    def _persist_refused(self, task: AnyTask, runs: Sequence[Run], error: psycopg.Error) -> set[UUID]:
+    def _persist_refused(self, task: AnyTask, runs: Sequence[Run], error: Exception) -> set[UUID]:
         """Go on after the server has refused the common transaction: each alone, and only the culprit pays."""
         if len(runs) > 1:
             return set().union(*(self._persist(task, [run]) for run in runs))
@@ -210,12 +224,18 @@ class Executor:
         tenant_id = runs[0].attempt.tenant_id
         with connection.transaction():
             bind_tenant(connection, tenant_id)
-            if any(apply_of(run) for run in runs):
-                held = queue.hold_attempts(connection, [run.attempt for run in runs], self._config.worker_id)
-                for run in runs:
-                    if run.attempt.task_id in held and (apply := apply_of(run)):
-                        _apply_in_savepoint(connection, task, run, apply)
-            return self._finish(connection, task, runs)
+            if not any(apply_of(run) for run in runs):
+                return self._finish(connection, task, runs)
+            held = queue.hold_attempts(connection, [run.attempt for run in runs], self._config.worker_id)
+            for run in runs:
+                if run.attempt.task_id in held and (apply := apply_of(run)):
+                    _apply_in_savepoint(connection, task, run, apply)
+            # An apply may have bound another tenant for its own purpose.
+            bind_tenant(connection, tenant_id)
+            kept = self._finish(connection, task, runs)
+            if kept != held:
+                raise UnfinishedError("the effects were undone: the task could not be completed with them")
+            return kept
 
     def _finish(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
         endings: list[queue.Ending] = []
@@ -269,10 +289,14 @@ class Executor:
         return connection
 
 
-def _is_passing(error: psycopg.Error) -> bool:
+class UnfinishedError(PermanentError):
+    """Effects were written and their tasks not completed: the transaction is undone."""
+
+
+def _is_passing(error: Exception) -> bool:
     """Return whether a later try may succeed: the server is away, or another transaction was in the way."""
-    stuck = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
-    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not isinstance(error, stuck)
+    conflicts = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+    return is_unavailable(error) or isinstance(error, conflicts)
 
 
 def _apply_in_savepoint(connection: Connection, task: AnyTask, run: Run, apply: Apply) -> None:
@@ -282,17 +306,16 @@ def _apply_in_savepoint(connection: Connection, task: AnyTask, run: Run, apply: 
             transaction = Transaction(connection, run.attempt.tenant_id)
             apply(transaction)
             transaction.flush()
-    except UnavailableError:
-        raise
-    except Exception as error:
-        if isinstance(error, psycopg.Error) and _is_passing(error):
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if connection.closed or connection.broken or (isinstance(error, psycopg.Error) and _is_passing(error)):
             raise
         _fail(task, run, error)
 
 
-def _fail(task: AnyTask, run: Run, error: Exception) -> None:
+def _fail(task: AnyTask, run: Run, raised: BaseException) -> None:
     """Turn an exception into the attempt's outcome, and say what raised and where."""
-    run.fail(task, error)
+    error = raised if isinstance(raised, Exception) else RuntimeError(f"the handler raised {type(raised).__name__}")
+    run.fail(task, error.with_traceback(raised.__traceback__))
     attempt, kind = run.attempt, type(error).__name__
     events.emit(events.AttemptRaised(task.name, attempt.task_id, attempt.number, kind, events.raised_at(error)))
 

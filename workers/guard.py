@@ -13,7 +13,8 @@ from psycopg import sql
 from core.errors import PermanentError
 
 _ENDS = re.compile(
-    rb"(commit|rollback(?!\s+(work\s+|transaction\s+)?to\b)|abort|end|begin|start\s+transaction|prepare\s+transaction)\b",
+    rb"(commit|rollback(?!\s+(work\s+|transaction\s+)?to\b)|abort|end|begin|start\s+transaction|prepare\s+transaction"
+    rb"|set\s+(?!local\b|transaction\b|constraints\b)|reset|discard|listen)(\b|(?<=\s))",
     re.I,
 )
 _BLANK = re.compile(rb"(?:[\s;]+|--[^\n]*(?:\n|\Z))+")
@@ -52,7 +53,7 @@ class GuardedCursor(psycopg.Cursor[Any]):
         text = query.as_bytes(self) if isinstance(query, sql.Composable) else query
         raw = text.encode() if isinstance(text, str) else text
         if isinstance(raw, bytes) and _ENDS.match(raw, _start_of(raw)):
-            raise PermanentError("a handler cannot begin or end a transaction: the worker commits it with the task")
+            raise PermanentError("a handler cannot begin or end a transaction, nor change its session but by SET LOCAL")
 
 
 def _start_of(statement: bytes) -> int:

@@ -23,6 +23,7 @@ from db import queue
 from db.connection import Connection, connect
 
 _LOOK_SECONDS = 1.0
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 class Heartbeat:
@@ -52,11 +53,22 @@ class Heartbeat:
 
     def run_once(self) -> float:
         """Tell the ages of the loops; start the process if it is not there."""
-        if self._child is None or self._child.poll() is not None:
+        ended = self._child.poll() if self._child is not None else None
+        if self._child is None or ended is not None:
             # The pipe's end is not inherited by other children (close_fds), so its closing means that we are gone.
-            self._child = subprocess.Popen([sys.executable, "-m", "workers.heartbeat"], stdin=subprocess.PIPE)
+            # `-P`: a folder that happens to be the working directory must not shadow our packages.
+            self._child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "workers.heartbeat"],
+                stdin=subprocess.PIPE,
+                env=os.environ | {"PYTHONPATH": str(_ROOT)},
+            )
             self._write(self._config)
         self._write(self._loop_ages())
+        if ended is not None:
+            # Seen by the loop's supervisor: one that ends again and again is a failing loop, not a silent one.
+            raise RuntimeError(
+                f"the heartbeat's process had ended by itself (exit status {ended}) and was started anew"
+            )
         return self._pause
 
     def close(self) -> None:

@@ -115,7 +115,7 @@ class WorkerProcess:
             lease_seconds=settings.worker.lease_seconds,
             loop_ages=loop_ages,
         )
-        self.loops = [Loop(heartbeat), Loop(self.executor.time_limits)]
+        self.loops = [Loop(heartbeat), Loop(self.executor.time_limits), Loop(self.executor.given_up)]
         self._worker: dramatiq.Worker | None = None
         self._stopped = threading.Lock()
 

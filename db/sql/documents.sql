@@ -91,7 +91,10 @@ SELECT current_version, next_version FROM knowledge.documents WHERE id = %(id)s 
 UPDATE knowledge.documents d SET current_version = %(version)s, completed_at = now(),
     status = CASE WHEN d.next_version = %(version)s THEN 'completed' ELSE d.status END,
     chunk_count = (SELECT count(*) FROM knowledge.chunks c WHERE c.document_id = d.id AND c.version = %(version)s)
-WHERE d.id = %(id)s AND d.current_version < %(version)s;
+WHERE d.id = %(id)s AND d.current_version < %(version)s
+    -- a version that is not chunked yet lacks no vector either, and is not complete
+    AND EXISTS (SELECT FROM knowledge.chunks c WHERE c.document_id = d.id AND c.version = %(version)s)
+RETURNING d.id;
 
 -- name: delete_older_chunks
 DELETE FROM knowledge.chunks WHERE document_id = %(id)s AND version < %(version)s;

@@ -101,7 +101,7 @@ WHERE live.id = given.id AND live.claim_number = given.claim_number
 
 -- name: end_leases
 -- Attempts that their own worker has given up: their leases are over now, and rescue counts them as lost.
-UPDATE queue.tasks_live live SET lease_until = now(), deadline_at = now()
+UPDATE queue.tasks_live live SET lease_until = '-infinity', deadline_at = now()
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
@@ -193,7 +193,8 @@ WHERE id IN (
 -- Leases that ran out: the attempt stays counted and is recorded as lost; out of attempts, the task fails.
 WITH expired AS MATERIALIZED (
     SELECT id, attempts >= max_attempts AS is_last, worker_id,
-        CASE WHEN deadline_at <= now() AND deadline_at > lease_until THEN 'the attempt ran for longer than its time limit'
+        CASE WHEN lease_until = '-infinity' THEN 'the worker gave the attempt up'
+             WHEN deadline_at <= now() THEN 'the attempt ran for longer than its time limit'
              ELSE 'the lease ran out: the worker was killed, cut off or frozen' END AS reason
     FROM queue.tasks_live
     -- deadline_at names the index of occupied slots, which no lease's renewal has to touch

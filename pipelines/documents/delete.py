@@ -1,6 +1,9 @@
 """Handlers of `document.delete` and `file.delete`: nothing of a document stays."""
 
+from pathlib import PurePosixPath
+
 from db import documents
+from pipelines.documents.errors import StoragePathError
 from pipelines.documents.payloads import DeleteDocument, DeleteFile
 from pipelines.documents.storage import LocalStorage
 from pipelines.outcomes import Done, Outcome
@@ -23,6 +26,8 @@ def delete_document(context: TaskContext, payload: DeleteDocument) -> Outcome:
 def delete_file(context: TaskContext, payload: DeleteFile) -> Outcome:
     """Remove a stored file that no document names any more; another ingest of the same bytes keeps it."""
     storage = context.resources.get(LocalStorage)
+    if not payload.file_path.startswith(f"{context.tenant_id}/") or ".." in PurePosixPath(payload.file_path).parts:
+        raise StoragePathError("The storage key is not one of the task's tenant.")
 
     def apply(transaction: Transaction) -> None:
         if context.tenant_id is None:

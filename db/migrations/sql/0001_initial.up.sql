@@ -428,10 +428,12 @@ CREATE TRIGGER tasks_follow AFTER UPDATE OF status ON identity.tenants FOR EACH 
 -- id of the live task that has it already. Raises GR001 for an unknown type, GR002 for a payload and GR003 for an option
 -- that cannot run. `payload_version` says that the caller validated the payloads as that version itself.
 CREATE FUNCTION queue.enqueue_many(task_type text, payloads jsonb[], options jsonb DEFAULT '{}', payload_version smallint DEFAULT NULL)
-    RETURNS SETOF uuid LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    RETURNS SETOF uuid LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     known queue.task_types := queue.task_type(enqueue_many.task_type);
+    is_producer boolean := pg_has_role(session_user, 'greenroom_producer', 'USAGE')
+        AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = session_user);
     tenant uuid;
     due timestamptz;
     step smallint;
@@ -466,6 +468,12 @@ BEGIN
         tenant := COALESCE((options->>'tenant_id')::uuid, identity.current_tenant_id(), identity.default_tenant_id());
     ELSIF options ? 'tenant_id' THEN
         RAISE EXCEPTION 'task type % works across tenants and takes no tenant_id', known.name USING ERRCODE = 'GR003';
+    END IF;
+    -- Runs as the owner, so it binds the caller to its tenant itself, as row security would.
+    IF identity.current_tenant_id() <> tenant
+        OR is_producer AND tenant IS DISTINCT FROM COALESCE(identity.current_tenant_id(), identity.default_tenant_id()) THEN
+        RAISE EXCEPTION 'this transaction is not bound to the tenant of the task' USING ERRCODE = 'GR003',
+            HINT = 'Set app.current_tenant_id for the transaction; tasks of scope system are not for producers.';
     END IF;
     due := COALESCE((options->>'run_after')::timestamptz, now());
     step := COALESCE((options->>'priority')::smallint, known.priority);
@@ -725,16 +733,22 @@ CREATE INDEX rag_queries_collection_id_idx ON knowledge.rag_queries (collection_
 
 -- A document's status follows from its tasks, whoever ended or woke them: worker, rescue, operator.
 CREATE FUNCTION knowledge.follow_task() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    -- The payload may be foreign: a value that is no version must not stop whoever ends the task.
+    version integer := CASE WHEN NEW.payload->>'version' ~ '^[0-9]{1,9}$' THEN (NEW.payload->>'version')::integer END;
 BEGIN
     IF NEW.status = 'pending' THEN
         UPDATE knowledge.documents SET status = 'processing', error_message = NULL
-        WHERE id = NEW.owner_id AND tenant_id = NEW.tenant_id AND status = 'failed';
+        WHERE id = NEW.owner_id AND tenant_id = NEW.tenant_id AND status = 'failed'
+            -- one of two failed tasks that is replayed does not mend the other
+            AND NOT EXISTS (SELECT FROM queue.tasks_history other WHERE other.owner_id = NEW.owner_id
+                            AND other.status = 'failed' AND other.payload->>'version' = next_version::text);
     ELSE
         UPDATE knowledge.documents SET status = 'failed',
             error_message = COALESCE(NEW.last_error, NEW.task_type || ' was cancelled')
         WHERE id = NEW.owner_id AND tenant_id = NEW.tenant_id
             -- a task of an older version says nothing about the newest
-            AND COALESCE((NEW.payload->>'version')::integer, next_version) >= next_version;
+            AND COALESCE(version, next_version) >= next_version;
     END IF;
     RETURN NULL;
 END
@@ -896,8 +910,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON queue.outbox_tasks, queue.tasks_live, qu
 GRANT SELECT, INSERT ON queue.attempts TO greenroom_relay, greenroom_worker, greenroom_system, greenroom_operator;
 GRANT SELECT ON queue.outbox_tasks, queue.attempts TO greenroom_reader;
 -- A producer enqueues and looks its own tasks up; the state of the machine is not its to write.
-GRANT INSERT (id, task_type, payload, payload_version, tenant_id, owner_kind, owner_id, metadata, trace_context, queue, priority,
-    rank, run_after, is_due, unique_key, max_attempts, hold_reason) ON queue.outbox_tasks TO greenroom_producer;
+-- What says "checked" (payload_version) and the machine's own columns are set by the functions above alone.
+GRANT INSERT (task_type, payload, tenant_id, owner_kind, owner_id, metadata, trace_context, queue, priority, run_after, unique_key,
+    max_attempts) ON queue.outbox_tasks TO greenroom_producer;
 GRANT SELECT ON queue.outbox_tasks, queue.tasks_live, queue.tasks_history TO greenroom_producer;
 
 GRANT SELECT ON identity.tenants TO greenroom_relay, greenroom_worker, greenroom_system, greenroom_operator, greenroom_reader;
