@@ -12,7 +12,8 @@ class Payload(BaseModel):
     names that the type had before, `secret_fields` never appear in errors or listings.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A producer imports payloads of many types and writes few: a validator is built at its first use.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     task_type: ClassVar[str]
     payload_version: ClassVar[int] = 1

@@ -55,9 +55,6 @@ class BatchItem(Generic[P]):
     payload: P
 
 
-Job = BatchItem  # the former name, until the last importer has changed
-
-
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """When a failed attempt is repeated: exponential with jitter; a Retry-After is honoured up to `longest`."""

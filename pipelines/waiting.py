@@ -2,26 +2,18 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from core.errors import WaitTimeoutError
-from db.queue import QUERIES
+from db import queue
+from db.queue import TaskEnd
+
+__all__ = ["TaskEnd", "wait_for", "wait_for_all"]
 
 _SHORTEST, _LONGEST = 0.005, 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class TaskEnd:
-    """How a task ended: `status` is done, failed or cancelled; `result` is what its handler returned."""
-
-    task_id: UUID
-    status: str
-    result: Any
-    error: str | None
 
 
 def wait_for(connection: psycopg.Connection[Any], task_id: UUID, *, timeout: float) -> TaskEnd:
@@ -45,8 +37,7 @@ def wait_for_all(
     pause = _SHORTEST
     while True:
         missing = [task_id for task_id in task_ids if task_id not in ended]
-        for row in QUERIES.run(connection, "ended", {"ids": missing}):
-            ended[row[0]] = TaskEnd(*row)
+        ended |= {end.task_id: end for end in queue.ended(connection, missing)}
         if on_poll:
             on_poll(len(ended))
         if len(ended) == len(set(task_ids)):

@@ -22,7 +22,7 @@ from db.queries import is_unavailable
 from pipelines.outcomes import Apply, Done, Fail, Outcome, Retry, Snooze
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
-from pipelines.task import Job
+from pipelines.task import BatchItem
 from pipelines.transaction import Transaction
 from workers.attempts import Context, Progress, Run, decode, outcome_word
 from workers.endings import apply_of, ending_of, settled
@@ -174,9 +174,9 @@ class Executor:
     def _call_batch(self, task: AnyTask, runs: Sequence[Run]) -> Sequence[Outcome]:
         if task.run_batch is None:
             raise RuntimeError("a batch without a handler")
-        jobs = [Job(self._context(task, run), run.payload) for run in runs if run.payload is not None]
+        items = [BatchItem(self._context(task, run), run.payload) for run in runs if run.payload is not None]
         with self.time_limits.watch(task.time_limit.total_seconds()):
-            outcomes = task.run_batch(jobs)
+            outcomes = task.run_batch(items)
         if len(outcomes) != len(runs):
             raise RuntimeError(f"{task.name} returned {len(outcomes)} outcomes for {len(runs)} tasks")
         return outcomes

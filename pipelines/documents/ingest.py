@@ -37,6 +37,9 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
     context.progress(0.05, "parsing")
     parser = context.resources.get(ParserProcess)
     parsed = parser.parse(path, media_type=media_type_of(document.name), limits=context.resources.get(ParseLimits))
+    # A producer's own file may be rewritten at any time: hash and text have to be of the same bytes.
+    if _hash(path) != (digest, size):
+        raise RetryableError("the file changed while it was parsed")
 
     def apply(transaction: Transaction) -> None:
         version = documents.begin_version(
@@ -81,6 +84,8 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
 
     def apply(transaction: Transaction) -> None:
         connection = transaction.connection
+        if documents.lock(connection, document.id) != payload.version:
+            return  # superseded while this was split: nobody would ever read or remove the chunks
         documents.insert_chunks(connection, document.id, payload.version, rows)
         documents.copy_vectors(connection, document.id, payload.version, space.id)
         missing = documents.missing_chunks(connection, document.id, payload.version, space.id)

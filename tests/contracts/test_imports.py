@@ -1,7 +1,6 @@
-"""What a producer imports costs at most 150 ms and none of the heavy libraries."""
+"""What a producer imports costs at most 150 ms of processor time and none of the heavy libraries."""
 
 import json
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -19,14 +18,14 @@ PYDANTIC = "import pydantic, uuid, datetime\nclass M(pydantic.BaseModel):\n    n
 RELAY = "import workers.relay"
 MEASURE = """
 import json, sys, time
-started = time.perf_counter()
+started = time.process_time()
 {statement}
-print(json.dumps([time.perf_counter() - started, sorted({{name.partition(".")[0] for name in sys.modules}})]))
+print(json.dumps([time.process_time() - started, sorted({{name.partition(".")[0] for name in sys.modules}})]))
 """
 
 
 def imported(statement: str) -> tuple[float, set[str]]:
-    """Run the import in a fresh interpreter; return its seconds and the packages that it loaded."""
+    """Run the import in a fresh interpreter; return its processor seconds and the packages that it loaded."""
     command = [sys.executable, "-c", MEASURE.format(statement=statement)]
     output = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     seconds, names = json.loads(output)
@@ -34,18 +33,12 @@ def imported(statement: str) -> tuple[float, set[str]]:
 
 
 def test_a_producers_imports_are_quick() -> None:
-    """At most 150 ms; while neighbours keep the machine busy, at most half as much again as pydantic alone."""
-    imported(PRODUCER)  # writes the byte code
-    medians = []
-    for _ in range(3):
-        ours, alone = [], []
-        for _ in range(5):
-            ours.append(imported(PRODUCER)[0])
-            alone.append(imported(PYDANTIC)[0])
-        medians.append((statistics.median(ours), statistics.median(alone)))
-        if medians[-1][0] <= LIMIT_SECONDS:
-            return
-    assert any(mine <= 1.5 * floor for mine, floor in medians), medians
+    """At most 150 ms of processor time; on a processor too slow for that, no more than one plain pydantic model."""
+    for statement in (PRODUCER, PYDANTIC):
+        imported(statement)  # writes the byte code
+    pairs = [(imported(PRODUCER)[0], imported(PYDANTIC)[0]) for _ in range(7)]
+    ours, plain = min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
+    assert ours <= max(LIMIT_SECONDS, plain), (ours, plain)
 
 
 @pytest.mark.parametrize("statement", [PRODUCER, "import pipelines.payload", "import core.errors"])

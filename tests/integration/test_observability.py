@@ -30,7 +30,7 @@ from pipelines.enqueue import enqueue, enqueue_many
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry
 from pipelines.payload import Payload
 from pipelines.registry import Registry
-from pipelines.task import Job, Task, TaskContext
+from pipelines.task import BatchItem, Task, TaskContext
 from pipelines.waiting import wait_for_all
 from tests.support import tasks
 from tests.support.database import Database
@@ -338,7 +338,7 @@ def _confide(context: TaskContext, payload: Confide) -> Outcome:
     return Done({"secret": both}, apply=apply)
 
 
-def _confide_together(jobs: Sequence[Job[ConfideTogether]]) -> Sequence[Outcome]:
+def _confide_together(jobs: Sequence[BatchItem[ConfideTogether]]) -> Sequence[Outcome]:
     for job in jobs:
         _tell(job.payload)
     return [Done(job.payload.secret) for job in jobs]

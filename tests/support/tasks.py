@@ -17,7 +17,7 @@ from core.backoff import Backoff
 from core.errors import PermanentError, RetryableError
 from pipelines.outcomes import Apply, Cancel, Done, Fail, Outcome, Retry, Snooze
 from pipelines.payload import Payload
-from pipelines.task import Job, RetryPolicy, Task, TaskContext
+from pipelines.task import BatchItem, RetryPolicy, Task, TaskContext
 from pipelines.transaction import Transaction
 
 SLOW_SECONDS = 60.0
@@ -177,7 +177,7 @@ def _write(context: TaskContext, payload: Write) -> Outcome:
     return Done({"n": payload.n}, apply=effect(payload.n))
 
 
-def _write_many(jobs: Sequence[Job[WriteMany]]) -> Sequence[Outcome]:
+def _write_many(jobs: Sequence[BatchItem[WriteMany]]) -> Sequence[Outcome]:
     def apply_of(payload: WriteMany) -> Any:
         def apply(transaction: Transaction) -> None:
             effect(payload.n)(transaction)

@@ -12,7 +12,9 @@ from core.settings import load_settings
 from db import documents
 from db.connection import tenant_transaction
 from pipelines.documents.models import find_model
+from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess
 from pipelines.documents.payloads import DeleteDocument, EmbedQuery, IngestDocument
+from pipelines.documents.storage import LocalStorage
 from pipelines.enqueue import enqueue
 from pipelines.registry import load_registry, provide_resources
 from pipelines.resources import Resources
@@ -102,6 +104,15 @@ class Library:
             "WHERE task_type = 'chunks.embed' AND status = 'done'"
         )
         return found
+
+
+class RewritingParser(ParserProcess):
+    """A parser during whose work the producer writes the file anew."""
+
+    def parse(self, path: Path, *, limits: ParseLimits, media_type: str | None = None) -> ParsedDocument:
+        parsed = ParsedDocument("Tea", "text/markdown", (Block(path.read_text(encoding="utf-8")),))
+        path.write_text(_KNOTS, encoding="utf-8")
+        return parsed
 
 
 @pytest.fixture
@@ -249,6 +260,25 @@ def test_a_path_that_is_not_the_tenants_fails_its_task(library: Library, path: s
         or "PermanentError" in task["last_error"]
     )
     assert path not in task["last_error"]
+
+
+def test_a_file_rewritten_while_it_is_parsed_is_parsed_again(database: Database, storage_root: Path) -> None:
+    resources = Resources()
+    resources.provide(LocalStorage, lambda: LocalStorage(storage_root))
+    resources.provide(ParseLimits, lambda: ParseLimits(1000, 1, 1.0, 1, 1000))
+    resources.provide(ParserProcess, RewritingParser)
+    library = Library(database, resources, storage_root)
+    library.write("racy.md", _TEA)
+    library.line.run_once()
+    library.line.run_once()
+
+    [(status, attempts, error)] = database.rows(
+        "SELECT status, attempts, last_error FROM queue.outbox_tasks WHERE payload ? 'document_id'"
+    )
+    assert (status, attempts) == ("pending", 1)
+    assert "changed while it was parsed" in error
+    assert database.rows("SELECT 1 FROM knowledge.document_texts") == []
+    library.line.close()
 
 
 def test_special_tokens_nul_and_surrogates_are_ingested(library: Library) -> None:
