@@ -24,7 +24,7 @@ def connect(url: str, *, name: str, pooled: bool = False, timeout: int = 10) -> 
             autocommit=True,
             application_name=f"greenroom {name}",
             connect_timeout=timeout,
-            prepare_threshold=None if pooled else 5,
+            prepare_threshold=None if pooled else 1,
             keepalives_idle=10,
             keepalives_interval=5,
             keepalives_count=3,

@@ -219,7 +219,15 @@ def reschedule(connection: Connection, items: Sequence[Rescheduling], worker_id:
         "snoozes": [int(i.snooze) for i in items],
         "worker_id": worker_id,
     }
-    return {row[0] for row in QUERIES.run(connection, "reschedule", values)}
+    waiting = {row[0] for row in QUERIES.run(connection, "reschedule", values)}
+    if waiting:
+        ring(connection)
+    return waiting
+
+
+def ring(connection: Connection) -> None:
+    """Wake the relays that sleep at the end of the transaction: something is due, or will be earlier than they know."""
+    QUERIES.run(connection, "ring")
 
 
 def record_attempts(connection: Connection, records: Sequence[AttemptRecord], worker_id: UUID) -> None:

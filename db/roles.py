@@ -17,6 +17,15 @@ ROLES = ("relay", "worker", "system", "producer", "operator", "reader")
 # A statement that runs for longer is stuck, not slow: the loops' rounds must end to be repeated.
 STATEMENT_TIMEOUTS = {"relay": "30s", "worker": "300s", "operator": "60s", "reader": "60s", "producer": "30s"}
 
+# The queue's statements live off small indexes of a table whose size changes by the second: without fresh statistics
+# the planner would read all of it for a batch. A handler that wants to may SET LOCAL it back. The relay's own walk
+# plain indexes only: those forget entries of rows that are gone, which a bitmap scan visits again until a vacuum.
+_PLANNING = {
+    "relay": ("enable_seqscan", "enable_bitmapscan"),
+    "worker": ("enable_seqscan",),
+    "system": ("enable_seqscan",),
+}
+
 
 def role_name(kind: str) -> str:
     """Return the login of a kind of process."""
@@ -49,9 +58,7 @@ def create_roles(connection: Connection, passwords: Mapping[str, str | None]) ->
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB").format(name))
         if password := passwords.get(kind):
             connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(password)))
-        if kind in {"relay", "worker", "system"}:
-            # The queue's statements live off small indexes of a table whose size changes by the second: without fresh
-            # statistics the planner would read all of it for a batch. A handler that wants to may SET LOCAL it back.
-            connection.execute(sql.SQL("ALTER ROLE {} SET enable_seqscan = off").format(name))
+        for setting in _PLANNING.get(kind, ()):
+            connection.execute(sql.SQL("ALTER ROLE {} SET {} = off").format(name, sql.Identifier(setting)))
         if limit := STATEMENT_TIMEOUTS.get(kind):
             connection.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = {}").format(name, sql.Literal(limit)))

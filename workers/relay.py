@@ -79,11 +79,11 @@ class Relay:
         connection = self._connection = self._database.open(self._connection)
         queue.promote(connection, self._settings.batch)
         wanted = queue.capacity(connection, depth=self._settings.depth, process_timeout=self._settings.process_timeout)
-        claimed = 0
-        for capacity in wanted:
-            if capacity.free > 0:
-                claimed += self._dispatch(connection, capacity)
-        return self._next_pause(connection, claimed, is_full=any(c.free < 1 for c in wanted))
+        rounds = [self._dispatch(connection, capacity) for capacity in wanted if capacity.free > 0]
+        is_full = any(capacity.free < 1 for capacity in wanted) or any(
+            count and not drained for count, drained in rounds
+        )
+        return self._next_pause(connection, sum(count for count, _ in rounds), is_full=is_full)
 
     def close(self) -> None:
         """Leave the table of processes and close the connection."""
@@ -92,7 +92,8 @@ class Relay:
                 queue.unregister_process(self._connection, self._process.id)
             self._connection.close()
 
-    def _dispatch(self, connection: Connection, wanted: queue.Capacity) -> int:
+    def _dispatch(self, connection: Connection, wanted: queue.Capacity) -> tuple[int, bool]:
+        """Claim and publish what fits; return how many tasks, and whether there was room for more than there were."""
         claims = queue.claim(connection, wanted, limit=self._settings.batch, claim_seconds=self._settings.claim_seconds)
         messages = messages_of(claims)
         for position, (message, _) in enumerate(messages):
@@ -105,14 +106,16 @@ class Relay:
                 raise
         if claims:
             events.emit(events.TasksPublished(len(claims), len(messages)))
-        return len(claims)
+        used = sum(1 / claim.batch_size for claim in claims)
+        return len(claims), used + 1 <= wanted.free and len(claims) < self._settings.batch
 
     def _next_pause(self, connection: Connection, claimed: int, *, is_full: bool) -> float:
-        if claimed:
+        if claimed and (is_full or not self._is_sleeping):
             self._busy_rounds += 1
             self._full_rounds = 0
             self._tell(connection, is_sleeping=self._is_sleeping and self._busy_rounds < _BUSY_ROUNDS)
             return 0.0
+        # Nothing, or all there was while producers ring: whoever comes now wakes us.
         self._busy_rounds = 0
         if is_full:
             # Workers are saturated; a slot may be free any moment, and nobody rings for that.

@@ -148,6 +148,10 @@ WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
 RETURNING live.id;
 
+-- name: ring
+-- As the trigger of an INSERT does: only when a relay sleeps.
+SELECT pg_notify('greenroom_wake', '') WHERE EXISTS (SELECT FROM queue.processes WHERE is_sleeping);
+
 -- name: record_attempts
 -- Keep what came of attempts that did not end as done.
 INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, traceback, worker_id, started_at)
