@@ -1,6 +1,7 @@
 """The checks of `doctor`: each looks at one thing and says how it is, what that means, and what to do about it."""
 
 import re
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from console.runtime import Operation
 from core.settings import Settings
 from db import health, tasks
 from db.roles import role_name
+from db.schema import WANTED_REVISION
 
 Level = Literal["ok", "warning", "wrong"]
 PGVECTOR_WANTED = (0, 8, 4)  # older ones can corrupt an HNSW index
+_KINDS = frozenset({"relay", "worker"})
 _LOOP_SECONDS = 60.0
 _WAITING_SECONDS = 300.0
 _LAG = 5_000_000
@@ -38,7 +41,7 @@ def all_checks(operation: Operation) -> list[Check]:
     processes = tasks.processes(connection)
     return [
         *database(health.server(connection)),
-        schema(operation.place.url),
+        Check("schema", "ok", WANTED_REVISION),  # an operation begins with no other
         *living(processes, timeout, is_embedded=operation.place.is_embedded),
         *listening(processes, timeout, is_deaf_by_choice=any("LISTEN" in warning for warning in settings.warnings())),
         broker(settings),
@@ -46,6 +49,24 @@ def all_checks(operation: Operation) -> list[Check]:
         transactions(health.oldest_transaction(connection)),
         *storage(settings, operation.place.url),
         *(Check("settings", "warning", warning) for warning in settings.warnings()),
+    ]
+
+
+def own_checks(operation: Operation) -> list[Check]:
+    """Look at what one host answers for: it reaches database and broker, and its relay or worker lives.
+
+    Which of the two is what the login says; any other login asks after both.
+    """
+    connection, settings = operation.connection, operation.settings
+    user = urlsplit(operation.place.url).username
+    kinds = frozenset(kind for kind in _KINDS if user == role_name(kind)) or _KINDS
+    host = socket.gethostname()
+    mine = [process for process in tasks.processes(connection) if process.host == host and process.kind in kinds]
+    timeout = settings.relay.process_timeout
+    return [
+        *database(health.server(connection)),
+        *living(mine, timeout, is_embedded=False, wanted=kinds),
+        broker(settings),
     ]
 
 
@@ -63,21 +84,9 @@ def database(server: health.Server) -> Iterator[Check]:
         yield Check("pgvector", "ok", server.pgvector)
 
 
-def schema(url: str) -> Check:
-    """The schema is this program's."""
-    from db.migrate import status
-
-    found = status(url)
-    if found.is_current:
-        return Check("schema", "ok", str(found.current))
-    return Check(
-        "schema",
-        "wrong",
-        f"is {found.current}, this program wants {found.wanted}: run `greenroom db migrate` as the owner",
-    )
-
-
-def living(processes: Iterable[tasks.LiveProcess], timeout: float, *, is_embedded: bool) -> Iterator[Check]:
+def living(
+    processes: Iterable[tasks.LiveProcess], timeout: float, *, is_embedded: bool, wanted: frozenset[str] = _KINDS
+) -> Iterator[Check]:
     """Relay and worker live, and so do their loops."""
     kinds = set()
     for process in processes:
@@ -93,7 +102,7 @@ def living(processes: Iterable[tasks.LiveProcess], timeout: float, *, is_embedde
             yield Check(name, "wrong", f"its loops {', '.join(stuck)} do not tick ({ages}): restart it")
         else:
             yield Check(name, "ok", f"heard {duration(process.silent_seconds)} ago{'; ' if ages else ''}{ages}")
-    for missing in sorted({"relay", "worker"} - kinds):
+    for missing in sorted(wanted - kinds):
         if is_embedded and not kinds:
             yield Check(missing, "ok", "none runs: commands bring their own, `greenroom up` keeps one running")
         else:

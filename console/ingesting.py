@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
+from console import output
 from console.progress import Stages
 from console.runtime import Operation
 from core.errors import PermanentError, RetryableError, UnavailableError, UsageError
 from db import documents
 from db.connection import tenant_transaction
-from db.library import DocumentState, states
+from db.library import DocumentState, ensure_collection, states
 from pipelines.documents.errors import FileVanishedError
 from pipelines.documents.ingest import enqueue_ingest
 from pipelines.documents.parsing import media_type_of
-from pipelines.documents.payloads import ChunkDocument, IngestDocument
+from pipelines.documents.payloads import DOCUMENTS_QUEUE, EMBEDDING_QUEUE, ChunkDocument, IngestDocument
 from pipelines.documents.storage import LocalStorage, StoredObject
 from pipelines.transaction import Transaction
 
@@ -65,6 +66,15 @@ def find_files(paths: Sequence[str]) -> list[Path]:
             )
         found |= dict.fromkeys(member.absolute() for member in members)
     return list(found)
+
+
+def collection_of(operation: Operation, tenant_id: UUID, slug: str) -> UUID:
+    """Return the id of a tenant's collection, made if there is none; raises InvalidOptionsError for a bad slug."""
+    with tenant_transaction(operation.connection, tenant_id):
+        collection_id, is_new = ensure_collection(operation.connection, tenant_id, slug)
+    if is_new:
+        output.note(f"made the collection {slug}")
+    return collection_id
 
 
 class Ingest:
@@ -156,7 +166,7 @@ class Ingest:
         return looked
 
     def _require_workers(self) -> None:
-        for queue in ("documents", "embedding"):
+        for queue in (DOCUMENTS_QUEUE, EMBEDDING_QUEUE):
             if not self._operation.is_served(queue):
                 raise UnavailableError(
                     f"no worker serves the queue {queue!r} any more; the documents stay queued: start `greenroom up`"

@@ -12,13 +12,13 @@ import typer
 
 from console import output
 from console.commands import (
+    bench,
     database,
     demo,
     doctor,
     documents,
     enqueue,
     ingest,
-    measure,
     processes,
     queues,
     search,
@@ -42,7 +42,7 @@ app.command()(processes.relay)
 app.command()(processes.worker)
 app.add_typer(database.app, name="db")
 app.command()(doctor.doctor)
-app.command()(measure.bench)
+app.command()(bench.bench)
 
 
 @app.callback()

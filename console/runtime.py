@@ -17,13 +17,14 @@ from uuid import UUID
 from console.addresses import Place, given_place
 from core import events
 from core.backoff import Backoff
-from core.errors import EmbeddedServerError, SchemaError, UnavailableError
+from core.errors import EmbeddedServerError, UnavailableError
 from core.settings import Settings, load_settings
 from db import documents, tasks
 from db.connection import Connection, connect
 from db.embedded import EmbeddedServer, running_url
 from db.embedded.layout import Layout
 from db.embedded.ownership import read_record
+from db.schema import WANTED_REVISION, current_revision, is_newer, require_revision
 
 # How long a command waits for a server or a worker of another process that is just starting.
 _PATIENCE_SECONDS = 15.0
@@ -85,11 +86,12 @@ def operate(*, works: bool = False) -> Iterator[Operation]:
 @contextmanager
 def own_server(found: Settings) -> Iterator[Place]:
     """Run the embedded server, ready for work, for as long as the block lasts."""
-    from console.setup import prepare
+    from console.setup import create_folder, prepare
 
     with EmbeddedServer(found.home) as server:
         url = server.url()
         prepare(url, found)
+        create_folder(url, found)
         yield Place(url=url, owner_url=url, settings=found, is_embedded=True)
 
 
@@ -137,13 +139,15 @@ def await_database(url: str, name: str, stopping: threading.Event, *, pooled: bo
 
 
 def require_schema(connection: Connection, *, patience: float = 0.0) -> None:
-    """Raise SchemaError unless the database has a schema of ours; which one, `db status` and `doctor` say."""
+    """Raise SchemaError, with what to do, unless the database has this program's schema.
+
+    One that is older, or none, may be under way to it: wait for that as long as `patience` lasts, in seconds.
+    """
     deadline = time.monotonic() + patience
-    while not tasks.has_schema(connection):
-        if time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-            continue
-        raise SchemaError("the database has no Greenroom schema yet: run `greenroom db migrate` as its owner")
+    while (found := current_revision(connection)) != WANTED_REVISION:
+        if is_newer(found) or time.monotonic() >= deadline:
+            require_revision(found)
+        time.sleep(_POLL_SECONDS)
 
 
 def observe(service: str) -> None:

@@ -1,7 +1,6 @@
-"""Make a database ready for work: schema, roles, task types, the space of the embedding model, the storage folder."""
+"""Make a database ready for work: schema, roles, task types, the embedding model's space; and a folder for files."""
 
 import logging
-from uuid import UUID
 
 from core.settings import Settings
 from db import documents
@@ -13,7 +12,10 @@ from pipelines.registry import Registry, load_registry
 
 
 def prepare(owner_url: str, settings: Settings) -> SchemaStatus:
-    """Bring a database to where this program can work with it, as its owner. Safe to repeat, and quick then."""
+    """Bring a database to where this program can work with it, as its owner. Safe to repeat, and quick then.
+
+    Touches no file: whoever migrates need not have the storage.
+    """
     logging.getLogger("alembic").setLevel(logging.WARNING)  # its plug-ins are no operator's news
     passwords = {kind: secret.get_secret_value() for kind, secret in settings.role_passwords.items()}
     status = migrate(owner_url, passwords=passwords)
@@ -28,8 +30,6 @@ def prepare(owner_url: str, settings: Settings) -> SchemaStatus:
             dimensions=model.dimensions,
             max_tokens=model.max_tokens,
         )
-        tenant_id = documents.tenant_id_of(connection, settings.tenant)
-    create_folder(settings, tenant_id)
     return status
 
 
@@ -39,6 +39,8 @@ def refresh_types(worker_url: str, registry: Registry) -> None:
         publish_types(connection, registry)
 
 
-def create_folder(settings: Settings, tenant_id: UUID) -> None:
-    """Make a tenant's folder in the storage, where producers put files that a path in a payload names."""
+def create_folder(owner_url: str, settings: Settings) -> None:
+    """Make the tenant's folder in the storage, where producers put files that a path in a payload names."""
+    with connect(owner_url, name="setup") as connection:
+        tenant_id = documents.tenant_id_of(connection, settings.tenant)
     (settings.storage_root / str(tenant_id)).mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 from core.errors import SchemaError, UnavailableError
 from db.connection import connect
 from db.roles import ROLES, create_roles, derive_password
+from db.schema import WANTED_REVISION, current_revision, is_newer, require_revision
 
 # One migration at a time, over all processes; the number is arbitrary and only ours.
 _LOCK = 7_216_335_408_821
@@ -28,7 +29,6 @@ class SchemaStatus:
 
     current: str | None
     wanted: str
-    known: tuple[str, ...]
 
     @property
     def is_current(self) -> bool:
@@ -39,32 +39,12 @@ class SchemaStatus:
 def status(url: str) -> SchemaStatus:
     """Return where the database at `url` stands; any login may ask."""
     with connect(url, name="migrate") as connection:
-        known = connection.execute("SELECT to_regclass('public.alembic_version') IS NOT NULL").fetchone()
-        rows = (
-            connection.execute("SELECT version_num FROM public.alembic_version").fetchall() if known == (True,) else []
-        )
-    script = ScriptDirectory.from_config(_config())
-    return SchemaStatus(
-        current=rows[0][0] if rows else None,
-        wanted=str(script.get_current_head()),
-        known=tuple(revision.revision for revision in script.walk_revisions()),
-    )
+        return SchemaStatus(current=current_revision(connection), wanted=WANTED_REVISION)
 
 
-def require_current(url: str) -> None:
-    """Raise SchemaError, with what to do, unless the database has the schema of this program."""
-    found = status(url)
-    if found.is_current:
-        return
-    if found.current is None:
-        raise SchemaError("the database has no Greenroom schema yet: run `greenroom db migrate` as its owner")
-    if found.current not in found.known:
-        raise SchemaError(
-            f"the database's schema {found.current} is newer than this program ({found.wanted}): upgrade the program"
-        )
-    raise SchemaError(
-        f"the database's schema {found.current} is older than this program ({found.wanted}): run `greenroom db migrate`"
-    )
+def scripted_revisions() -> list[str]:
+    """Return the revisions that this program has scripts for, the newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
 
 
 def migrate(url: str, *, passwords: Mapping[str, str] | None = None, revision: str = "head") -> SchemaStatus:
@@ -94,10 +74,9 @@ def _run(connection: SqlAlchemyConnection, revision: str) -> None:
     config = _config()
     config.attributes["connection"] = connection
     current = MigrationContext.configure(connection).get_current_revision()
-    script = ScriptDirectory.from_config(config)
     going_down = revision == "base" or (current is not None and revision != "head" and revision < current)
-    if current is not None and current not in {r.revision for r in script.walk_revisions()}:
-        raise SchemaError(f"the database's schema {current} is newer than this program: upgrade the program")
+    if is_newer(current):
+        require_revision(current)
     (command.downgrade if going_down else command.upgrade)(config, revision)
     connection.exec_driver_sql("GRANT SELECT ON public.alembic_version TO PUBLIC")  # every process checks it
 

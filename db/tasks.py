@@ -6,7 +6,7 @@ Reads are bounded. A deed is one transaction that guards the state it starts fro
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -16,14 +16,14 @@ from db.queries import Queries, Row
 from db.queue import WAKE_CHANNEL
 
 QUERIES = Queries("tasks")
-STATUSES = ("pending", "in_progress", "done", "failed", "cancelled")
+Status = Literal["pending", "in_progress", "done", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
     """Which tasks a listing is about; what is None does not narrow it."""
 
-    status: str | None = None
+    status: Status | None = None
     task_type: str | None = None
     queue: str | None = None
     owner_id: UUID | None = None
@@ -177,11 +177,6 @@ def scope_of(connection: Connection, task_type: str) -> str | None:
     [(scope,)] = QUERIES.run(connection, "scope_of", {"task_type": task_type})
     found: str | None = scope
     return found
-
-
-def has_schema(connection: Connection) -> bool:
-    """Return whether the database has a schema of ours, whichever revision."""
-    return QUERIES.run(connection, "has_schema") == [(True,)]
 
 
 def replayable(

@@ -1,164 +1,25 @@
-"""`greenroom bench`: what this machine does, beside what it could do at best, in one run.
+"""`greenroom bench`: measure this machine."""
 
-Tasks: no-op tasks through the whole engine in this process, beside plain psycopg doing the same claims and completions
-on the same server. Latency: from the enqueue's transaction to the start of the handler, while idle. Chunks: the
-embedder at its shipped settings beside plain sentence-transformers in fp32, on the same texts. Ratios travel; absolute
-figures carry the machine. All of it on a server of its own in a temporary folder: no data of yours is touched.
-"""
+from typing import Annotated
 
-import os
-import platform
-import statistics
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, ClassVar
+import typer
 
-import psycopg
-
-from console.commands.plain import plain_latencies, plain_tasks_per_second
-from core import events
-from core.settings import Settings
-from db.connection import connect
-from db.embedded import EmbeddedServer
-from db.migrate import migrate
-from db.roles import role_url
-from pipelines.enqueue import enqueue, enqueue_many
-from pipelines.outcomes import Done
-from pipelines.payload import Payload
-from pipelines.publish import publish_types
-from pipelines.registry import Registry
-from pipelines.resources import Resources
-from pipelines.task import Task
-from pipelines.waiting import wait_for
-from workers.processes import Addresses, RelayProcess, WorkerProcess, broker_of
-
-CAVEATS = (
-    "client, relay, workers and Postgres share the processor",
-    "fsync and synchronous_commit are on",
-    "plain psycopg keeps no attempts, leases, history or row security: it is the ceiling, not a peer",
-)
+from console import output
+from console.runtime import observe, settings
 
 
-class BenchNoop(Payload):
-    """A task that does nothing."""
+def bench(
+    tasks: Annotated[int, typer.Option("--tasks", min=100, max=1_000_000, help="No-op tasks a round.")] = 20_000,
+    quick: Annotated[bool, typer.Option("--quick", help="One round of each, fewer texts.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="End with exit status 1 when a floor is missed.")] = False,
+) -> None:
+    """Measure tasks per second, latency and chunks per second; prints JSON."""
+    observe("console")
+    from console.bench.engine import run_bench
 
-    task_type: ClassVar[str] = "bench.noop"
-
-    number: int
-
-
-def run_bench(settings: Settings, *, tasks: int, quick: bool) -> dict[str, Any]:
-    """Measure and return the figures; `tasks` no-op tasks a round, three rounds of each (one if `quick`)."""
-    rounds = 1 if quick else 3
-    with tempfile.TemporaryDirectory(prefix="greenroom-bench-") as home, EmbeddedServer(Path(home)) as server:
-        url = server.url()
-        migrate(url)
-        figures = _tasks_and_latency(settings, url, tasks, rounds)
-    from console.commands.bench_embedding import chunks_per_second
-
-    return {
-        "machine": {
-            "cores": os.cpu_count(),
-            "processor": platform.processor() or platform.machine(),
-            "python": platform.python_version(),
-        },
-        "parameters": {"tasks": tasks, "rounds": rounds, "threads": settings.worker.threads, "broker": "in-process"},
-        **figures,
-        "embedding": chunks_per_second(settings, texts=128 if quick else 512, rounds=rounds),
-        "caveats": list(CAVEATS),
-    }
-
-
-def _tasks_and_latency(settings: Settings, url: str, tasks: int, rounds: int) -> dict[str, Any]:
-    ours: list[float] = []
-    plain: list[float] = []
-    with connect(url, name="bench") as connection:
-        registry = Registry([Task(payload=BenchNoop, run=lambda context, payload: Done(), batch_size=250)])
-        publish_types(connection, registry)
-        for _ in range(rounds):  # alternating, so that a busy machine is busy for both
-            plain.append(plain_tasks_per_second(url, tasks))
-            ours.append(_tasks_per_second(settings, url, connection, registry, tasks))
-        with _engine(settings, url, registry):
-            latencies = _idle_latencies(connection, 60 if rounds > 1 else 30)
-        plain_idle = plain_latencies(url, 60 if rounds > 1 else 30)
-    return {
-        "tasks_per_second": _summary(ours),
-        "plain_psycopg_tasks_per_second": _summary(plain),
-        "ratio_to_plain_psycopg": round(statistics.median(ours) / statistics.median(plain), 3),
-        "idle_latency_ms": _quantiles(latencies),
-        "plain_psycopg_idle_latency_ms": _quantiles(plain_idle),
-    }
-
-
-@contextmanager
-def _engine(settings: Settings, url: str, registry: Registry) -> Iterator[None]:
-    quiet = settings.model_copy(update={"broker": settings.broker.model_copy(update={"url": None})})
-    broker = broker_of(quiet)
-    relay = RelayProcess(quiet, Addresses(role_url(url, "relay")), broker)
-    worker = WorkerProcess(
-        quiet, Addresses(role_url(url, "worker")), broker, registry, Resources(), on_message_end=relay.wake
-    )
-    worker.start()
-    relay.start()
-    try:
-        yield
-    finally:
-        worker.stop()
-        relay.stop()
-
-
-def _tasks_per_second(
-    settings: Settings, url: str, connection: psycopg.Connection[Any], registry: Registry, tasks: int
-) -> float:
-    """Return no-op tasks a second from the engine's start until the last stands in history as done."""
-    with connection.transaction():
-        for start in range(0, tasks, 1000):
-            enqueue_many(connection, [BenchNoop(number=n) for n in range(start, min(start + 1000, tasks))])
-    done = 0
-    started = time.perf_counter()
-    with _engine(settings, url, registry):
-        while done < tasks:
-            time.sleep(0.02)
-            [(live,)] = connection.execute("SELECT count(*) FROM queue.tasks_live").fetchall()
-            done = tasks - live
-        seconds = time.perf_counter() - started
-    return tasks / seconds
-
-
-def _idle_latencies(connection: psycopg.Connection[Any], count: int) -> list[float]:
-    """Return milliseconds from the enqueue's transaction to the handler's start, by the database's clock."""
-    waits: dict[Any, float] = {}
-
-    def note(event: events.Event) -> None:
-        if isinstance(event, events.AttemptEnded):
-            waits[event.task_id] = event.waited * 1000
-
-    unsubscribe: Callable[[], None] = events.subscribe(note)
-    try:
-        ids = []
-        for number in range(count):
-            time.sleep(0.05)
-            ids.append(enqueue(connection, BenchNoop(number=number)))
-            wait_for(connection, ids[-1], timeout=30)
-        deadline = time.monotonic() + 5
-        while len(waits) < count and time.monotonic() < deadline:
-            time.sleep(0.01)
-    finally:
-        unsubscribe()
-    return [waits[task_id] for task_id in ids]
-
-
-def _summary(values: list[float]) -> dict[str, Any]:
-    return {"median": round(statistics.median(values)), "rounds": [round(value) for value in values]}
-
-
-def _quantiles(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    return {
-        "p50": round(statistics.median(ordered), 2),
-        "p95": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))], 2),
-        "max": round(ordered[-1], 2),
-    }
+    found = run_bench(settings(), tasks=tasks, quick=quick)
+    output.show_json(found)
+    missed = [floor["figure"] for floor in found["floors"] if not floor["met"]]
+    if check and missed:
+        output.show_error(f"below the floor: {', '.join(missed)}")
+        raise typer.Exit(1)

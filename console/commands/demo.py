@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console import output
-from console.commands.ingest import _collection as collection_of
 from console.commands.ingest import show as show_ingested
 from console.commands.search import find
 from console.commands.search import show as show_hits
@@ -24,8 +23,10 @@ QUERIES = (
 
 def demo() -> None:
     """Ingest the sample documents and search them."""
+    from pipelines.documents.payloads import DOCUMENTS_QUEUE
+
     with operate(works=True) as operation:
-        operation.require_worker("documents")
+        operation.require_worker(DOCUMENTS_QUEUE)
         output.show_line(f"Ingesting the sample documents of {SAMPLES}")
         results = _ingest(operation)
         for query in QUERIES:
@@ -38,7 +39,7 @@ def demo() -> None:
 
 
 def _ingest(operation: Operation) -> "list[Ingested]":
-    from console.ingesting import Ingest, find_files
+    from console.ingesting import Ingest, collection_of, find_files
 
     tenant_id = operation.tenant_id()
     collection_id = collection_of(operation, tenant_id, "default")

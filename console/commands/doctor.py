@@ -1,22 +1,30 @@
 """`greenroom doctor`: is everything as it should be?"""
 
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
 from console import output
-from console.checks import Check, all_checks
+from console.checks import Check, all_checks, own_checks
 from console.options import AsJson
 from console.runtime import operate
 from core.errors import EmbeddedServerError, SchemaError, UnavailableError
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    own: Annotated[
+        bool, typer.Option("--own", help="Only what this host answers for: for the health check of a container.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Check database, schema, processes, broker, queues and storage; exit status 1 if something is wrong."""
     try:
         with operate() as operation:
-            checks = all_checks(operation)
-    except (UnavailableError, EmbeddedServerError, SchemaError) as error:
+            checks = own_checks(operation) if own else all_checks(operation)
+    except SchemaError as error:
+        checks = [Check("schema", "wrong", str(error))]
+    except (UnavailableError, EmbeddedServerError) as error:
         checks = [Check("database", "wrong", str(error))]
     wrong = [check for check in checks if check.level == "wrong"]
     if as_json:

@@ -87,13 +87,13 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Delete documents with their texts, chunks, vectors and stored files."""
-    from pipelines.documents.payloads import DeleteDocument
+    from pipelines.documents.payloads import DOCUMENTS_QUEUE, DeleteDocument
     from pipelines.enqueue import enqueue_many
     from pipelines.waiting import wait_for_all
 
     with operate(works=wait) as operation:
         if wait:
-            operation.require_worker("documents")
+            operation.require_worker(DOCUMENTS_QUEUE)
         tenant_id = operation.tenant_id(tenant)
         with tenant_transaction(operation.connection, tenant_id):
             ids = [library.find(operation.connection, name) for name in dict.fromkeys(documents)]

@@ -4,15 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
-from uuid import UUID
 
 import typer
 
 from console import output
 from console.options import AsJson, Collection, Tenant
-from console.runtime import Operation, operate
-from db.connection import tenant_transaction
-from db.library import ensure_collection
+from console.runtime import operate
 
 if TYPE_CHECKING:
     from console.ingesting import Ingested
@@ -28,14 +25,15 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Make files searchable. What has not changed since is left as it is."""
-    from console.ingesting import Ingest, find_files
+    from console.ingesting import Ingest, collection_of, find_files
+    from pipelines.documents.payloads import DOCUMENTS_QUEUE
 
     files = find_files(paths)
     with operate(works=wait) as operation:
         tenant_id = operation.tenant_id(tenant)
         if wait:
-            operation.require_worker("documents")
-        collection_id = _collection(operation, tenant_id, collection or "default")
+            operation.require_worker(DOCUMENTS_QUEUE)
+        collection_id = collection_of(operation, tenant_id, collection or "default")
         results = Ingest(operation, tenant_id, collection_id).run(files, wait=wait, quiet=as_json)
     show(results, as_json=as_json)
     if any(result.status in _TROUBLE for result in results):
@@ -53,11 +51,3 @@ def show(results: "Sequence[Ingested]", *, as_json: bool) -> None:
     failed = [result for result in results if result.status in _TROUBLE]
     if failed:
         output.show_table(("document", "status", "why"), [(r.path, r.status, r.error) for r in failed])
-
-
-def _collection(operation: Operation, tenant_id: UUID, slug: str) -> UUID:
-    with tenant_transaction(operation.connection, tenant_id):
-        collection_id, is_new = ensure_collection(operation.connection, tenant_id, slug)
-    if is_new:
-        output.note(f"made the collection {slug}")
-    return collection_id

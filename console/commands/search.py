@@ -45,8 +45,9 @@ def find(
 ) -> "Found":
     """Search one tenant's documents, or one collection of them."""
     from pipelines.documents import search as searching
+    from pipelines.documents.payloads import EMBEDDING_QUEUE
 
-    operation.require_worker("embedding")
+    operation.require_worker(EMBEDDING_QUEUE)
     tenant_id = operation.tenant_id(tenant)
     collection_id = None
     if collection:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -17,7 +17,6 @@ from db import tasks
 from db.connection import tenant_transaction
 
 app = typer.Typer(help="Tasks: list, show, retry, cancel, replay, release.", no_args_is_help=True)
-Status = Literal["pending", "in_progress", "done", "failed", "cancelled"]
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks.")]
 OfType = Annotated[str | None, typer.Option("--type", help="Only that task type.")]
 OfQueue = Annotated[str | None, typer.Option("--queue", help="Only that queue.")]
@@ -26,7 +25,7 @@ _SHOWN = 500
 
 @app.command("list")
 def list_(
-    status: Annotated[Status | None, typer.Option("--status", help="Only those of that status.")] = None,
+    status: Annotated[tasks.Status | None, typer.Option("--status", help="Only those of that status.")] = None,
     task_type: OfType = None,
     queue: OfQueue = None,
     owner: Annotated[str | None, typer.Option("--owner", help="Only those that work for that id.")] = None,

@@ -43,9 +43,10 @@ def _place(found: Settings, stopping: threading.Event) -> Iterator[Place | None]
     if not await_database(place.owner_direct(), "up", stopping):
         yield None
         return
-    from console.setup import prepare
+    from console.setup import create_folder, prepare
 
     prepare(place.owner_direct(), found)
+    create_folder(place.owner_direct(), found)
     yield place
 
 

@@ -11,14 +11,26 @@ from urllib.parse import urlsplit
 import pytest
 
 from core.settings import PREFIX, known_variables
+from db.roles import ROLES as LOGINS
 
 ROOT = Path(__file__).parents[2]
-ROLES = ("migrate", "relay", "worker")
+ROLES = ("migrate", "relay", "worker", "operator")
 
 
 def compose(env_file: str) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("docker-compose")
-    call: list[str | Path] = [program, "--env-file", env_file, "-f", "compose.yaml", "config", "--format", "json"]
+    call: list[str | Path] = [
+        program,
+        "--env-file",
+        env_file,
+        "-f",
+        "compose.yaml",
+        "--profile",
+        "tools",
+        "config",
+        "--format",
+        "json",
+    ]
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(call, cwd=ROOT, env=kept, capture_output=True, text=True, check=False)
 
@@ -44,13 +56,36 @@ def test_each_role_has_its_own_login(services: dict[str, Any]) -> None:
         "relay": services["relay"]["environment"]["GREENROOM_DATABASE_URL"],
         "worker": services["worker"]["environment"]["GREENROOM_DATABASE_URL"],
         "system": services["worker"]["environment"]["GREENROOM_DATABASE_SYSTEM_URL"],
+        "operator": services["operator"]["environment"]["GREENROOM_DATABASE_URL"],
     }
+    assert passwords.keys() == {*addresses, "producer"}
+    assert passwords.keys() <= set(LOGINS)
     for kind, address in addresses.items():
         parts = urlsplit(address)
         assert (parts.username, parts.password) == (f"greenroom_{kind}", passwords[kind])
 
 
-def test_a_missing_password_is_refused() -> None:
-    done = compose(os.devnull)
+def test_what_writes_has_a_place_to_write_to(services: dict[str, Any]) -> None:
+    assert all(services[role]["read_only"] for role in ROLES)
+    mounted = {role for role in ROLES if services[role].get("volumes")}
+    assert mounted == {"worker", "operator"}, "the others touch no file"
+
+
+def test_operators_commands_come_up_only_when_called(services: dict[str, Any]) -> None:
+    assert services["operator"]["profiles"] == ["tools"]
+    assert services["operator"]["restart"] == "no"
+
+
+def test_a_role_is_judged_by_itself_alone(services: dict[str, Any]) -> None:
+    for role in ("relay", "worker"):
+        assert services[role]["healthcheck"]["test"] == ["CMD", "greenroom", "doctor", "--own"]
+
+
+@pytest.mark.parametrize("missing", ["POSTGRES", "RELAY", "WORKER", "SYSTEM", "OPERATOR", "PRODUCER"])
+def test_a_missing_password_is_refused(tmp_path: Path, missing: str) -> None:
+    given = (ROOT / ".env.example").read_text().splitlines()
+    env_file = tmp_path / "env"
+    env_file.write_text("\n".join(line for line in given if not line.startswith(f"{missing}_PASSWORD=")))
+    done = compose(str(env_file))
     assert done.returncode != 0
-    assert "POSTGRES_PASSWORD is missing a value" in done.stderr
+    assert f"{missing}_PASSWORD is missing a value" in done.stderr

@@ -6,8 +6,11 @@ import psycopg
 import pytest
 
 from core.errors import SchemaError
+from db.connection import connect
 from db.embedded import EmbeddedServer
-from db.migrate import migrate, require_current, status
+from db.migrate import migrate, scripted_revisions, status
+from db.roles import ROLES
+from db.schema import WANTED_REVISION, current_revision, require_revision
 from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
 from tests.support.database import Database, cloned
@@ -58,15 +61,34 @@ def test_down_with_rows_and_up_again(database: Database, registry: Registry) -> 
     assert database.value("SELECT count(*) FROM queue.outbox_tasks") == 0
 
 
-def test_an_empty_and_a_newer_database_are_told_apart(empty: Database) -> None:
-    with pytest.raises(SchemaError, match="greenroom db migrate"):
-        require_current(empty.owner_url)
+def test_the_wanted_revision_is_the_newest_script() -> None:
+    revisions = scripted_revisions()
+    assert revisions[0] == WANTED_REVISION
+    assert revisions == sorted(revisions, reverse=True), "older and newer are told apart by the text's order"
+    assert all(len(revision) == 4 and revision.isdigit() for revision in revisions)
+
+
+def test_every_role_reads_the_revision(database: Database) -> None:
+    for kind in ("owner", *ROLES):
+        assert current_revision(database.connect(kind)) == WANTED_REVISION
+
+
+def test_an_empty_an_older_and_a_newer_schema_are_told_apart() -> None:
+    require_revision(WANTED_REVISION)
+    for revision, what_to_do in (
+        (None, "greenroom db migrate"),
+        ("0000", "older.*migrate"),
+        ("9999", "newer.*upgrade"),
+    ):
+        with pytest.raises(SchemaError, match=what_to_do):
+            require_revision(revision)
+
+
+def test_a_newer_schema_is_not_migrated(empty: Database) -> None:
+    with connect(empty.owner_url, name="test") as connection:
+        assert current_revision(connection) is None
     migrate(empty.owner_url)
-    require_current(empty.owner_url)
-    require_current(empty.url("worker"))
     empty.rows("UPDATE public.alembic_version SET version_num = '9999'")
-    with pytest.raises(SchemaError, match="newer"):
-        require_current(empty.owner_url)
     with pytest.raises(SchemaError, match="newer"):
         migrate(empty.owner_url)
 

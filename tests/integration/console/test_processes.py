@@ -37,6 +37,7 @@ def test_relay_and_worker_apart(owner: Inline) -> None:
     wrong = owner.run("doctor")
     assert wrong.returncode == 1
     assert "start `greenroom relay`" in wrong.stdout
+    assert role(owner, "relay").run("doctor", "--own").returncode == 1
     with (
         role(owner, "relay").running("relay") as relay,
         role(owner, "worker").running("worker", "--threads", "2") as worker,
@@ -45,10 +46,39 @@ def test_relay_and_worker_apart(owner: Inline) -> None:
         end = owner.json("enqueue", "document.delete", "document_id=01900000-0000-7000-8000-000000000000", "--wait")
         assert end["status"] == "done"
         assert role(owner, "relay").json("doctor")["is_well"]
+        for kind in ("relay", "worker"):
+            checks = role(owner, kind).json("doctor", "--own")["checks"]
+            assert [check["name"].split()[0] for check in checks] == ["database", "pgvector", kind, "broker"]
+            assert all(check["level"] == "ok" for check in checks), checks
         assert psutil.Process(relay.process.pid).memory_info().rss <= RELAY_LIMIT
         assert relay.stop(signal.SIGINT) == 0, relay.said()
         assert worker.stop() == 0, worker.said()
         assert "Traceback" not in relay.said() + worker.said()
+
+
+@pytest.mark.parametrize(
+    ("revision", "what_to_do"), [("0000", "greenroom db migrate"), ("9999", "upgrade the program")]
+)
+def test_another_schema_is_refused_by_every_role_and_command(
+    owner: Inline, database: Database, revision: str, what_to_do: str
+) -> None:
+    database.rows("UPDATE public.alembic_version SET version_num = %s", (revision,))
+    for greenroom, call in (
+        (owner, ["tasks", "list"]),
+        (owner, ["doctor"]),
+        (role(owner, "relay"), ["relay"]),
+        (role(owner, "worker"), ["worker"]),
+    ):
+        done = greenroom.run(*call)
+        assert done.returncode == 1, call
+        assert what_to_do in done.stderr, call
+        assert "Traceback" not in done.stderr, call
+
+
+def test_a_migration_needs_no_storage(owner: Inline, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    nowhere = Inline(owner.home, owner.settings | {"GREENROOM_STORAGE_ROOT": str(tmp_path / "file" / "storage")})
+    assert "the schema is at" in nowhere.ok("db", "migrate")
 
 
 def test_up_over_a_given_database(owner: Inline) -> None:
