@@ -53,12 +53,12 @@ def migrate(url: str, *, passwords: Mapping[str, str] | None = None, revision: s
     `url` is the owner's. Passwords of roles that `passwords` does not name are derived from the owner's. Waits at most
     15 seconds for any lock, so that a migration never queues up the whole system behind itself.
     """
-    with connect(url, name="migrate") as connection:
-        _create_extension(connection)
-        given = passwords or {}
-        create_roles(connection, {kind: given.get(kind) or derive_password(url, kind) for kind in ROLES})
+    given = passwords or {}
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
     try:
+        with connect(url, name="migrate") as connection:
+            _create_extension(connection)
+            _create_roles(connection, {kind: given.get(kind) or derive_password(url, kind) for kind in ROLES})
         with engine.begin() as connection:
             _run(connection, revision)
     except psycopg.errors.LockNotAvailable as error:
@@ -79,6 +79,14 @@ def _run(connection: SqlAlchemyConnection, revision: str) -> None:
         require_revision(current)
     (command.downgrade if going_down else command.upgrade)(config, revision)
     connection.exec_driver_sql("GRANT SELECT ON public.alembic_version TO PUBLIC")  # every process checks it
+
+
+def _create_roles(connection: psycopg.Connection[tuple[object, ...]], passwords: Mapping[str, str | None]) -> None:
+    # Two at once would write the same row of the catalogue, and one of them fails: "tuple concurrently updated".
+    with connection.transaction():
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        create_roles(connection, passwords)
 
 
 def _create_extension(connection: psycopg.Connection[tuple[object, ...]]) -> None:
