@@ -7,8 +7,6 @@ from pydantic import Field, model_validator
 
 from pipelines.payload import Payload
 
-DOCUMENTS_QUEUE = "documents"
-EMBEDDING_QUEUE = "embedding"
 MAX_QUERY_CHARACTERS = 10_000
 
 DOCUMENTS_QUEUE = "documents"

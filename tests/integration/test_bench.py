@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from console.bench import engine
+from tests.support.command import Inline
+
 PROJECT = Path(__file__).resolve().parents[2]
 TASKS = 200
 
@@ -36,3 +39,26 @@ def test_the_quick_form_measures_everything(tmp_path: Path) -> None:
     assert found["embedding"]["ratio"] > 0
     assert {floor["figure"] for floor in found["floors"]} >= {"tasks_per_second", "idle_latency_ms.p95"}
     assert all(isinstance(floor["met"], bool) for floor in found["floors"])
+
+
+def figures(tasks_per_second: int, p95: float) -> dict[str, dict[str, float]]:
+    return {"tasks_per_second": {"median": tasks_per_second}, "idle_latency_ms": {"p95": p95}}
+
+
+def test_floors_are_met_or_not() -> None:
+    at_the_floor = engine.floors(figures(5000, 20.0), {"dtype": "bf16", "ratio": 2.5})
+    assert [floor["met"] for floor in at_the_floor] == [True, True, True]
+    below = engine.floors(figures(4999, 20.01), {"dtype": "bf16", "ratio": 2.49})
+    assert [floor["met"] for floor in below] == [False, False, False]
+    in_fp32 = engine.floors(figures(5000, 20.0), {"dtype": "fp32", "ratio": 1.0})
+    assert [floor["figure"] for floor in in_fp32] == ["tasks_per_second", "idle_latency_ms.p95"]
+
+
+def test_a_missed_floor_fails_the_check_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = {"floors": engine.floors(figures(10, 5.0), {"dtype": "fp32", "ratio": 1.0})}
+    monkeypatch.setattr(engine, "run_bench", lambda *_, **__: slow)
+    greenroom = Inline(tmp_path)
+    assert json.loads(greenroom.ok("bench")) == slow
+    done = greenroom.run("bench", "--check")
+    assert (done.returncode, json.loads(done.stdout)) == (1, slow)
+    assert "tasks_per_second" in done.stderr
