@@ -14,7 +14,7 @@ from uuid import UUID
 
 import psycopg
 
-from console.setup import prepare
+from console.setup import create_folder, prepare
 from core.settings import load_settings
 from db.embedded import EmbeddedServer
 from pipelines.enqueue import enqueue_many
@@ -56,6 +56,7 @@ class Rig:
         self._urls = {kind: database.url(kind) for kind in ("owner", "relay", "worker")}
         settings = load_settings(_env_file=None, home=self.folder, task_modules=(TASK_MODULE,))
         prepare(database.owner_url, settings)
+        create_folder(database.owner_url, settings)
         database.rows(EFFECTS)
         database.rows(GRANT)
 
