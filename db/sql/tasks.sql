@@ -149,9 +149,6 @@ SELECT name, scope FROM queue.task_types ORDER BY name;
 -- name: scope_of
 SELECT (queue.task_type(%(task_type)s)).scope;
 
--- name: has_schema
-SELECT to_regclass('queue.outbox_tasks') IS NOT NULL;
-
 -- name: ring
 -- Deeds that make a task due at once do not pass the trigger that rings sleeping relays.
 SELECT pg_notify(%(channel)s, '') WHERE EXISTS (SELECT FROM queue.processes WHERE is_sleeping);
