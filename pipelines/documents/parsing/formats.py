@@ -60,11 +60,7 @@ _BINARY_MARKS: Final = (
     (b"%!PS", "PostScript"),
 )
 
-_HTML_START: Final = re.compile(
-    # Possessive throughout: a text that begins with many remarks would otherwise be tried in every division of them.
-    r"\s*+(?:<\?xml[^>]*+>\s*+|<!--(?:(?!-->).)*+-->\s*+)*+<(?:!doctype\s+html|html|head|body)\b",
-    re.I | re.S,
-)
+_HTML_START: Final = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.I)
 _META_CHARSET: Final = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{1,40})", re.I)
 _SAMPLE: Final = 1 << 16
 # Control characters that no text holds. NUL is judged apart: a text may have strayed ones, which become U+FFFD.
@@ -101,13 +97,23 @@ def _text_type(data: bytes, claim: str | None) -> tuple[str, str]:
     text = _decode(data)
     if not text.strip():
         raise EmptyFileError("The file holds nothing but blank space; ingest a file that has content.")
-    is_html = _HTML_START.match(text[:_SAMPLE]) is not None
+    is_html = _HTML_START.match(_behind_remarks(text[:_SAMPLE])) is not None
     if claim is not None and not claim.startswith("text/") and claim in _SUFFIXES.values():
         found = _NAMES[HTML if is_html else PLAIN]
         raise WrongTypeError(f"The file says {_called(claim)}, but its content is {found}; rename or replace it.")
     if is_html or claim in (HTML, "application/xhtml+xml"):
         return HTML, text
     return (MARKDOWN if claim in (MARKDOWN, "text/x-markdown") else PLAIN), text
+
+
+def _behind_remarks(text: str) -> str:
+    """Return the text from its first tag on: blanks, an XML declaration and remarks may stand before it."""
+    rest = text.lstrip()
+    while True:
+        end = "-->" if rest.startswith("<!--") else "?>" if rest[:5].lower() == "<?xml" else None
+        if end is None or end not in rest:
+            return rest
+        rest = rest.partition(end)[2].lstrip()
 
 
 def _called(claim: str | None) -> str:
