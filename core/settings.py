@@ -116,8 +116,8 @@ class EmbeddingSettings(Group):
     dtype: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the processor computes in it, else fp32."
     )
-    batch_tokens: int = Field(4096, ge=256, description="Tokens (padding included) of one forward pass.")
-    threads: int = Field(0, ge=0, le=64, description="Threads of one forward pass; 0: one for each core.")
+    batch_tokens: int = Field(2048, ge=256, description="Tokens (padding included) of one forward pass.")
+    threads: int = Field(0, ge=0, le=64, description="Forward passes at a time, a thread each; 0: one for each core.")
 
 
 class ObserveSettings(Group):

@@ -15,7 +15,7 @@ from pipelines.transaction import Transaction
 
 
 class SharedModel:
-    """The process's one model, used by one thread at a time: torch's own threads share the work of a call."""
+    """The process's one model, used by one thread at a time: the model's own threads share the work of a call."""
 
     def __init__(self, embedder: Embedder) -> None:
         self.name = embedder.name
@@ -30,6 +30,10 @@ class SharedModel:
         with self._lock:
             vectors = self._embedder.embed(texts)
         return ["[" + ",".join(f"{value:.9g}" for value in row) + "]" for row in vectors.tolist()]
+
+    def close(self) -> None:
+        """End the model's threads."""
+        self._embedder.close()
 
 
 def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome]:

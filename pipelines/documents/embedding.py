@@ -1,12 +1,13 @@
 """Texts to vectors by a local sentence-transformers model: the one place that loads torch.
 
-Texts are sorted by their length in tokens and batched by a budget of tokens, so that little is padded; the model
-computes in bf16 where the processor has instructions for it, pooling and normalisation in fp32. Figures and choice:
-docs/decisions/0003-embedding-settings.md.
+Texts are sorted by their length in tokens and batched by a budget of tokens, so that little is padded. Batches are
+computed side by side, each by one thread; the model computes in bf16 where the processor has instructions for it,
+pooling and normalisation in fp32. Figures and choice: docs/decisions/0003-embedding-settings.md.
 """
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -31,27 +32,35 @@ _OFFLINE: Final = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 _BF16_FLAGS: Final = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
+# Matrix units work in tiles of 16 rows: attention over a width between two tiles is a third slower.
+_TILE: Final = 16
 
 
 class Embedder:
-    """A loaded model. One call at a time: it is not to be shared between threads, torch's threads share the work."""
+    """A loaded model. One call at a time: its own threads share the work of a call. `close` it at the end."""
 
-    def __init__(self, files: ModelFiles, model: "SentenceTransformer", dtype: Dtype, batch_tokens: int) -> None:
+    def __init__(
+        self, files: ModelFiles, model: "SentenceTransformer", dtype: Dtype, *, batch_tokens: int, threads: int
+    ) -> None:
+        import torch
+
         self._files = files
         self._model = model
         self._tokenizer = files.tokenizer
         self._batch_tokens = batch_tokens
+        # torch would share each product among its threads, and they wait for each other at every one.
+        self._pool = ThreadPoolExecutor(threads, "embedder", initializer=torch.set_num_threads, initargs=(1,))
         self._padding = int(getattr(model.tokenizer, "pad_token_id", None) or 0)
         self.dtype = dtype
         """What the model computes in: fp32 or bf16, never auto."""
 
     @classmethod
     def load(
-        cls, model: str = DEFAULT_MODEL, *, dtype: Dtype = "auto", batch_tokens: int = 4096, threads: int = 0
+        cls, model: str = DEFAULT_MODEL, *, dtype: Dtype = "auto", batch_tokens: int = 2048, threads: int = 0
     ) -> "Embedder":
         """Load a packaged model by name, or any by its folder. Raises ModelFilesError.
 
-        `batch_tokens` counts padding. `threads` are torch's for the whole process, 0 means one for each core that this
+        `batch_tokens` counts padding. `threads` batches are computed at a time, 0 means one for each core that this
         process may use.
         """
         files = find_model(model)
@@ -60,12 +69,16 @@ class Embedder:
         import torch
         from sentence_transformers import SentenceTransformer
 
-        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
         chosen = _computes_in(dtype)
         loaded = SentenceTransformer(str(files.folder), device="cpu", local_files_only=True)
         loaded.eval()
         loaded[0].to(torch.bfloat16 if chosen == "bf16" else torch.float32)
-        return cls(files, loaded, chosen, batch_tokens)
+        threads = threads or len(os.sched_getaffinity(0))
+        return cls(files, loaded, chosen, batch_tokens=batch_tokens, threads=threads)
+
+    def close(self) -> None:
+        """End the threads; embeds nothing after that."""
+        self._pool.shutdown()
 
     @property
     def name(self) -> str:
@@ -89,13 +102,12 @@ class Embedder:
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return the L2-normalised vectors, in the order of the texts. Raises VectorsError."""
-        import torch
-
         vectors: Vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         encoded = [self._ids(text) for text in texts]
-        with torch.inference_mode():
-            for batch in batches([len(ids) for ids in encoded], self._batch_tokens):
-                vectors[batch] = self._forward([encoded[index] for index in batch])
+        found = list(batches([len(ids) for ids in encoded], self._batch_tokens))
+        rows = ([encoded[index] for index in batch] for batch in found)
+        for batch, part in zip(found, self._pool.map(self._forward, rows), strict=True):
+            vectors[batch] = part
         _check(vectors)
         return vectors
 
@@ -107,19 +119,21 @@ class Embedder:
     def _forward(self, rows: list[list[int]]) -> Vectors:
         import torch
 
-        width = max(map(len, rows))
+        longest = max(map(len, rows))
+        width = max(longest, min(-(-longest // _TILE) * _TILE, self.max_tokens))
         ids = torch.full((len(rows), width), self._padding, dtype=torch.long)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
         for place, row in enumerate(rows):
             ids[place, : len(row)] = torch.tensor(row, dtype=torch.long)
             mask[place, : len(row)] = 1
         features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
-        for index, module in enumerate(self._model):
-            features = module(features)
-            if index == 0:
-                # Sums over 256 tokens in bf16 would lose what the matrix products kept.
-                features["token_embeddings"] = features["token_embeddings"].float()
-        found = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1)
+        with torch.inference_mode():
+            for index, module in enumerate(self._model):
+                features = module(features)
+                if index == 0:
+                    # Sums over 256 tokens in bf16 would lose what the matrix products kept.
+                    features["token_embeddings"] = features["token_embeddings"].float()
+            found = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1)
         vectors: Vectors = found.numpy()
         return vectors
 

@@ -1,6 +1,6 @@
 """Chunks a second of the Embedder beside plain sentence-transformers on the same texts; prints JSON.
 
-    python -m tests.benchmarks.embedding [--chunks 1000] [--rounds 3] [--dtypes bf16] [--budgets 4096] [--threads 2]
+    python -m tests.benchmarks.embedding [--chunks 1000] [--rounds 3] [--dtypes bf16] [--budgets 2048] [--threads 2]
 
 The texts are the docstrings of Python's standard library, split as the pipeline splits. Every round runs all
 candidates one after the other, so that other load on the machine meets all of them; `best` and `median` are over the
@@ -13,6 +13,7 @@ allocator's settings have to be in the environment at start: run it again with `
 
 import argparse
 import ast
+import itertools
 import json
 import os
 import statistics
@@ -115,29 +116,17 @@ def _candidates(options: argparse.Namespace, files: ModelFiles) -> dict[str, Emb
         return plain.encode(texts, show_progress_bar=False)
 
     candidates: dict[str, Embed] = {"plain": as_it_comes}
-    for dtype in options.dtypes:
-        for budget in options.budgets:
-            embedder = Embedder.load(dtype=dtype, batch_tokens=int(budget))
-            for threads in options.threads:
-                candidates[f"{dtype}, {budget} tokens, {threads} threads"] = _with_threads(embedder, int(threads))
+    for dtype, budget, threads in itertools.product(options.dtypes, options.budgets, options.threads):
+        embedder = Embedder.load(dtype=dtype, batch_tokens=int(budget), threads=int(threads))
+        candidates[f"{dtype}, {budget} tokens, {threads} threads"] = embedder.embed
     return candidates
-
-
-def _with_threads(embedder: Embedder, threads: int) -> Embed:
-    import torch
-
-    def embed(texts: list[str]) -> Any:
-        torch.set_num_threads(threads)
-        return embedder.embed(texts)
-
-    return embed
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Chunks a second beside plain sentence-transformers; prints JSON.")
     parser.add_argument("--chunks", type=int, default=1_000)
     parser.add_argument("--rounds", type=int, default=3)
-    for name, default in (("--dtypes", "bf16"), ("--budgets", "4096"), ("--threads", str(os.cpu_count()))):
+    for name, default in (("--dtypes", "bf16"), ("--budgets", "2048"), ("--threads", str(os.cpu_count()))):
         parser.add_argument(name, type=lambda value: value.split(","), default=default.split(","))
     return parser.parse_args()
 
