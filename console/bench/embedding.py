@@ -10,10 +10,10 @@ from pipelines.documents.embedding import Embedder
 from pipelines.documents.models import find_model
 
 _WORDS = (
-    "attempt backlog batch broker chunk claim clock commit cursor deadline delay drain document effect event failure fire "
-    "grace handler history index interval key lease limit lock message model moment outcome page payload pipeline policy "
-    "queue rank relay rescue retry row rule schedule search section session shore signal slot space splitter status storm "
-    "table task tenant tide token vector version"
+    "attempt backlog batch broker chunk claim clock commit cursor deadline delay drain document effect event "
+    "failure fire grace handler history index interval key lease limit lock message model moment outcome page "
+    "payload pipeline policy queue rank relay rescue retry row rule schedule search section session shore "
+    "signal slot space splitter status storm table task tenant tide token vector version"
 )
 
 
