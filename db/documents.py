@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from core.errors import NotFoundError
+from db import audit
 from db.connection import Connection
 from db.queries import Queries
 
@@ -252,13 +253,8 @@ def delete(connection: Connection, tenant_id: UUID, document_id: UUID) -> list[s
     rows = QUERIES.run(connection, "delete", {"id": document_id})
     if not rows:
         return []
-    values = {
-        "tenant_id": tenant_id,
-        "event_type": "document.deleted",
-        "description": f"document {rows[0][0]} deleted",
-        "resource_id": str(document_id),
-    }
-    QUERIES.run(connection, "audit", values)
+    resource = audit.Resource("document", document_id, tenant_id)
+    audit.record(connection, "document.deleted", f"document {rows[0][0]} deleted", resource)
     return files
 
 

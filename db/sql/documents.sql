@@ -155,10 +155,6 @@ INSERT INTO knowledge.rag_queries (tenant_id, collection_id, query_text, result_
 VALUES (%(tenant_id)s, %(collection_id)s, %(text)s, %(chunk_ids)s, %(scores)s, %(top_score)s, 'hybrid', %(filters)s, %(response_ms)s)
 RETURNING id;
 
--- name: audit
-INSERT INTO audit.audit_events (tenant_id, event_type, event_category, description, resource_type, resource_id)
-VALUES (%(tenant_id)s, %(event_type)s, 'action', %(description)s, 'document', %(resource_id)s);
-
 -- name: states
 -- How far documents are: their status, and what is live of the tasks that work for them.
 SELECT d.id, d.status, d.error_message, d.chunk_count, live.task_types, live.hold_reason
