@@ -19,7 +19,7 @@ from core import events
 from core.backoff import Backoff
 from core.errors import EmbeddedServerError, UnavailableError
 from core.settings import Settings, load_settings
-from db import documents, tasks
+from db import identity, tasks
 from db.connection import Connection, connect
 from db.embedded import EmbeddedServer, running_url
 from db.embedded.layout import Layout
@@ -49,7 +49,7 @@ class Operation:
 
     def tenant_id(self, slug: str | None = None) -> UUID:
         """Return the id of the tenant that the command works for; raises NotFoundError."""
-        return documents.tenant_id_of(self.connection, slug or self.settings.tenant)
+        return identity.tenant_id_of(self.connection, slug or self.settings.tenant)
 
     def require_worker(self, queue: str) -> None:
         """Raise UnavailableError, with what to do, unless a live worker serves the queue; waits for one that starts."""

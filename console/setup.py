@@ -3,7 +3,7 @@
 import logging
 
 from core.settings import Settings
-from db import documents
+from db import documents, identity
 from db.connection import connect
 from db.migrate import SchemaStatus, migrate
 from pipelines.documents.models import find_model
@@ -42,5 +42,5 @@ def refresh_types(worker_url: str, registry: Registry) -> None:
 def create_folder(owner_url: str, settings: Settings) -> None:
     """Make the tenant's folder in the storage, where producers put files that a path in a payload names."""
     with connect(owner_url, name="setup") as connection:
-        tenant_id = documents.tenant_id_of(connection, settings.tenant)
+        tenant_id = identity.tenant_id_of(connection, settings.tenant)
     (settings.storage_root / str(tenant_id)).mkdir(mode=0o700, parents=True, exist_ok=True)

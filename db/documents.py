@@ -87,17 +87,6 @@ class Hit:
     similarity: float | None
 
 
-def tenant_id_of(connection: Connection, slug: str) -> UUID:
-    """Return the id of a tenant; raises NotFoundError."""
-    return _only(QUERIES.run(connection, "tenant_by_slug", {"slug": slug}), f"no tenant has the slug {slug!r}")
-
-
-def collection_id_of(connection: Connection, tenant_id: UUID, slug: str) -> UUID:
-    """Return the id of a tenant's collection; raises NotFoundError."""
-    rows = QUERIES.run(connection, "collection_by_slug", {"tenant_id": tenant_id, "slug": slug})
-    return _only(rows, f"no collection has the slug {slug!r}")
-
-
 def lock_file(connection: Connection, file_path: str) -> None:
     """Lock a stored file against removal or registration until the end of the transaction."""
     QUERIES.run(connection, "lock_file", {"file_path": file_path})
@@ -279,10 +268,10 @@ def get_space(connection: Connection, space_id: UUID) -> Space | None:
 
 def create_space(connection: Connection, *, model: str, revision: str, dimensions: int, max_tokens: int) -> UUID:
     """Make the chunks' space of a model if it is missing; as the owner, since it makes a partition and an index."""
-    values = (model, revision, dimensions, max_tokens)
-    rows = connection.execute("SELECT knowledge.create_space('chunks', %s, %s, %s, %s)", values).fetchall()
-    space_id: UUID = rows[0][0]
-    return space_id
+    values = {"model": model, "revision": revision, "dimensions": dimensions, "max_tokens": max_tokens}
+    [(space_id,)] = QUERIES.run(connection, "create_space", values)
+    made: UUID = space_id
+    return made
 
 
 def search(
@@ -331,10 +320,3 @@ def log_query(
     rows = QUERIES.run(connection, "log_query", values)
     query_id: UUID = rows[0][0]
     return query_id
-
-
-def _only(rows: list[tuple[Any, ...]], message: str) -> UUID:
-    if not rows:
-        raise NotFoundError(message)
-    found: UUID = rows[0][0]
-    return found

@@ -1,4 +1,4 @@
-"""Documents as operators see them: listings, one whole, how far each is. Typed calls over `sql/documents.sql`.
+"""Documents and collections as operators see them: listings, one whole, how far each is. Calls over `sql/library.sql`.
 
 Every call runs in a transaction that the caller bound to one tenant.
 """
@@ -13,7 +13,9 @@ import psycopg
 
 from core.errors import InvalidOptionsError, NotFoundError
 from db.connection import Connection
-from db.documents import QUERIES
+from db.queries import Queries
+
+QUERIES = Queries("library")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,15 @@ def states(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, DocumentSt
     """Return how far documents are; one that is deleted is not among them."""
     rows = QUERIES.run(connection, "states", {"ids": list(ids)})
     return {row[0]: DocumentState(row[1], row[2], row[3], frozenset(row[4]), row[5]) for row in rows}
+
+
+def collection_id_of(connection: Connection, tenant_id: UUID, slug: str) -> UUID:
+    """Return the id of a tenant's collection; raises NotFoundError."""
+    rows = QUERIES.run(connection, "collection_by_slug", {"tenant_id": tenant_id, "slug": slug})
+    if not rows:
+        raise NotFoundError(f"no collection has the slug {slug!r}")
+    found: UUID = rows[0][0]
+    return found
 
 
 def ensure_collection(connection: Connection, tenant_id: UUID, slug: str) -> tuple[UUID, bool]:

@@ -11,7 +11,7 @@ from console.addresses import Place, given_place
 from console.runtime import await_database, end, observe, own_server, settings
 from console.signals import stop_event
 from core.settings import Settings
-from db import documents
+from db import identity
 from db.connection import connect
 from db.embedded import binary
 from db.roles import role_name
@@ -69,7 +69,7 @@ def _show(place: Place) -> None:
     """Print where things are and how work gets in."""
     found = place.settings
     with connect(place.login("operator"), name="console", pooled=place.is_pooled) as connection:
-        tenant_id = documents.tenant_id_of(connection, found.tenant)
+        tenant_id = identity.tenant_id_of(connection, found.tenant)
     owner = place.owner()
     psql = str(binary("psql")) if place.is_embedded else "psql"
     output.show_line("Greenroom is up.")

@@ -1,11 +1,5 @@
 -- Documents, their texts, chunks and vectors. Every query runs in a transaction that is bound to one tenant.
 
--- name: tenant_by_slug
-SELECT id FROM identity.tenants WHERE slug = %(slug)s AND deleted_at IS NULL;
-
--- name: collection_by_slug
-SELECT id FROM knowledge.collections WHERE tenant_id = %(tenant_id)s AND slug = %(slug)s AND deleted_at IS NULL;
-
 -- name: lock_file
 -- Whoever registers or removes a stored file holds this lock, so that no file is removed while a row comes to name it.
 SELECT pg_advisory_xact_lock(hashtextextended(%(file_path)s, 0));
@@ -114,6 +108,9 @@ DELETE FROM knowledge.documents WHERE id = %(id)s RETURNING name;
 -- name: file_is_used
 SELECT FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND file_path = %(file_path)s LIMIT 1;
 
+-- name: create_space
+SELECT knowledge.create_space('chunks', %(model)s, %(revision)s, %(dimensions)s, %(max_tokens)s);
+
 -- name: active_space
 SELECT s.id, m.name, m.revision, m.dimensions FROM knowledge.spaces s
 JOIN knowledge.embedding_models m ON m.id = s.model_id WHERE s.kind = 'chunks' AND s.is_active;
@@ -121,29 +118,6 @@ JOIN knowledge.embedding_models m ON m.id = s.model_id WHERE s.kind = 'chunks' A
 -- name: space
 SELECT s.id, m.name, m.revision, m.dimensions FROM knowledge.spaces s
 JOIN knowledge.embedding_models m ON m.id = s.model_id WHERE s.id = %(id)s;
-
--- name: list
-SELECT d.id, d.name, c.slug AS collection, d.status, d.chunk_count, d.page_count, d.file_size, d.mime_type, d.error_message,
-    d.current_version, d.uploaded_at, d.completed_at
-FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collection_id
-WHERE d.deleted_at IS NULL AND (%(status)s::text IS NULL OR d.status = %(status)s)
-    AND (%(before)s::uuid IS NULL OR d.id < %(before)s)
-ORDER BY d.id DESC LIMIT %(limit)s;
-
--- name: show
-SELECT d.id, d.name, c.slug AS collection, d.status, d.chunk_count, d.page_count, d.file_size, d.mime_type, d.error_message,
-    d.current_version, d.uploaded_at, d.completed_at, d.title, d.external_id, d.source, d.source_url, d.file_path, d.content_hash,
-    d.persona_id, d.metadata
-FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collection_id
-WHERE d.id = %(id)s AND d.deleted_at IS NULL;
-
--- name: find_by_name
-SELECT id FROM knowledge.documents WHERE (name = %(name)s OR external_id = %(name)s) AND deleted_at IS NULL ORDER BY id LIMIT 2;
-
--- name: chunk_list
-SELECT chunk_index, token_count, page, section, start_offset, end_offset, left(text, 200) AS text
-FROM knowledge.chunks c JOIN knowledge.documents d ON d.id = c.document_id AND d.current_version = c.version
-WHERE d.id = %(id)s ORDER BY chunk_index LIMIT %(limit)s;
 
 -- name: search
 SELECT chunk_id, document_id, document_name, chunk_index, page, section, text, score, similarity
@@ -154,25 +128,3 @@ INSERT INTO knowledge.rag_queries (tenant_id, collection_id, query_text, result_
     response_ms)
 VALUES (%(tenant_id)s, %(collection_id)s, %(text)s, %(chunk_ids)s, %(scores)s, %(top_score)s, 'hybrid', %(filters)s, %(response_ms)s)
 RETURNING id;
-
--- name: states
--- How far documents are: their status, and what is live of the tasks that work for them.
-SELECT d.id, d.status, d.error_message, d.chunk_count, live.task_types, live.hold_reason
-FROM knowledge.documents d
-CROSS JOIN LATERAL (
-    SELECT COALESCE(array_agg(DISTINCT t.task_type), '{}') AS task_types, max(t.hold_reason) AS hold_reason
-    FROM queue.tasks_live t WHERE t.owner_id = d.id AND t.owner_kind = 'document'
-) live
-WHERE d.id = ANY (%(ids)s) AND d.deleted_at IS NULL;
-
--- name: ensure_collection
--- A collection of that slug, made if it is missing.
-WITH made AS (
-    INSERT INTO knowledge.collections (tenant_id, name, slug) VALUES (%(tenant_id)s, %(slug)s, %(slug)s)
-    ON CONFLICT (tenant_id, slug) WHERE deleted_at IS NULL DO NOTHING
-    RETURNING id
-)
-SELECT id, true FROM made
-UNION ALL
-SELECT id, false FROM knowledge.collections WHERE tenant_id = %(tenant_id)s AND slug = %(slug)s AND deleted_at IS NULL
-LIMIT 1;

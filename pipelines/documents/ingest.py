@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from core.errors import PermanentError, RetryableError
-from db import documents
+from db import documents, library
 from pipelines.documents.models import ModelFiles
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
 from pipelines.documents.payloads import ChunkDocument, DeleteFile, EmbedChunks, IngestDocument
@@ -124,7 +124,7 @@ def _register(context: TaskContext, payload: IngestDocument) -> Outcome:
         registered = documents.register(
             connection,
             tenant_id=tenant_id,
-            collection_id=documents.collection_id_of(connection, tenant_id, payload.collection),
+            collection_id=library.collection_id_of(connection, tenant_id, payload.collection),
             persona_id=payload.persona_id,
             external_id=str(named),
             name=named.name,

@@ -9,7 +9,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from core.settings import load_settings
-from db import documents
+from db import documents, identity
 from db.connection import tenant_transaction
 from pipelines.documents.models import find_model
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess
@@ -47,7 +47,7 @@ class Library:
         self.database = database
         self.line = Line(database, load_registry(), resources=resources)
         self.connection = database.connect("operator")
-        self.tenant_id = documents.tenant_id_of(self.connection, "default")
+        self.tenant_id = identity.tenant_id_of(self.connection, "default")
         self.folder = storage_root / str(self.tenant_id)
         self.folder.mkdir(exist_ok=True)
         model = find_model()

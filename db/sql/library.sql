@@ -1,0 +1,49 @@
+-- Documents and collections as operators see them. Every query runs in a transaction that is bound to one tenant.
+
+-- name: list
+SELECT d.id, d.name, c.slug AS collection, d.status, d.chunk_count, d.page_count, d.file_size, d.mime_type, d.error_message,
+    d.current_version, d.uploaded_at, d.completed_at
+FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collection_id
+WHERE d.deleted_at IS NULL AND (%(status)s::text IS NULL OR d.status = %(status)s)
+    AND (%(before)s::uuid IS NULL OR d.id < %(before)s)
+ORDER BY d.id DESC LIMIT %(limit)s;
+
+-- name: show
+SELECT d.id, d.name, c.slug AS collection, d.status, d.chunk_count, d.page_count, d.file_size, d.mime_type, d.error_message,
+    d.current_version, d.uploaded_at, d.completed_at, d.title, d.external_id, d.source, d.source_url, d.file_path, d.content_hash,
+    d.persona_id, d.metadata
+FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collection_id
+WHERE d.id = %(id)s AND d.deleted_at IS NULL;
+
+-- name: find_by_name
+SELECT id FROM knowledge.documents WHERE (name = %(name)s OR external_id = %(name)s) AND deleted_at IS NULL ORDER BY id LIMIT 2;
+
+-- name: chunk_list
+SELECT chunk_index, token_count, page, section, start_offset, end_offset, left(text, 200) AS text
+FROM knowledge.chunks c JOIN knowledge.documents d ON d.id = c.document_id AND d.current_version = c.version
+WHERE d.id = %(id)s ORDER BY chunk_index LIMIT %(limit)s;
+
+-- name: states
+-- How far documents are: their status, and what is live of the tasks that work for them.
+SELECT d.id, d.status, d.error_message, d.chunk_count, live.task_types, live.hold_reason
+FROM knowledge.documents d
+CROSS JOIN LATERAL (
+    SELECT COALESCE(array_agg(DISTINCT t.task_type), '{}') AS task_types, max(t.hold_reason) AS hold_reason
+    FROM queue.tasks_live t WHERE t.owner_id = d.id AND t.owner_kind = 'document'
+) live
+WHERE d.id = ANY (%(ids)s) AND d.deleted_at IS NULL;
+
+-- name: collection_by_slug
+SELECT id FROM knowledge.collections WHERE tenant_id = %(tenant_id)s AND slug = %(slug)s AND deleted_at IS NULL;
+
+-- name: ensure_collection
+-- A collection of that slug, made if it is missing.
+WITH made AS (
+    INSERT INTO knowledge.collections (tenant_id, name, slug) VALUES (%(tenant_id)s, %(slug)s, %(slug)s)
+    ON CONFLICT (tenant_id, slug) WHERE deleted_at IS NULL DO NOTHING
+    RETURNING id
+)
+SELECT id, true FROM made
+UNION ALL
+SELECT id, false FROM knowledge.collections WHERE tenant_id = %(tenant_id)s AND slug = %(slug)s AND deleted_at IS NULL
+LIMIT 1;
