@@ -45,14 +45,20 @@ WHERE d.id = %(id)s
 ON CONFLICT DO NOTHING;
 
 -- name: copy_vectors
--- What the tenant has embedded in this space already is not embedded again.
+-- What the tenant has embedded in this space already is not embedded again. Each text is looked up once and its vector
+-- handed to all of its chunks: joined chunk by chunk, a document that repeats one text costs the square of its length.
+WITH wanted AS MATERIALIZED (
+    SELECT c.tenant_id, c.text_hash, array_agg(c.id) AS chunk_ids FROM knowledge.chunks c
+    WHERE c.document_id = %(id)s AND c.version = %(version)s GROUP BY c.tenant_id, c.text_hash
+)
 INSERT INTO knowledge.chunk_vectors (space_id, chunk_id, tenant_id, embedding)
-SELECT DISTINCT ON (n.id) v.space_id, n.id, n.tenant_id, v.embedding
-FROM knowledge.chunks n
-JOIN knowledge.chunks o ON o.tenant_id = n.tenant_id AND o.text_hash = n.text_hash AND o.id <> n.id
-JOIN knowledge.chunk_vectors v ON v.chunk_id = o.id AND v.space_id = %(space_id)s
-WHERE n.document_id = %(id)s AND n.version = %(version)s
-ORDER BY n.id
+SELECT %(space_id)s, unnest(wanted.chunk_ids), wanted.tenant_id, known.embedding
+FROM wanted
+CROSS JOIN LATERAL (
+    SELECT v.embedding FROM knowledge.chunks o
+    JOIN knowledge.chunk_vectors v ON v.chunk_id = o.id AND v.space_id = %(space_id)s
+    WHERE o.tenant_id = wanted.tenant_id AND o.text_hash = wanted.text_hash LIMIT 1
+) AS known
 ON CONFLICT DO NOTHING;
 
 -- name: missing_chunks
