@@ -76,9 +76,10 @@ WITH revived AS (
     RETURNING *
 )
 INSERT INTO queue.tasks_live (id, task_type, payload, status, attempts, last_error, run_after, created_at, tenant_id, owner_kind, owner_id,
-    payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, claim_number)
+    payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, left_open, claim_number)
 SELECT id, task_type, payload, 'pending', 0, last_error, now(), created_at, tenant_id, owner_kind, owner_id,
-    payload_version, metadata, trace_context, queue, priority, queue.rank_of(now(), priority), unique_key, max_attempts, claim_number
+    payload_version, metadata, trace_context, queue, priority, queue.rank_of(now(), priority), unique_key, max_attempts, left_open,
+    claim_number
 FROM revived
 RETURNING id, tenant_id;
 
@@ -101,36 +102,22 @@ WITH ended AS (
     SELECT id, tenant_id, claim_number, attempts, 'cancel', %(reason)s, worker_id, started_at FROM ended WHERE status = 'in_progress'
 )
 INSERT INTO queue.tasks_history (id, task_type, payload, status, attempts, last_error, run_after, completed_at, created_at, updated_at,
-    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, snoozes,
-    claim_number, worker_id, started_at, progress, progress_message)
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, left_open,
+    snoozes, claim_number, worker_id, started_at, progress, progress_message)
 SELECT id, task_type, payload, 'cancelled', attempts, %(reason)s, run_after, clock_timestamp(), created_at, now(),
-    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, snoozes,
-    claim_number, worker_id, started_at, progress, progress_message
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, left_open,
+    snoozes, claim_number, worker_id, started_at, progress, progress_message
 FROM ended
 RETURNING id, tenant_id;
 
 -- name: release
--- A held task is judged anew: fitting now, it waits; else it is held with the reason of today. A row that nobody has
--- checked yet (it has no payload_version) is completed as its INSERT would be today.
+-- A held task is judged anew, by the function that judged its INSERT: fitting now, it waits; else it is held with the
+-- reason of today.
 UPDATE queue.tasks_live live
-SET task_type = COALESCE(known.name, live.task_type), hold_reason = judged.hold_reason,
-    payload_version = CASE WHEN judged.hold_reason IS NULL THEN COALESCE(live.payload_version, known.payload_version)
-                      ELSE live.payload_version END,
-    queue = CASE WHEN live.payload_version IS NULL AND live.queue = 'default' THEN COALESCE(known.queue, 'default') ELSE live.queue END,
-    max_attempts = CASE WHEN live.payload_version IS NULL AND live.max_attempts = 5 THEN COALESCE(known.max_attempts, 5)
-                   ELSE live.max_attempts END,
-    priority = judged.priority, rank = queue.rank_of(live.run_after, judged.priority),
-    tenant_id = judged.tenant_id, is_due = live.run_after <= now(), updated_at = now()
-FROM queue.tasks_live held
-CROSS JOIN LATERAL queue.task_type(held.task_type) AS known
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN known.scope = 'system' THEN NULL ELSE held.tenant_id END AS tenant_id,
-        CASE WHEN held.payload_version IS NULL AND held.priority = 0 THEN COALESCE(known.priority, 0) ELSE held.priority END AS priority,
-        CASE WHEN held.payload_version IS NULL OR known.name IS NULL
-             THEN queue.hold_reason_of(held.task_type, held.payload, held.tenant_id, known)
-             -- checked at its enqueue, as a version that may be older than today's: the worker upgrades it
-             WHEN known.scope = 'tenant' THEN queue.tenant_hold_reason(held.tenant_id) END AS hold_reason
-) AS judged
+SET task_type = judged.task_type, tenant_id = judged.tenant_id, payload_version = judged.payload_version,
+    queue = judged.queue, priority = judged.priority, max_attempts = judged.max_attempts, left_open = judged.left_open,
+    rank = judged.rank, is_due = judged.is_due, hold_reason = judged.hold_reason, updated_at = now()
+FROM queue.tasks_live held CROSS JOIN LATERAL queue.completed(held) AS judged
 WHERE held.id = %(id)s AND held.hold_reason IS NOT NULL AND live.id = held.id
 RETURNING live.id, live.tenant_id, live.hold_reason;
 

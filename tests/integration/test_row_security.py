@@ -23,9 +23,9 @@ ORDER BY 1, 2
 """
 # Rows of one tenant in every kind of table; the tenant is %(t)s.
 ROWS = """
-INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id) VALUES ('x', '{}', 1, %(t)s);
-INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, status, completed_at)
-    VALUES ('x', '{}', 1, %(t)s, 'cancelled', now());
+INSERT INTO queue.outbox_tasks (task_type, payload, tenant_id) VALUES ('x', '{}', %(t)s);
+INSERT INTO queue.outbox_tasks (task_type, payload, tenant_id, queue, priority, max_attempts, status, completed_at)
+    VALUES ('x', '{}', %(t)s, 'default', 0, 5, 'cancelled', now());
 INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome)
     VALUES (gen_random_uuid(), %(t)s, 1, 1, 'retry');
 INSERT INTO assistants.personas (tenant_id, name, system_prompt) VALUES (%(t)s, 'P', 'x');
@@ -186,6 +186,38 @@ def test_the_binding_ends_with_its_transaction_and_a_savepoint_does_not_end_it(s
 def test_a_producer_may_only_enqueue(shared: tuple[Database, UUID], statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         shared[0].connect("producer").execute(statement.encode())
+
+
+@pytest.mark.parametrize("role", ["reader", "relay"])
+@pytest.mark.parametrize(
+    "statement", ["SELECT queue.enqueue('x.y', '{}')", "SELECT queue.enqueue_many('x.y', ARRAY['{}']::jsonb[])"]
+)
+def test_who_only_looks_or_hands_on_does_not_enqueue(shared: tuple[Database, UUID], role: str, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        shared[0].connect(role).execute(statement.encode())
+
+
+@pytest.mark.parametrize("role", ["producer", "worker", "system", "operator"])
+def test_who_has_work_to_give_enqueues(shared: tuple[Database, UUID], role: str) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        shared[0].connect(role).execute("SELECT queue.enqueue('x.y', '{}')")
+    assert caught.value.sqlstate == "GR001", "it was let in, and the type is unknown"
+
+
+def test_no_function_that_runs_as_its_owner_is_everybodys(shared: tuple[Database, UUID]) -> None:
+    query = (
+        "SELECT oid::regproc::text FROM pg_proc WHERE prosecdef AND has_function_privilege('public', oid, 'EXECUTE')"
+    )
+    assert shared[0].rows(query) == []
+
+
+def test_no_role_makes_a_triggers_function_its_own(shared: tuple[Database, UUID]) -> None:
+    """On a table of one's own, the owner's rights would work on rows of one's choice: say, suspend any tenant."""
+    reader = shared[0].connect("reader")
+    reader.execute("CREATE TEMPORARY TABLE mine (id uuid, status text)")
+    create = "CREATE TRIGGER t AFTER UPDATE ON mine FOR EACH ROW EXECUTE FUNCTION queue.follow_tenant()"
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.execute(create)
 
 
 def test_a_producer_enqueues_for_its_tenant_only(shared: tuple[Database, UUID]) -> None:

@@ -116,6 +116,8 @@ def test_a_task_follows_its_type_and_its_options(database: Database, line: Line)
         {"owner_id": uuid4()},
         {"run_after": datetime(2030, 1, 1)},  # noqa: DTZ001 - the missing zone is what is refused
         {"run_after": "tomorrow"},
+        {"run_after": datetime(9999, 1, 1, tzinfo=UTC)},
+        {"run_after": datetime(1969, 12, 31, tzinfo=UTC)},
         {"tenant_id": uuid4()},
         {"tenant_id": "no uuid"},
         {"metadata": {"a": object()}},

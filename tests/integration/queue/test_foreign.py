@@ -1,7 +1,8 @@
 """Enqueue by SQL from any language: two functions that refuse, and a bare INSERT that is held when it is wrong."""
 
 import json
-from typing import Any
+import threading
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 from db import queue
 from db.connection import Connection
 from db.queries import Queries
+from db.tasks import cancel, replay
 from pipelines.enqueue import enqueue
 from pipelines.outcomes import Done
 from pipelines.payload import Payload
@@ -18,6 +20,7 @@ from pipelines.task import Task
 from tests.support import tasks
 from tests.support.database import Database
 from tests.support.engine import Line, publish
+from tests.support.waiting import eventually
 
 GOOD = {"word": "hello", "amount": 3, "ref": "3b1f6c1e-9d2a-4d0e-8a52-1f2f3a4b5c6d"}
 WRONG: dict[str, Any] = {
@@ -64,6 +67,64 @@ def test_by_bare_insert_with_a_date(database: Database, line: Line) -> None:
     columns = "INSERT INTO queue.outbox_tasks (task_type, payload, run_after)"
     database.connect("producer").execute(columns + " VALUES ('test.noop', '{}', now() + interval '1 day')")
     assert line.run_once() == 0
+
+
+EXPLICIT = {"queue": "default", "priority": 0, "max_attempts": 5}  # what the house gives a type that says nothing
+
+
+def said(line: Line, task_id: UUID) -> dict[str, Any]:
+    return {name: line.task(task_id)[name] for name in EXPLICIT}
+
+
+def bare_and_explicit(database: Database) -> UUID:
+    query = (
+        "INSERT INTO queue.outbox_tasks (task_type, payload, queue, priority, max_attempts)"
+        " VALUES ('test.strict', %s, 'default', 0, 5) RETURNING id"
+    )
+    [(task_id,)] = database.connect("producer").execute(query, (json.dumps(GOOD),)).fetchall()
+    return UUID(str(task_id))
+
+
+def test_what_a_bare_insert_says_stands_against_its_type(database: Database, line: Line) -> None:
+    assert said(line, bare_and_explicit(database)) == EXPLICIT
+
+
+def test_what_a_bare_insert_says_stands_when_its_type_is_published_later(database: Database) -> None:
+    explicit, silent = bare_and_explicit(database), bare(database.connect("producer"), "test.strict", GOOD)
+    line = Line(database, Registry(tasks.TASKS))
+    assert said(line, explicit) == said(line, silent) == EXPLICIT
+    for task_id in (explicit, silent):
+        release(line, task_id)
+    assert said(line, explicit) == EXPLICIT
+    assert said(line, silent) == {"queue": "strict", "priority": 3, "max_attempts": 7}
+    line.close()
+
+
+def test_what_its_producer_left_open_is_remembered_through_cancel_and_replay(database: Database) -> None:
+    task_id = bare(database.connect("producer"), "test.strict", GOOD)
+    operator = database.connect("operator")
+    assert cancel(operator, task_id, "not yet")
+    assert replay(operator, [task_id]) == [task_id]
+    line = Line(database, Registry(tasks.TASKS))
+    release(line, task_id)
+    assert said(line, task_id) == {"queue": "strict", "priority": 3, "max_attempts": 7}
+    line.close()
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "12000-01-01", "0044-03-15 BC", "1969-12-31 23:59+00"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT queue.enqueue('test.noop', '{}', jsonb_build_object('run_after', %s::text))",
+        "INSERT INTO queue.outbox_tasks (task_type, payload, run_after) VALUES ('test.noop', '{}', %s)",
+    ],
+)
+def test_a_time_that_clients_cannot_read_is_refused(
+    database: Database, line: Line, moment: str, statement: LiteralString
+) -> None:
+    with pytest.raises(psycopg.Error, match="run_after must lie between the years 1970 and 9998") as caught:
+        database.connect("producer").execute(statement, (moment,))
+    assert caught.value.sqlstate == "GR003"
 
 
 def test_rolled_back_leaves_nothing(database: Database, line: Line) -> None:
@@ -185,6 +246,47 @@ def test_the_tasks_of_a_suspended_tenant_are_held(database: Database, line: Line
     database.rows("UPDATE identity.tenants SET status = 'active' WHERE id = %s", (tenant,))
     line.run_once()
     assert {line.task(i)["status"] for i in ids} == {"done"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT queue.enqueue('test.noop', '{}')",
+        "INSERT INTO queue.outbox_tasks (task_type, payload) VALUES ('test.noop', '{}')",
+    ],
+)
+def test_a_task_that_was_not_committed_yet_is_released_with_its_tenant(
+    database: Database, line: Line, statement: str
+) -> None:
+    tenant = database.value(
+        "INSERT INTO identity.tenants (name, slug, status) VALUES ('B', 'b', 'suspended') RETURNING id"
+    )
+    producer, owner = database.connect("producer"), database.connect()
+    query = "UPDATE identity.tenants SET status = 'active' WHERE id = %s"
+    thread = threading.Thread(target=lambda: owner.execute(query, (tenant,)))
+    with producer.transaction():
+        producer.execute("SELECT set_config('app.current_tenant_id', %s, true)", (str(tenant),))
+        producer.execute(statement.encode())
+        thread.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
+        eventually(lambda: database.value(waiting, (owner.info.backend_pid,)) or not thread.is_alive())
+    thread.join(10)
+    assert database.rows("SELECT hold_reason FROM queue.outbox_tasks") == [(None,)]
+    assert line.run_once() == 1
+
+
+def test_a_tenant_that_nobody_knows_is_refused_by_the_function_and_held_in_a_bare_insert(
+    database: Database, line: Line
+) -> None:
+    nobody = "00000000-0000-4000-8000-000000000009"
+    owner = database.connect()
+    with pytest.raises(psycopg.Error, match=f"unknown tenant {nobody}") as caught:
+        owner.execute("SELECT queue.enqueue('test.noop', '{}', %s)", (json.dumps({"tenant_id": nobody}),))
+    assert caught.value.sqlstate == "GR003"
+    query = "INSERT INTO queue.outbox_tasks (task_type, payload, tenant_id) VALUES ('test.noop', '{}', %s)"
+    owner.execute(query, (nobody,))
+    assert database.value("SELECT hold_reason FROM queue.outbox_tasks") == f"unknown tenant {nobody}"
+    assert line.run_once() == 0
 
 
 def test_suspending_a_tenant_holds_what_waits_and_what_comes_back(database: Database, line: Line) -> None:

@@ -29,20 +29,21 @@ LIST = {"status": None, "task_type": None, "queue": None, "held": False, "owner_
 
 _FILL = """
 INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, queue, rank, run_after, is_due,
-    status, attempts, claimed_until, lease_until, deadline_at, worker_id, started_at, claim_number, hold_reason)
+    status, attempts, claimed_until, lease_until, deadline_at, worker_id, started_at, claim_number, hold_reason,
+    priority, max_attempts)
 SELECT 'test.noop', '{"n": 1}', 1, identity.default_tenant_id(), 'q' || n %% 4, n, now() + (n || ' s')::interval,
     n %% 4 <> 0, CASE WHEN n %% 120 = 1 THEN 'in_progress' ELSE 'pending' END, 1,
     CASE WHEN n %% 120 = 2 THEN now() + interval '1 h' END,
     CASE WHEN n %% 120 = 1 THEN now() + interval '1 h' END, CASE WHEN n %% 120 = 1 THEN now() + interval '1 h' END,
     CASE WHEN n %% 120 = 1 THEN gen_random_uuid() END, CASE WHEN n %% 120 = 1 THEN now() END, 1,
-    CASE WHEN n %% 500 = 3 THEN 'held' END
+    CASE WHEN n %% 500 = 3 THEN 'held' END, 0, 5
 FROM generate_series(1, %(live)s) n
 """
 _FILL_HISTORY = """
 INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, status, completed_at, started_at,
-    failed_at, last_error)
+    failed_at, last_error, queue, priority, max_attempts)
 SELECT 'test.noop', '{"n": 1}', 1, identity.default_tenant_id(), s, now(), now(), CASE s WHEN 'failed' THEN now() END,
-    CASE s WHEN 'failed' THEN 'x' END
+    CASE s WHEN 'failed' THEN 'x' END, 'default', 0, 5
 FROM generate_series(1, %(ended)s) n, LATERAL (SELECT CASE WHEN n %% 200 = 0 THEN 'failed' ELSE 'done' END AS s) status
 """
 

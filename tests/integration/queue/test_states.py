@@ -63,6 +63,9 @@ BAD: dict[str, dict[str, Any]] = {
     "half an owner": {"owner_kind": "document"},
     "the other half": {"owner_id": _ID},
     "no queue": {"queue": ""},
+    "due before the epoch": {"run_after": "1969-12-31 23:59:59+00"},
+    "due in a year of five digits": {"run_after": "12000-01-01 00:00+00"},
+    "due never": {"run_after": "infinity"},
     "no type": {"task_type": ""},
     "empty unique key": {"unique_key": ""},
     "long unique key": {"unique_key": "k" * 201},
@@ -71,7 +74,10 @@ BAD: dict[str, dict[str, Any]] = {
 
 
 def insert(database: Database, columns: dict[str, Any]) -> None:
-    row = {"task_type": "test.noop", "payload": "{}", "payload_version": 1} | columns
+    row = {
+        "task_type": "test.noop", "payload": "{}", "payload_version": 1, "queue": "default", "priority": 0,
+        "max_attempts": 5,
+    } | columns  # fmt: skip
     statement = sql.SQL("INSERT INTO queue.outbox_tasks ({}) VALUES ({})").format(
         sql.SQL(", ").join(map(sql.Identifier, row)),
         sql.SQL(", ").join(v if isinstance(v, sql.Composable) else sql.Literal(v) for v in row.values()),
