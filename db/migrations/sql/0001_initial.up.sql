@@ -767,18 +767,24 @@ CREATE TABLE knowledge.rag_queries (
 CREATE INDEX rag_queries_tenant_id_created_at_idx ON knowledge.rag_queries (tenant_id, created_at DESC);
 CREATE INDEX rag_queries_collection_id_idx ON knowledge.rag_queries (collection_id);
 
--- A document's status follows from its tasks, whoever ended or woke them: worker, rescue, operator.
+-- A document's status follows from the tasks that make it searchable, whoever ended or woke them: worker, rescue,
+-- operator. Other tasks may work for a document too, and say nothing about its text.
 CREATE FUNCTION knowledge.follow_task() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    makers CONSTANT text[] := ARRAY['document.ingest', 'document.chunk', 'chunks.embed'];
     -- The payload may be foreign: a value that is no version must not stop whoever ends the task.
     version integer := CASE WHEN NEW.payload->>'version' ~ '^[0-9]{1,9}$' THEN (NEW.payload->>'version')::integer END;
 BEGIN
+    IF NEW.task_type <> ALL (makers) THEN
+        RETURN NULL;
+    END IF;
     IF NEW.status = 'pending' THEN
         UPDATE knowledge.documents SET status = 'processing', error_message = NULL
         WHERE id = NEW.owner_id AND tenant_id = NEW.tenant_id AND status = 'failed'
-            -- one of two failed tasks that is replayed does not mend the other
+            -- one of two tasks without which the version cannot be complete is replayed: that does not mend the other
             AND NOT EXISTS (SELECT FROM queue.tasks_history other WHERE other.owner_id = NEW.owner_id
-                            AND other.status = 'failed' AND other.payload->>'version' = next_version::text);
+                            AND other.owner_kind = 'document' AND other.task_type = ANY (makers)
+                            AND other.status IN ('failed', 'cancelled') AND other.payload->>'version' = next_version::text);
     ELSE
         UPDATE knowledge.documents SET status = 'failed',
             error_message = COALESCE(NEW.last_error, NEW.task_type || ' was cancelled')
