@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from collections.abc import Iterable
 from typing import Annotated
 from uuid import UUID
 
@@ -18,6 +19,11 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Wait so many
 def id_of(text: str | None) -> UUID | None:
     """Return the id that an option gives; raises UsageError where it is none."""
     return None if text is None else task_id(text)
+
+
+def task_ids(texts: Iterable[str]) -> list[UUID]:
+    """Return the ids that arguments give, in their order and each once."""
+    return list(dict.fromkeys(map(task_id, texts)))
 
 
 def task_id(text: str) -> UUID:

@@ -9,11 +9,10 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
+from db.audit import Resource, record
 from db.connection import Connection
 from db.queries import Queries, Row
-from db.queue import WAKE_CHANNEL
+from db.queue import ring
 
 QUERIES = Queries("tasks")
 Status = Literal["pending", "in_progress", "done", "failed", "cancelled"]
@@ -247,9 +246,8 @@ def resume(connection: Connection, name: str) -> None:
 def _steer(connection: Connection, query: str, name: str, event_type: str, deed: str) -> None:
     with connection.transaction():
         QUERIES.run(connection, query, {"name": name})
-        values = {"event_type": event_type, "description": f"queue {name} {deed}", "name": name}
-        QUERIES.run(connection, "audit_queue", values)
-        QUERIES.run(connection, "ring", {"channel": WAKE_CHANNEL})
+        record(connection, event_type, f"queue {name} {deed}", Resource("queue", name))
+        ring(connection)
 
 
 def _tell(
@@ -258,12 +256,6 @@ def _tell(
     """Write the audit events of a deed, and wake a relay that sleeps; `rows` begin with task id and tenant id."""
     if not rows:
         return
-    values = {
-        "ids": [row[0] for row in rows],
-        "tenants": [row[1] for row in rows],
-        "event_type": event_type,
-        "description": f"task {deed} by an operator",
-        "metadata": Jsonb(metadata or {}),
-    }
-    QUERIES.run(connection, "audit_tasks", values)
-    QUERIES.run(connection, "ring", {"channel": WAKE_CHANNEL})
+    touched = [Resource("task", row[0], row[1]) for row in rows]
+    record(connection, event_type, f"task {deed} by an operator", *touched, metadata=metadata)
+    ring(connection)

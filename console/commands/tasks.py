@@ -10,7 +10,7 @@ import typer
 
 from console import output
 from console.commands.enqueue import moment_of
-from console.options import AsJson, Before, Limit, Tenant, id_of, task_id
+from console.options import AsJson, Before, Limit, Tenant, id_of, task_id, task_ids
 from console.runtime import Operation, operate
 from core.errors import GreenroomError, NotFoundError, UsageError
 from db import tasks
@@ -123,7 +123,7 @@ def replay(
     """Let failed or cancelled tasks live again, with all their attempts before them."""
     if bool(ids) == (failed or cancelled or any((task_type, queue, since))):
         raise UsageError("name tasks by id, or by --failed, --cancelled, --type, --queue and --since")
-    wanted: list[UUID] | None = [task_id(text) for text in ids] if ids else None
+    wanted = task_ids(ids) if ids else None
     moment = moment_of(since) if since else None
     with operate() as operation:
         found = tasks.replayable(
@@ -133,7 +133,7 @@ def replay(
             queue=queue,
             since=moment,
             cancelled=cancelled or bool(ids),
-            limit=limit,
+            limit=len(wanted) if wanted else limit,
         )
         if wanted and len(found) < len(wanted):
             _refuse_replay(operation, set(wanted) - {row.id for row in found})
@@ -156,8 +156,7 @@ def _each(
     why_not: Callable[[tasks.TaskDetail], str],
 ) -> None:
     """Do one deed to each task; one that cannot be done is said and does not keep the others from theirs."""
-    wanted = [task_id(text) for text in dict.fromkeys(ids)]
-    failures = 0
+    wanted, failures = task_ids(ids), 0
     with operate() as operation:
         for one in wanted:
             try:

@@ -135,17 +135,3 @@ SELECT name, scope FROM queue.task_types ORDER BY name;
 
 -- name: scope_of
 SELECT (queue.task_type(%(task_type)s)).scope;
-
--- name: ring
--- Deeds that make a task due at once do not pass the trigger that rings sleeping relays.
-SELECT pg_notify(%(channel)s, '') WHERE EXISTS (SELECT FROM queue.processes WHERE is_sleeping);
-
--- name: audit_tasks
--- One event for each task that a deed touched, in the deed's transaction.
-INSERT INTO audit.audit_events (tenant_id, event_type, event_category, description, resource_type, resource_id, metadata)
-SELECT tenant_id, %(event_type)s, 'action', %(description)s, 'task', id::text, %(metadata)s
-FROM unnest(%(ids)s::uuid[], %(tenants)s::uuid[]) AS given (id, tenant_id);
-
--- name: audit_queue
-INSERT INTO audit.audit_events (event_type, event_category, description, resource_type, resource_id)
-VALUES (%(event_type)s, 'action', %(description)s, 'queue', %(name)s);

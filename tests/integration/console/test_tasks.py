@@ -118,6 +118,17 @@ def test_retry_cancel_replay(inline: Inline, home: Path, waiting: str) -> None:
     assert audited(home, waiting) == ["task.retried"]
 
 
+def test_replay_takes_each_id_once_and_no_fewer_than_are_named(inline: Inline) -> None:
+    call = ("enqueue", "document.delete", f"document_id={NOBODY}", "--run-after", "3600")
+    one, other = inline.ok(*call).strip(), inline.ok(*call).strip()
+    assert inline.ok("tasks", "cancel", one, one.upper(), other).count("cancelled") == 2
+    twice = inline.json("tasks", "replay", one, one, one.upper(), "--dry-run")
+    assert [row["id"] for row in twice["found"]] == [one]
+    both = inline.json("tasks", "replay", one, other, "--limit", "1", "--dry-run")
+    assert {row["id"] for row in both["found"]} == {one, other}
+    assert inline.ok("tasks", "replay", one, one, other) == "2 replayed\n"
+
+
 def test_replay_by_filter_is_bounded_and_previewed(inline: Inline) -> None:
     inline.run("enqueue", "document.ingest", "path=nowhere.txt", "--wait")
     found = inline.run("tasks", "replay", "--failed", "--type", "document.ingest", "--since", "-600", "--dry-run")
