@@ -5,6 +5,7 @@ Every call runs in a transaction that the caller bound to one tenant; row securi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,7 @@ class Document:
     id: UUID
     name: str
     file_path: str
+    uploaded_at: datetime
     mime_type: str | None
     title: str | None
     content_hash: bytes | None
@@ -118,7 +120,9 @@ def register(
         "file_size": file_size,
     }
     [row] = QUERIES.run(connection, "register", values)
-    return Registered(*row)
+    registered = Registered(*row)
+    QUERIES.run(connection, "give_chunks_persona", {"id": registered.id})
+    return registered
 
 
 def get(connection: Connection, document_id: UUID) -> Document | None:
@@ -126,6 +130,15 @@ def get(connection: Connection, document_id: UUID) -> Document | None:
     values = {"id": document_id, "chunk_size": DEFAULT_CHUNK_SIZE, "chunk_overlap": DEFAULT_CHUNK_OVERLAP}
     rows = QUERIES.run(connection, "get", values)
     return Document(*rows[0]) if rows else None
+
+
+def lock_upload(connection: Connection, document: Document) -> bool:
+    """Lock a document until the end of the transaction; return whether it still has the file that was read.
+
+    Whoever registers a file waits for the lock, and then finds that this ingest has ended.
+    """
+    values = {"id": document.id, "file_path": document.file_path, "uploaded_at": document.uploaded_at}
+    return bool(QUERIES.run(connection, "lock_upload", values))
 
 
 def begin_version(
@@ -137,19 +150,19 @@ def begin_version(
     mime_type: str,
     file_size: int,
     page_count: int | None,
-) -> int | None:
-    """Give a parsed file its version number; None when the document got another file meanwhile, or is gone."""
+) -> int:
+    """Give a parsed file its version number. Hold `lock_upload` before."""
     values = {
         "id": document.id,
-        "file_path": document.file_path,
         "title": title[:1000] if title else None,
         "content_hash": content_hash,
         "mime_type": mime_type,
         "file_size": file_size,
         "page_count": page_count,
     }
-    rows = QUERIES.run(connection, "begin_version", values)
-    return rows[0][0] if rows else None
+    [(version,)] = QUERIES.run(connection, "begin_version", values)
+    begun: int = version
+    return begun
 
 
 def insert_text(

@@ -6,24 +6,34 @@ SELECT pg_advisory_xact_lock(hashtextextended(%(file_path)s, 0));
 
 -- name: register
 -- A file of that name in the collection: a new document, or a new file for the one that is there. Says what its last
--- complete version was made of.
+-- complete version was made of. A persona that is not named stays.
 INSERT INTO knowledge.documents AS d (tenant_id, collection_id, persona_id, external_id, name, source, source_url, file_path, file_size)
 VALUES (%(tenant_id)s, %(collection_id)s, %(persona_id)s, %(external_id)s, %(name)s, %(source)s, %(source_url)s, %(file_path)s, %(file_size)s)
 ON CONFLICT (tenant_id, collection_id, external_id) WHERE external_id IS NOT NULL AND deleted_at IS NULL
-DO UPDATE SET file_path = EXCLUDED.file_path, file_size = EXCLUDED.file_size, name = EXCLUDED.name, source = EXCLUDED.source
+DO UPDATE SET file_path = EXCLUDED.file_path, file_size = EXCLUDED.file_size, name = EXCLUDED.name, source = EXCLUDED.source,
+    persona_id = COALESCE(EXCLUDED.persona_id, d.persona_id), uploaded_at = clock_timestamp()
 RETURNING d.id, d.status, d.content_hash;
 
+-- name: give_chunks_persona
+-- Chunks are found by the persona of their document, also those of a version that needs no new ingest.
+UPDATE knowledge.chunks c SET persona_id = d.persona_id FROM knowledge.documents d
+WHERE d.id = %(id)s AND c.document_id = d.id AND c.persona_id IS DISTINCT FROM d.persona_id;
+
 -- name: get
-SELECT d.id, d.name, d.file_path, d.mime_type, d.title, d.content_hash, d.status, d.current_version, d.next_version, d.collection_id,
+SELECT d.id, d.name, d.file_path, d.uploaded_at, d.mime_type, d.title, d.content_hash, d.status, d.current_version, d.next_version, d.collection_id,
     d.persona_id, COALESCE(c.chunk_size, %(chunk_size)s), COALESCE(c.chunk_overlap, %(chunk_overlap)s)
 FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collection_id
 WHERE d.id = %(id)s AND d.deleted_at IS NULL;
 
+-- name: lock_upload
+-- The document while its file is still the one that was uploaded then: the same name may hold other bytes by now.
+SELECT id FROM knowledge.documents
+WHERE id = %(id)s AND file_path = %(file_path)s AND uploaded_at = %(uploaded_at)s AND deleted_at IS NULL FOR UPDATE;
+
 -- name: begin_version
--- Give an ingest its version; none when the file was replaced meanwhile.
 UPDATE knowledge.documents SET next_version = next_version + 1, status = 'processing', error_message = NULL, title = %(title)s,
     content_hash = %(content_hash)s, mime_type = %(mime_type)s, file_size = %(file_size)s, page_count = %(page_count)s
-WHERE id = %(id)s AND file_path = %(file_path)s AND deleted_at IS NULL
+WHERE id = %(id)s
 RETURNING next_version;
 
 -- name: insert_text

@@ -33,7 +33,9 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
     path = context.resources.get(LocalStorage).path_of(document.file_path)
     digest, size = _hash(path)
     if digest == document.content_hash and document.status == "completed" and not payload.force:
-        return Done({"document_id": str(document.id), "unchanged": True})
+        return Done(
+            {"document_id": str(document.id), "unchanged": True}, lambda transaction: _hold(transaction, document)
+        )
     context.progress(0.05, "parsing")
     parser = context.resources.get(ParserProcess)
     parsed = parser.parse(path, media_type=media_type_of(document.name), limits=context.resources.get(ParseLimits))
@@ -42,6 +44,7 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
         raise RetryableError("the file changed while it was parsed")
 
     def apply(transaction: Transaction) -> None:
+        _hold(transaction, document)
         version = documents.begin_version(
             transaction.connection,
             document,
@@ -51,10 +54,6 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
             file_size=size,
             page_count=max((block.page for block in parsed.blocks if block.page), default=None),
         )
-        if version is None:
-            raise RetryableError(
-                "the document got another file while this one was parsed", retry_after=timedelta(seconds=0)
-            )
         tenant_id = _tenant(context)
         documents.insert_text(transaction.connection, document, version, tenant_id, parsed.text, _blocks_of(parsed))
         transaction.enqueue(
@@ -138,12 +137,12 @@ def _register(context: TaskContext, payload: IngestDocument) -> Outcome:
 
 
 def enqueue_ingest(transaction: Transaction, document_id: UUID, *, force: bool = False) -> UUID:
-    """Enqueue the ingest of a registered document; one that already waits is not doubled."""
+    """Enqueue the ingest of a registered document; one of the same force that already waits is not doubled."""
     return transaction.enqueue(
         IngestDocument(document_id=document_id, force=force),
         owner_kind="document",
         owner_id=document_id,
-        unique_key=f"ingest:{document_id}",
+        unique_key=f"ingest:{document_id}:force" if force else f"ingest:{document_id}",
     )
 
 
@@ -151,6 +150,12 @@ def swap_if_complete(transaction: Transaction, document_id: UUID, version: int, 
     """Let readers see a complete version; the files of the versions that went are removed by tasks of their own."""
     for file_path in documents.swap_if_complete(transaction.connection, document_id, version, space_id):
         transaction.enqueue(DeleteFile(file_path=file_path))
+
+
+def _hold(transaction: Transaction, document: documents.Document) -> None:
+    """Lock the document, unless its file was uploaded anew: nobody enqueued that while this ingest was live."""
+    if not documents.lock_upload(transaction.connection, document):
+        raise RetryableError("the document got another file while this one was read", retry_after=timedelta(seconds=0))
 
 
 def _tenant(context: TaskContext) -> UUID:

@@ -1,109 +1,22 @@
 """The documents pipeline from a task row to search, over a real database, the real parser and the real model."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
 
-from core.settings import load_settings
-from db import documents, identity
+from db import documents
 from db.connection import tenant_transaction
-from pipelines.documents.models import find_model
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess
-from pipelines.documents.payloads import DeleteDocument, EmbedQuery, IngestDocument
+from pipelines.documents.payloads import DeleteDocument, IngestDocument
 from pipelines.documents.storage import LocalStorage
 from pipelines.enqueue import enqueue
-from pipelines.registry import load_registry, provide_resources
 from pipelines.resources import Resources
+from tests.integration.documents.library import Library
 from tests.support.database import Database
-from tests.support.engine import Line
 
 _TEA = "# Tea\n\nOolong is half oxidised.\n\n## Water\n\nGreen tea wants water of seventy degrees.\n"
 _KNOTS = "# Knots\n\nA bowline holds a loop that does not slip.\n"
-
-
-@pytest.fixture(scope="module")
-def storage_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of all files of these tests."""
-    return tmp_path_factory.mktemp("storage")
-
-
-@pytest.fixture(scope="module")
-def resources(storage_root: Path) -> Iterator[Resources]:
-    """Parser and model, loaded once for all tests."""
-    settings = load_settings(_env_file=None, storage={"root": storage_root})
-    made = provide_resources(Resources(), settings)
-    yield made
-    made.close()
-
-
-class Library:
-    """A tenant's documents, worked on step by step."""
-
-    def __init__(self, database: Database, resources: Resources, storage_root: Path) -> None:
-        self.database = database
-        self.line = Line(database, load_registry(), resources=resources)
-        self.connection = database.connect("operator")
-        self.tenant_id = identity.tenant_id_of(self.connection, "default")
-        self.folder = storage_root / str(self.tenant_id)
-        self.folder.mkdir(exist_ok=True)
-        model = find_model()
-        documents.create_space(
-            database.connect(),
-            model=model.name,
-            revision=model.revision,
-            dimensions=model.dimensions,
-            max_tokens=model.max_tokens,
-        )
-
-    def write(self, name: str, content: str | bytes) -> UUID:
-        """Put a file into the tenant's folder and insert its task as a foreign producer does."""
-        (self.folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-        [(task_id,)] = self.database.rows(
-            "INSERT INTO queue.outbox_tasks (task_type, payload) VALUES ('document.ingest', %s) RETURNING id",
-            (Jsonb({"path": name}),),
-        )
-        assert isinstance(task_id, UUID)
-        return task_id
-
-    def work(self) -> None:
-        """Run until nothing is due."""
-        while self.line.run_once():
-            pass
-
-    def ingest(self, name: str, content: str | bytes) -> UUID:
-        """Ingest a file to the end; return its document's id."""
-        self.write(name, content)
-        self.work()
-        found: UUID = self.database.value("SELECT id FROM knowledge.documents WHERE external_id = %s", (name,))
-        return found
-
-    def document(self, document_id: UUID) -> tuple[str, int, int, str | None]:
-        """Return (status, current version, chunks, error)."""
-        [row] = self.database.rows(
-            "SELECT status, current_version, chunk_count, error_message FROM knowledge.documents WHERE id = %s",
-            (document_id,),
-        )
-        return row
-
-    def search(self, text: str) -> list[documents.Hit]:
-        """Search with a vector that an embedding task computes."""
-        task_id = enqueue(self.connection, EmbedQuery(text=text))
-        self.work()
-        vector = self.line.task(task_id)["result"]["vector"]
-        with tenant_transaction(self.connection, self.tenant_id):
-            return documents.search(self.connection, self.tenant_id, text, vector, limit=5)
-
-    def embedded(self) -> int:
-        """Return how many chunks have been through the model so far."""
-        found: int = self.database.value(
-            "SELECT COALESCE(sum((result->>'embedded')::integer), 0)::integer FROM queue.outbox_tasks "
-            "WHERE task_type = 'chunks.embed' AND status = 'done'"
-        )
-        return found
 
 
 class RewritingParser(ParserProcess):
@@ -113,14 +26,6 @@ class RewritingParser(ParserProcess):
         parsed = ParsedDocument("Tea", "text/markdown", (Block(path.read_text(encoding="utf-8")),))
         path.write_text(_KNOTS, encoding="utf-8")
         return parsed
-
-
-@pytest.fixture
-def library(database: Database, resources: Resources, storage_root: Path) -> Iterator[Library]:
-    """A library in a database of the test's own."""
-    own = Library(database, resources, storage_root)
-    yield own
-    own.line.close()
 
 
 def test_a_foreign_row_becomes_searchable_knowledge(library: Library) -> None:
