@@ -45,7 +45,6 @@ class Operation:
     settings: Settings
     place: Place
     connection: Connection
-    brings_workers: bool
 
     def tenant_id(self, slug: str | None = None) -> UUID:
         """Return the id of the tenant that the command works for; raises NotFoundError."""
@@ -80,7 +79,7 @@ def operate(*, works: bool = False) -> Iterator[Operation]:
         require_schema(connection, patience=_PATIENCE_SECONDS if place.is_embedded else 0.0)
         if is_ours and works:
             stack.enter_context(_own_workers(place))
-        yield Operation(found, place, connection, is_ours and works)
+        yield Operation(found, place, connection)
 
 
 @contextmanager
@@ -92,7 +91,7 @@ def own_server(found: Settings) -> Iterator[Place]:
         url = server.url()
         prepare(url, found)
         create_folder(url, found)
-        yield Place(url=url, owner_url=url, settings=found, is_embedded=True)
+        yield Place(url, found, is_embedded=True)
 
 
 @contextmanager
@@ -106,20 +105,17 @@ def owner_place() -> Iterator[Place]:
         yield place
         return
     with EmbeddedServer(found.home) as server:
-        yield Place(url=server.url(), owner_url=server.url(), settings=found, is_embedded=True)
+        yield Place(server.url(), found, is_embedded=True)
 
 
-def beside_or_given(found: Settings, kind: str) -> str:
-    """Return the address of a relay or worker that runs apart: its own login, or one of a running `up`'s server."""
-    if not found.is_embedded:
-        place = given_place(found)
-        return place.url if place.owner_url is None else place.login(kind)
-    place_beside = _beside(found)
-    if place_beside is None:
+def beside_or_given(found: Settings) -> Place:
+    """Return where a relay or worker runs apart: the database that the settings name, or a running `up`'s server."""
+    place = _beside(found) if found.is_embedded else given_place(found)
+    if place is None:
         raise UnavailableError(
             f"no server runs in {found.home}: set GREENROOM_DATABASE_URL, or start `greenroom up` first"
         )
-    return place_beside.login(kind)
+    return place
 
 
 def await_database(url: str, name: str, stopping: threading.Event, *, pooled: bool = False) -> bool:
@@ -197,7 +193,7 @@ def _await_beside(found: Settings) -> Place | None:
 
 def _beside(found: Settings) -> Place | None:
     url = running_url(found.home)
-    return None if url is None else Place(url=url, owner_url=url, settings=found, is_embedded=True)
+    return None if url is None else Place(url, found, is_embedded=True)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console import output
-from console.addresses import own_addresses
 from console.runtime import await_database, beside_or_given, end, observe, require_schema, settings
 from console.signals import stop_event
 from core.errors import SettingsError
@@ -70,13 +69,13 @@ def _settings(kind: str) -> Settings:
 
 def _addresses(found: Settings, kind: str, stopping: threading.Event) -> "Addresses | None":
     """Return the process's addresses once the database answers; None if told to stop before."""
-    url = beside_or_given(found, kind)
-    if not await_database(url, kind, stopping, pooled=found.database.is_pooled):
+    addresses = beside_or_given(found).process(kind)
+    if not await_database(addresses.url, kind, stopping, pooled=addresses.pooled):
         return None
-    with connect(url, name=kind, pooled=found.database.is_pooled) as connection:
+    with connect(addresses.url, name=kind, pooled=addresses.pooled) as connection:
         require_schema(connection)
-    output.note(f"{kind} at {output.mask_url(url)}")
-    return own_addresses(found, url)
+    output.note(f"{kind} at {output.mask_url(addresses.url)}")
+    return addresses
 
 
 def _narrowed(found: Settings, queues: str | None, threads: int | None) -> Settings:

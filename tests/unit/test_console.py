@@ -92,6 +92,26 @@ def test_each_process_gets_its_login_from_the_owners() -> None:
         operator.owner()
 
 
+@pytest.mark.parametrize("kind", ["relay", "worker"])
+def test_from_the_owners_addresses_a_process_derives_all_of_its_own(kind: str) -> None:
+    database = {"url": OWNER, "direct_url": OWNER.replace("db.", "direct."), "is_pooled": True}
+    place = given_place(Settings.model_validate({"database": database}))
+    found = place.process(kind)
+    assert (found.url, found.system_url) == (place.login(kind), place.login("system"))
+    assert found.direct_url == found.url.replace("db.", "direct.")
+    assert found.pooled
+    assert "owner" not in f"{found.url} {found.direct_url} {found.system_url}"
+
+
+def test_a_process_with_a_login_of_its_own_uses_what_it_was_given() -> None:
+    worker, system = "postgresql://greenroom_worker:x@db/app", "postgresql://greenroom_system:y@db/app"
+    given = {"url": worker, "direct_url": worker.replace("@db", "@direct"), "system_url": system}
+    found = given_place(Settings.model_validate({"database": given})).process("worker")
+    assert (found.url, found.direct_url, found.system_url) == (worker, given["direct_url"], system)
+    alone = given_place(settings(worker)).process("worker")
+    assert (alone.direct_url, alone.system_url) == (None, None), "the worker's password tells no other's"
+
+
 def test_payloads_come_as_json_or_as_pairs() -> None:
     assert payload_of([]) == {}
     assert payload_of(["a=1", "b=text", "c=[true]", "d=x=y"]) == {"a": 1, "b": "text", "c": [True], "d": "x=y"}

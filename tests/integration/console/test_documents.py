@@ -117,7 +117,7 @@ def test_a_foreign_insert_makes_a_file_searchable_and_a_rollback_does_nothing(
     )
     owner = running_url(home)
     assert owner is not None
-    producer = Place(owner, owner, Settings(home=home), is_embedded=True).login("producer")
+    producer = Place(owner, Settings(home=home), is_embedded=True).login("producer")
 
     _psql(producer, f"BEGIN; {insert}; ROLLBACK;")
     assert "axolotl.txt" not in inline.ok("tasks", "list", "--limit", "100", "--json")
