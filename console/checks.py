@@ -19,7 +19,7 @@ from db.schema import WANTED_REVISION
 Level = Literal["ok", "warning", "wrong"]
 PGVECTOR_WANTED = (0, 8, 4)  # older ones can corrupt an HNSW index
 _KINDS = frozenset({"relay", "worker"})
-_LOOP_SECONDS = 60.0
+_LATE_SECONDS = 60.0
 _WAITING_SECONDS = 300.0
 _LAG = 5_000_000
 _OPEN_SECONDS = 3600.0
@@ -91,17 +91,17 @@ def living(
     kinds = set()
     for process in processes:
         name = f"{process.kind} {process.host}/{process.pid}"
-        late = {loop: age + process.silent_seconds for loop, age in process.loop_ages.items()}
-        stuck = sorted(loop for loop, age in late.items() if age > _LOOP_SECONDS)
+        late = {loop: seconds for loop, seconds in sorted(process.loops_late.items()) if seconds > _LATE_SECONDS}
         if process.silent_seconds > timeout:
             yield Check(name, "warning", f"silent for {duration(process.silent_seconds)}: gone, or cut off")
             continue
         kinds.add(process.kind)
-        ages = ", ".join(f"{loop} {duration(age)} ago" for loop, age in sorted(late.items()))
-        if stuck:
-            yield Check(name, "wrong", f"its loops {', '.join(stuck)} do not tick ({ages}): restart it")
+        heard = f"heard {duration(process.silent_seconds)} ago"
+        if late:
+            loops = ", ".join(f"{loop} is late by {duration(seconds)}" for loop, seconds in late.items())
+            yield Check(name, "wrong", f"{heard}, but {loops}: look at its log, and restart it")
         else:
-            yield Check(name, "ok", f"heard {duration(process.silent_seconds)} ago{'; ' if ages else ''}{ages}")
+            yield Check(name, "ok", f"{heard}, {len(process.loops_late)} loops in time")
     for missing in sorted(wanted - kinds):
         if is_embedded and not kinds:
             yield Check(missing, "ok", "none runs: commands bring their own, `greenroom up` keeps one running")

@@ -130,7 +130,6 @@ class AttemptEnded(Event):
     attempt: int
     seconds: float
     waited: float
-    error: str | None = None
     trace_context: str | None = None
     started: float | None = None
 
@@ -157,6 +156,17 @@ class LoopFailed(Event):
     error: str
     retry_in: float
     where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFailed(Event):
+    """A message could not be brought to an end, for a reason that is no task's; its attempts are given up."""
+
+    name = "message.failed"
+    level = "error"
+    task_type: str
+    error_type: str
+    where: str
 
 
 Subscriber = Callable[[Event], None]

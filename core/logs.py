@@ -26,7 +26,7 @@ _NUMBERS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WAR
 # What a library says below this is for its authors, and may quote what it was given.
 _LEAST_OF_LIBRARIES = logging.INFO
 _LEVEL_OF_OUTCOME = {"done": "debug", "snooze": "debug", "cancel": "info"}
-_NOT_WRITTEN: dict[type[Event], frozenset[str]] = {AttemptEnded: frozenset({"error", "trace_context", "started"})}
+_NOT_WRITTEN: dict[type[Event], frozenset[str]] = {AttemptEnded: frozenset({"trace_context", "started"})}
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 

@@ -1,24 +1,24 @@
-"""The loops that run in this process, and how long ago each did a round that ended well (invariant I10).
+"""The loops that run in this process, and how many seconds each is late (invariant I10), for metrics.
 
-A loop that dies stays listed and its age grows: that is how it is seen. Only an orderly end takes it off the list.
+Only an orderly end takes a loop off the list.
 """
 
 from collections.abc import Callable
 
-Age = Callable[[], float]
-_watched: dict[object, tuple[str, Age]] = {}
+Late = Callable[[], float]
+_watched: dict[object, tuple[str, Late]] = {}
 
 
-def watch_loop(name: str, age: Age) -> Callable[[], None]:
-    """List a loop, whose `age()` is in seconds; return the function that takes it off the list (twice is fine)."""
+def watch_loop(name: str, late: Late) -> Callable[[], None]:
+    """List a loop, whose `late()` is in seconds; return the function that takes it off the list (twice is fine)."""
     key = object()
-    _watched[key] = (name, age)
+    _watched[key] = (name, late)
     return lambda: _watched.pop(key, None) and None
 
 
-def loop_ages() -> dict[str, float]:
-    """Return the age of each loop; of loops of one name, the greatest."""
-    ages: dict[str, float] = {}
-    for name, age in tuple(_watched.values()):
-        ages[name] = max(age(), ages.get(name, 0.0))
-    return ages
+def loops_late() -> dict[str, float]:
+    """Return how late each loop is; of loops of one name, the most."""
+    found: dict[str, float] = {}
+    for name, late in tuple(_watched.values()):
+        found[name] = max(late(), found.get(name, 0.0))
+    return found

@@ -23,7 +23,7 @@ from core.events import (
     TasksPublished,
     TasksRescued,
 )
-from core.loops import loop_ages
+from core.loops import loops_late
 
 _RUN_SECONDS = (0.001, 0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800)
 _WAIT_SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 5, 30, 120, 600, 3600)
@@ -62,7 +62,7 @@ class Metrics:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        registry.register(_LoopAges())
+        registry.register(_LoopsLate())
         self._attempts = Counter(
             "greenroom_attempts", "Attempts that ended.", ["task_type", "outcome"], registry=registry
         )
@@ -135,13 +135,13 @@ class Metrics:
         return child
 
 
-class _LoopAges(Collector):
+class _LoopsLate(Collector):
     """Read at the scrape: a loop that hangs counts nothing itself."""
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        ages = GaugeMetricFamily(
-            "greenroom_loop_age_seconds", "Time since a loop's last round that ended well.", labels=["loop"]
+        family = GaugeMetricFamily(
+            "greenroom_loop_late_seconds", "Time by which a loop's next good round is overdue.", labels=["loop"]
         )
-        for loop, age in loop_ages().items():
-            ages.add_metric([loop], age)
-        yield ages
+        for loop, seconds in loops_late().items():
+            family.add_metric([loop], seconds)
+        yield family

@@ -1,7 +1,7 @@
 """One shape for whatever runs for long: `run_once()` does a round and says when the next is wanted.
 
-Invariant: a loop that dies is seen and started again. A round that raises is reported and repeated after a back-off;
-`age()` is the time since the last round that ended well, and is what health reads (never a static "ok").
+Invariant: a loop does not die. A round that raises, whatever it raises, is reported and repeated after a back-off;
+`late()` says how long the next good round is overdue, and is what health reads (never a static "ok").
 """
 
 import threading
@@ -38,7 +38,7 @@ class Loop:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._last_tick = self._clock.monotonic()
+        self._wanted_at = self._clock.monotonic()
         self._failures = 0
 
     def start(self) -> None:
@@ -60,12 +60,12 @@ class Loop:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def age(self) -> float:
-        """Return the seconds since the last round that ended well (or since construction)."""
-        return self._clock.monotonic() - self._last_tick
+    def late(self) -> float:
+        """Return the seconds since the moment for which the last good round, or the start, wanted the next."""
+        return max(self._clock.monotonic() - self._wanted_at, 0.0)
 
     def _run(self) -> None:
-        forget = watch_loop(self.service.name, self.age)
+        forget = watch_loop(self.service.name, self.late)
         while not self._stopping.is_set():
             pause = self._round()
             self._wake.wait(pause)
@@ -76,14 +76,14 @@ class Loop:
     def _round(self) -> float:
         try:
             pause = self.service.run_once()
-        except Exception as error:
+        except BaseException as error:
             self._failures += 1
             pause = self._backoff.delay(self._failures)
             kind, where = type(error).__name__, events.raised_at(error)
             events.emit(events.LoopFailed(self.service.name, kind, str(error), pause, where))
             return pause
         self._failures = 0
-        self._last_tick = self._clock.monotonic()
+        self._wanted_at = self._clock.monotonic() + pause
         return pause
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,38 @@ def connect(url: str, *, name: str, pooled: bool = False, timeout: int = 10) -> 
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise UnavailableError(f"cannot connect to the database: {reason}") from error
+
+
+class KeptConnection:
+    """One connection that is opened when it is first wanted, and anew after it broke. Not to be shared by threads."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        pooled: bool = False,
+        timeout: int = 10,
+        cursor: type[psycopg.Cursor[Any]] | None = None,
+    ) -> None:
+        self._open = partial(connect, url, name=name, pooled=pooled, timeout=timeout)
+        self._cursor = cursor
+        self._connection: Connection | None = None
+
+    def get(self) -> Connection:
+        """Return the connection; raises UnavailableError when none can be opened."""
+        if self._connection is None or self._connection.closed or self._connection.broken:
+            self.close()
+            self._connection = self._open()
+            if self._cursor is not None:
+                self._connection.cursor_factory = self._cursor
+        return self._connection
+
+    def close(self) -> None:
+        """Close it; the next `get` opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def bind_tenant(connection: Connection, tenant_id: UUID | None) -> None:

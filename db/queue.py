@@ -31,11 +31,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the live workers of a queue can take: slots that are free, and the task types that they know."""
+    """What the live workers of a queue can take: free slots, and the newest payload version they know of each type."""
 
     queue: str
     free: float
     task_types: list[str]
+    versions: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Attempt:
     max_attempts: int
     snoozes: int
     tenant_id: UUID | None
-    payload: dict[str, Any]
+    payload_json: str
     payload_version: int
     trace_context: str | None
     waited: float
@@ -88,14 +89,14 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
-    """A process as it registers itself; `slots` messages at a time."""
+    """A process as it makes itself known: `slots` messages at a time, task types with their payload versions."""
 
     id: UUID
     kind: str
     host: str
     pid: int
     queues: list[str] = field(default_factory=list)
-    task_types: list[str] = field(default_factory=list)
+    task_types: dict[str, int] = field(default_factory=dict)
     slots: int = 0
 
 
@@ -148,7 +149,7 @@ def next_due(connection: Connection) -> float | None:
 def capacity(connection: Connection, *, depth: float, process_timeout: float) -> list[Capacity]:
     """Return the free slots of each queue that live workers serve."""
     rows = QUERIES.run(connection, "capacity", {"depth": depth, "process_timeout": process_timeout})
-    return [Capacity(queue, float(free), task_types) for queue, free, task_types in rows]
+    return [Capacity(*row) for row in rows]
 
 
 def claim(connection: Connection, wanted: Capacity, *, limit: int, claim_seconds: float) -> list[Claim]:
@@ -156,6 +157,7 @@ def claim(connection: Connection, wanted: Capacity, *, limit: int, claim_seconds
     values = {
         "queue": wanted.queue,
         "task_types": wanted.task_types,
+        "versions": wanted.versions,
         "free": wanted.free,
         "limit": limit,
         "claim_seconds": claim_seconds,
@@ -181,9 +183,9 @@ def take(
     return [Attempt(*row) for row in QUERIES.run(connection, "take", values)]
 
 
-def untake(connection: Connection, claims: Pairs, worker_id: UUID) -> int:
-    """Give up attempts of this worker by their claims, at no cost; return how many there were."""
-    return QUERIES.count(connection, "untake", {**_columns(claims), "worker_id": worker_id})
+def untake(connection: Connection, claims: Pairs, worker_id: UUID, *, delay: float = 0.0) -> int:
+    """Give back attempts that this worker has not begun, at no cost, to be due in `delay` seconds; return how many."""
+    return QUERIES.count(connection, "untake", {**_columns(claims), "worker_id": worker_id, "delay": delay})
 
 
 def end_leases(connection: Connection, claims: Pairs, worker_id: UUID) -> int:
@@ -247,24 +249,17 @@ def record_attempts(connection: Connection, records: Sequence[AttemptRecord], wo
 
 def renew(connection: Connection, worker_id: UUID, lease_seconds: float) -> int:
     """Renew the leases of all that a process runs; return how many."""
-    return _by_index(connection, "renew", {"worker_id": worker_id, "lease_seconds": lease_seconds})
+    return QUERIES.count(connection, "renew", {"worker_id": worker_id, "lease_seconds": lease_seconds})
 
 
 def expire_leases(connection: Connection, worker_id: UUID) -> int:
     """Let the leases of a process that is gone for certain run out now; return how many."""
-    return _by_index(connection, "expire_leases", {"worker_id": worker_id})
+    return QUERIES.count(connection, "expire_leases", {"worker_id": worker_id})
 
 
 def hand_back(connection: Connection, worker_id: UUID) -> int:
     """Give up all running attempts of a process that stops, without cost; return how many."""
-    return _by_index(connection, "hand_back", {"worker_id": worker_id})
-
-
-def _by_index(connection: Connection, name: str, values: dict[str, Any]) -> int:
-    """Run a query over the occupied slots by their index, whatever the statistics of the moment say."""
-    with connection.transaction():
-        connection.execute("SET LOCAL enable_seqscan = off")
-        return QUERIES.count(connection, name, values)
+    return QUERIES.count(connection, "hand_back", {"worker_id": worker_id})
 
 
 def rescue(connection: Connection, limit: int) -> tuple[int, int]:
@@ -289,15 +284,12 @@ def ended(connection: Connection, task_ids: Sequence[UUID]) -> list[TaskEnd]:
     return [TaskEnd(*row) for row in QUERIES.run(connection, "ended", {"ids": list(task_ids)})]
 
 
-def register_process(connection: Connection, process: ProcessRow) -> None:
-    """Make a process known, so that the relay counts its slots."""
+def beat(connection: Connection, process: ProcessRow, loops_late: dict[str, float] | None = None) -> None:
+    """Say that a process lives and how many seconds its loops are late; makes it known at first, and when forgotten."""
     values = {name: getattr(process, name) for name in ProcessRow.__slots__}
-    QUERIES.run(connection, "register_process", values)
-
-
-def beat(connection: Connection, process_id: UUID, loop_ages: dict[str, float]) -> bool:
-    """Say that a process lives; return False when it is not known any more and has to register again."""
-    return bool(QUERIES.run(connection, "beat", {"id": process_id, "loop_ages": Jsonb(loop_ages)}))
+    late = {name: round(seconds, 1) for name, seconds in (loops_late or {}).items()}
+    known = {"task_types": Jsonb(process.task_types), "loops_late": Jsonb(late)}
+    QUERIES.run(connection, "beat", values | known)
 
 
 def stop_serving(connection: Connection, process_id: UUID) -> None:
@@ -315,22 +307,10 @@ def forget_processes(connection: Connection, seconds: float) -> int:
     return QUERIES.count(connection, "forget_processes", {"seconds": seconds})
 
 
-def beat_relay(
-    connection: Connection,
-    process_id: UUID,
-    *,
-    is_sleeping: bool,
-    hears_notify: bool,
-    loop_ages: dict[str, float],
-) -> bool:
-    """Say that a relay lives and whether producers shall ring it; False when it is not known any more."""
-    values = {
-        "id": process_id,
-        "is_sleeping": is_sleeping,
-        "hears_notify": hears_notify,
-        "loop_ages": Jsonb({name: round(age, 1) for name, age in loop_ages.items()}),
-    }
-    return QUERIES.count(connection, "beat_relay", values) > 0
+def mark_sleeping(connection: Connection, process_id: UUID, *, is_sleeping: bool, hears_notify: bool) -> None:
+    """Say whether a relay wants to be rung by whoever enqueues."""
+    values = {"id": process_id, "is_sleeping": is_sleeping, "hears_notify": hears_notify}
+    QUERIES.run(connection, "mark_sleeping", values)
 
 
 def publish_type(connection: Connection, row: TaskTypeRow) -> bool:
@@ -342,5 +322,5 @@ def publish_type(connection: Connection, row: TaskTypeRow) -> bool:
 
 def create_months(connection: Connection) -> int:
     """Take care that history has partitions for this month and the next two; return how many were made."""
-    [(made,)] = connection.execute("SELECT queue.create_months()").fetchall()
+    [(made,)] = QUERIES.run(connection, "create_months")
     return int(made)

@@ -110,11 +110,11 @@ class LiveProcess:
     host: str
     pid: int
     queues: list[str]
-    task_types: list[str]
+    task_types: dict[str, int]
     slots: int
     is_sleeping: bool
     hears_notify: bool | None
-    loop_ages: dict[str, float]
+    loops_late: dict[str, float]
     started_at: datetime
     beat_at: datetime
     silent_seconds: float

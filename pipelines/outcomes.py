@@ -2,13 +2,14 @@
 
 A handler computes without a transaction and returns an outcome; the effects it wants in Postgres are the outcome's
 `apply`, which the worker calls inside the one short transaction that also completes the task. An exception is an
-outcome too: the task's retry policy decides on Retry or Fail.
+outcome too: the task's retry policy decides on Retry or Fail. `word` is an outcome's public name, in events and in
+`queue.attempts`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from pipelines.transaction import Transaction
@@ -18,8 +19,9 @@ Apply = Callable[["Transaction"], None]
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The task is done. `result` (JSON, at most 1 MiB) is stored on it; `apply` writes its effects."""
+    """The task is done. `result` (at most 1,000,000 characters of JSON) is stored on it; `apply` writes its effects."""
 
+    word: ClassVar[str] = "done"
     result: Any = None
     apply: Apply | None = None
 
@@ -28,6 +30,7 @@ class Done:
 class Retry:
     """The attempt failed; the next starts `after` this long, or as the retry policy says. Counts as an attempt."""
 
+    word: ClassVar[str] = "retry"
     reason: str
     after: timedelta | None = None
 
@@ -36,6 +39,7 @@ class Retry:
 class Snooze:
     """Nothing to do yet; look again after `duration`. Costs no attempt, but a task may snooze only so often."""
 
+    word: ClassVar[str] = "snooze"
     duration: timedelta
     apply: Apply | None = None
 
@@ -44,6 +48,7 @@ class Snooze:
 class Fail:
     """The task fails now, whatever attempts it has left."""
 
+    word: ClassVar[str] = "fail"
     reason: str
 
 
@@ -51,6 +56,7 @@ class Fail:
 class Cancel:
     """The task is not wanted any more."""
 
+    word: ClassVar[str] = "cancel"
     reason: str
     apply: Apply | None = None
 

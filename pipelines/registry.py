@@ -47,9 +47,9 @@ class Registry:
         """Return the names of all task types, sorted."""
         return sorted(self._tasks)
 
-    def all_names(self) -> list[str]:
-        """Return the names and aliases of all task types, sorted: what a task's row may be called."""
-        return sorted(self._names)
+    def versions(self) -> dict[str, int]:
+        """Return the payload version of each name and alias: what a task's row may be called, and how new it may be."""
+        return {alias: self._tasks[name].payload.payload_version for alias, name in sorted(self._names.items())}
 
     def queues(self) -> list[str]:
         """Return the queues that the task types default to, sorted."""

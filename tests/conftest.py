@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dramatiq.broker import Broker
 
 from core import events
 from db.embedded import EmbeddedServer
@@ -17,6 +16,7 @@ from tests.support.database import Database, cloned, migrate_template
 from tests.support.engine import Line
 from tests.support.redis_server import flush, redis_server
 from workers.broker import open_broker
+from workers.processes import AnyBroker
 
 _FOREIGN = ("GREENROOM_", "OTEL_", "PG")
 for _name in [name for name in os.environ if name.startswith(_FOREIGN)]:
@@ -63,7 +63,7 @@ def redis_url(redis_of_session: str) -> str:
 
 
 @pytest.fixture(params=["in-process", "redis"])
-def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+def broker(request: pytest.FixtureRequest) -> Iterator[AnyBroker]:
     """Each of the two brokers in turn: the axis of the conformance suite."""
     url = request.getfixturevalue("redis_url") if request.param == "redis" else None
     broker = open_broker(url, "test")

@@ -1,6 +1,7 @@
 """Actors: each task type is one Dramatiq actor, which hands its message to the executor and never raises."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from uuid import UUID
 
 import dramatiq
@@ -8,24 +9,34 @@ from dramatiq.broker import Broker
 
 from core import events
 from pipelines.registry import AnyTask, Registry
+from workers.broker import STRANGER, claims_in
 
-RunMessage = Callable[[AnyTask, Sequence[tuple[UUID, int]]], None]
+Claims = Sequence[tuple[UUID, int]]
 
 
-def declare_actors(broker: Broker, registry: Registry, run_message: RunMessage) -> None:
-    """Declare an actor for each task type of the registry, under the type's name and its aliases."""
+def declare_actors(
+    broker: Broker,
+    registry: Registry,
+    run_message: Callable[[AnyTask, Claims], None],
+    refuse: Callable[[Claims], None],
+) -> None:
+    """Declare an actor for each task type, under its name and aliases; messages of all other types are refused."""
+
+    def declare(name: str, queue_name: str, act: Callable[[Claims], None]) -> None:
+        body = _body(name, act)
+        dramatiq.Actor(body, broker=broker, actor_name=name, queue_name=queue_name, priority=0, options={})
+
     for task in registry:
         for name in (task.name, *task.payload.aliases):
-            dramatiq.Actor(
-                _body(task, run_message), broker=broker, actor_name=name, queue_name=task.queue, priority=0, options={}
-            )
+            declare(name, task.queue, partial(run_message, task))
+    declare(STRANGER, next(iter(registry)).queue, refuse)
 
 
-def _body(task: AnyTask, run_message: RunMessage) -> Callable[[list[list[str | int]]], None]:
+def _body(name: str, act: Callable[[Claims], None]) -> Callable[[list[list[str | int]]], None]:
     def run(claims: list[list[str | int]]) -> None:
         try:
-            run_message(task, [(UUID(str(task_id)), int(number)) for task_id, number in claims])
+            act(claims_in(claims))
         except Exception as error:
-            events.emit(events.LoopFailed(f"actor {task.name}", type(error).__name__, str(error), 0.0))
+            events.emit(events.MessageFailed(name, type(error).__name__, events.raised_at(error)))
 
     return run

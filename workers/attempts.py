@@ -4,7 +4,7 @@ import json
 import threading
 import time
 import traceback as traceback_module
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from core.errors import PermanentError, UnavailableError
 from db import queue
-from db.connection import Connection, connect, tenant_transaction
+from db.connection import Connection, KeptConnection, tenant_transaction
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
@@ -27,7 +27,6 @@ _PROGRESS_PAUSE = 0.2
 _ERROR_LIMIT = 10_000
 _TRACEBACK_LIMIT = 20_000
 _RESULT_LIMIT = 1_000_000
-_NEWER_PAUSE = timedelta(seconds=30)
 
 
 @dataclass(slots=True)
@@ -40,13 +39,13 @@ class Run:
     traceback: str | None = None
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
-    is_untouched: bool = False
+    fields: dict[str, Any] = field(default_factory=dict)
     secret_fields: tuple[str, ...] = ()
 
-    def leave(self) -> None:
-        """Give the attempt up before its handler was called; it will cost nothing."""
-        self.is_untouched = True
-        self.outcome = Snooze(timedelta(0))
+    @property
+    def claim(self) -> tuple[UUID, int]:
+        """The task's id and the claim number that guards this attempt."""
+        return self.attempt.task_id, self.attempt.claim_number
 
     def end(self, outcome: Outcome) -> None:
         """Set the outcome, once computed; raises PermanentError for what is none, or cannot be stored."""
@@ -73,8 +72,8 @@ class Run:
 
     def _secrets(self) -> set[str]:
         """Return what an error must not repeat: texts and numbers of the payload, secret fields however short."""
-        payload = self.attempt.payload
-        return _values(payload).union(*(_values(payload.get(name), shortest=1) for name in self.secret_fields))
+        secret = (_values(self.fields.get(name), shortest=1) for name in self.secret_fields)
+        return _values(self.fields).union(*secret)
 
 
 def decode(task: AnyTask, run: Run) -> None:
@@ -83,12 +82,13 @@ def decode(task: AnyTask, run: Run) -> None:
     if (task.scope == "system") != (run.attempt.tenant_id is None):
         run.end(Fail(f"a task of scope {task.scope} {'has no' if task.scope == 'system' else 'needs a'} tenant"))
         return
-    if run.attempt.payload_version > task.payload.payload_version:
-        # A newer program enqueued it: it waits, at no cost, for a worker that knows it.
-        run.end(Snooze(_NEWER_PAUSE))
+    try:
+        run.fields = json.loads(run.attempt.payload_json)
+    except (ValueError, RecursionError) as error:
+        run.end(Fail(f"invalid payload: Python cannot read its JSON ({type(error).__name__})"))
         return
     try:
-        run.payload = task.decode(run.attempt.payload, run.attempt.payload_version)
+        run.payload = task.decode(run.fields, run.attempt.payload_version)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)
@@ -157,10 +157,8 @@ class Progress:
     """Reports progress over a connection of its own, at most a few times a second for each attempt."""
 
     def __init__(self, url: str, *, pooled: bool) -> None:
-        self._url = url
-        self._pooled = pooled
+        self._connection = KeptConnection(url, name="progress", pooled=pooled)
         self._lock = threading.Lock()
-        self._connection: Connection | None = None
         self._last: dict[UUID, float] = {}
 
     def report(self, attempt: queue.Attempt, fraction: float, message: str | None) -> None:
@@ -169,28 +167,23 @@ class Progress:
         clean = scrub(str(message), set())[:1000] if message else None
         # NaN compares with nothing: it becomes 0
         clipped = min(max(fraction, 0.0), 1.0) if fraction == fraction else 0.0
+        if fraction < 1 and now - self._last.get(attempt.task_id, 0.0) < _PROGRESS_PAUSE:
+            return
+        self._last[attempt.task_id] = now
         with self._lock:
-            if fraction < 1 and now - self._last.get(attempt.task_id, 0.0) < _PROGRESS_PAUSE:
-                return
-            self._last[attempt.task_id] = now
             try:
-                if self._connection is None or self._connection.closed:
-                    self._connection = connect(self._url, name="progress", pooled=self._pooled)
-                queue.report_progress(self._connection, attempt, clipped, clean)
+                queue.report_progress(self._connection.get(), attempt, clipped, clean)
             except (UnavailableError, psycopg.Error):
-                # What cannot be stored is lost, and the attempt goes on.
-                self._connection = None
+                self._connection.close()  # what cannot be stored is lost, and the attempt goes on
 
     def forget(self, task_id: UUID) -> None:
         """Drop what is known of an attempt that ended."""
-        with self._lock:
-            self._last.pop(task_id, None)
+        self._last.pop(task_id, None)
 
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
+            self._connection.close()
 
 
 @dataclass(slots=True)
@@ -199,7 +192,7 @@ class Context:
 
     attempt_row: queue.Attempt
     resources: Resources
-    connection: Connection
+    connect: Callable[[], Connection]
     reporter: Progress
 
     @property
@@ -220,25 +213,11 @@ class Context:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a short read-only transaction, bound to the task's tenant."""
-        with tenant_transaction(self.connection, self.tenant_id):
-            self.connection.execute("SET TRANSACTION READ ONLY")
-            yield Transaction(self.connection, self.tenant_id)
+        connection = self.connect()  # asked for at each read: the one before may have gone with its server
+        with tenant_transaction(connection, self.tenant_id):
+            connection.execute("SET TRANSACTION READ ONLY")
+            yield Transaction(connection, self.tenant_id)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Report progress (0 to 1)."""
         self.reporter.report(self.attempt_row, fraction, message)
-
-
-def outcome_word(outcome: Outcome) -> str:
-    """Return the outcome's public name, as it stands in events and in `queue.attempts`."""
-    match outcome:
-        case Done():
-            return "done"
-        case Retry():
-            return "retry"
-        case Snooze():
-            return "snooze"
-        case Fail():
-            return "fail"
-        case Cancel():
-            return "cancel"

@@ -4,8 +4,10 @@ Postgres alone decides due time, retries, limits and dead letters, so both come 
 queues and dead-letter keeping. A message carries task ids and claim numbers, nothing else (invariant I7).
 """
 
+import contextlib
 import queue
 from collections.abc import Iterable, Sequence
+from typing import Any
 from uuid import UUID
 
 import dramatiq
@@ -22,7 +24,23 @@ _DEAD_MESSAGE_MS = 60_000
 POLL_MS = 100
 
 
-class InProcessBroker(Broker):
+# The actor of messages whose task type this worker does not know: another one of the queue does.
+STRANGER = "stranger"
+
+
+class _AnswersAll(Broker):
+    """A broker that has an actor for each message, and holds messages nowhere but where it says."""
+
+    def get_actor(self, actor_name: str) -> "dramatiq.Actor[Any, Any]":
+        """Return the actor of a name, or the one that refuses messages."""
+        return super().get_actor(actor_name if actor_name in self.actors else STRANGER)
+
+    def leftovers(self) -> list[tuple[UUID, int]]:
+        """Take out and return the claims of messages that end with this process."""
+        return []
+
+
+class InProcessBroker(_AnswersAll):
     """Messages travel through a queue in memory, for relay and workers in one process."""
 
     def __init__(self) -> None:
@@ -44,6 +62,15 @@ class InProcessBroker(Broker):
             raise QueueNotFound(message.queue_name)  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
         self.queues[message.queue_name].put(message)
         return message
+
+    def leftovers(self) -> list[tuple[UUID, int]]:
+        """Take out and return the claims of messages that nobody consumed."""
+        found: list[tuple[UUID, int]] = []
+        for waiting in self.queues.values():
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    found += claims_in(waiting.get_nowait().args[0])
+        return found
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> Consumer:
         """Return a consumer of a declared queue; `timeout` in milliseconds bounds each wait."""
@@ -70,10 +97,12 @@ class _InProcessConsumer(Consumer):
         """Nothing to do: its claim runs out and is given back by Postgres."""
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Nothing to do: see nack."""
+        """Put back what a worker that stops has not begun."""
+        for message in messages:
+            self._source.put(message.copy())
 
 
-class ShallowRedisBroker(RedisBroker):
+class ShallowRedisBroker(_AnswersAll, RedisBroker):
     """Dramatiq's Redis broker without delay queues, which would cost a consumer thread each and hold nothing."""
 
     def declare_queue(self, queue_name: str) -> None:
@@ -84,7 +113,7 @@ class ShallowRedisBroker(RedisBroker):
             self.emit_after("declare_queue", queue_name)
 
 
-def open_broker(url: str | None, namespace: str) -> Broker:
+def open_broker(url: str | None, namespace: str) -> InProcessBroker | ShallowRedisBroker:
     """Return the broker of an address: None is in process, redis:// or rediss:// is Redis."""
     if url is None:
         return InProcessBroker()
@@ -112,6 +141,11 @@ def publish(broker: Broker, message: "dramatiq.Message[None]") -> None:
         broker.enqueue(message)
     except Exception as error:
         raise UnavailableError(f"the broker does not take messages: {type(error).__name__}") from error
+
+
+def claims_in(listed: Iterable[Sequence[str | int]]) -> list[tuple[UUID, int]]:
+    """Return the claims that a message carries."""
+    return [(UUID(str(task_id)), int(number)) for task_id, number in listed]
 
 
 def _message(claims: Sequence[Claim]) -> "dramatiq.Message[None]":

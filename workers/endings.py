@@ -29,10 +29,8 @@ def apply_of(run: Run) -> Apply | None:
 
 
 def ending_of(task: AnyTask, run: Run) -> queue.Ending | queue.Rescheduling:
-    """Decide how a run ends; one that was never begun waits again at no cost."""
+    """Decide how a run ends: for good, or to wait again."""
     attempt = run.attempt
-    if run.is_untouched:
-        return queue.Rescheduling(attempt, 0.0, refund=True)
     match settled(run):
         case Done(result=result):
             return queue.Ending(attempt, "done", result)

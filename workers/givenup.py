@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from db import queue
-from db.connection import Connection, connect
+from db.connection import KeptConnection
 
 _PAUSE = 1.0
 
@@ -20,12 +20,10 @@ class GivenUp:
     name = "given up"
 
     def __init__(self, url: str, worker_id: UUID, *, pooled: bool) -> None:
-        self._url = url
+        self._connection = KeptConnection(url, name="worker", pooled=pooled)
         self._worker_id = worker_id
-        self._pooled = pooled
         self._claims: list[tuple[UUID, int]] = []
         self._lock = threading.Lock()
-        self._connection: Connection | None = None
 
     def add(self, claims: Sequence[tuple[UUID, int]]) -> None:
         """Give attempts up; those that ended after all, or were never taken, are not touched."""
@@ -37,14 +35,11 @@ class GivenUp:
         with self._lock:
             claims = list(self._claims)
         if claims:
-            if self._connection is None or self._connection.closed or self._connection.broken:
-                self._connection = connect(self._url, name="worker", pooled=self._pooled)
-            queue.end_leases(self._connection, claims, self._worker_id)
+            queue.end_leases(self._connection.get(), claims, self._worker_id)
             with self._lock:
                 del self._claims[: len(claims)]
         return _PAUSE
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        self._connection.close()

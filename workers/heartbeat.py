@@ -3,7 +3,7 @@
 A process of its own, because a handler that holds the interpreter would starve a thread. It renews nothing for a parent
 that is stopped (SIGSTOP), expires the parent's leases at once when the parent is gone without a word, and ends with it.
 Run as `python -m workers.heartbeat`; its configuration is the first line of its standard input, as JSON, and each later
-line holds the ages of the parent's loops. `stop` ends it in order.
+line says how late the parent's loops are. `stop` ends it in order.
 """
 
 import json
@@ -20,14 +20,14 @@ from uuid import UUID
 
 from core.errors import UnavailableError
 from db import queue
-from db.connection import Connection, connect
+from db.connection import Connection, KeptConnection
 
 _LOOK_SECONDS = 1.0
 _ROOT = Path(__file__).resolve().parent.parent
 
 
 class Heartbeat:
-    """The parent's side: starts the process, starts it anew should it die, and tells it the ages of the loops."""
+    """The parent's side: starts the process, starts it anew should it die, and tells it how late the loops are."""
 
     name = "heartbeat"
 
@@ -38,7 +38,7 @@ class Heartbeat:
         pooled: bool,
         process: queue.ProcessRow,
         lease_seconds: float,
-        loop_ages: Callable[[], dict[str, float]],
+        loops_late: Callable[[], dict[str, float]],
     ) -> None:
         self._config = {
             "url": url,
@@ -48,11 +48,11 @@ class Heartbeat:
             "process": {name: getattr(process, name) for name in queue.ProcessRow.__slots__} | {"id": str(process.id)},
         }
         self._pause = max(lease_seconds / 6, 0.5)
-        self._loop_ages = loop_ages
+        self._loops_late = loops_late
         self._child: subprocess.Popen[bytes] | None = None
 
     def run_once(self) -> float:
-        """Tell the ages of the loops; start the process if it is not there."""
+        """Tell how late the loops are; start the process if it is not there."""
         ended = self._child.poll() if self._child is not None else None
         if self._child is None or ended is not None:
             # The pipe's end is not inherited by other children (close_fds), so its closing means that we are gone.
@@ -63,7 +63,7 @@ class Heartbeat:
                 env=os.environ | {"PYTHONPATH": str(_ROOT)},
             )
             self._write(self._config)
-        self._write(self._loop_ages())
+        self._write(self._loops_late())
         if ended is not None:
             # Seen by the loop's supervisor: one that ends again and again is a failing loop, not a silent one.
             raise RuntimeError(
@@ -97,14 +97,12 @@ class Beating:
     """The child's side: renew, beat, and watch the parent."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self._url: str = config["url"]
-        self._pooled: bool = config["pooled"]
+        self._connection = KeptConnection(config["url"], name="heartbeat", pooled=config["pooled"], timeout=5)
         self._parent: int = config["parent"]
         self._lease_seconds: float = config["lease_seconds"]
         self._process = queue.ProcessRow(**(config["process"] | {"id": UUID(config["process"]["id"])}))
-        self._connection: Connection | None = None
-        self._ages: dict[str, float] = {}
-        self._ages_at = time.monotonic()
+        self._late: dict[str, float] = {}
+        self._heard_at = time.monotonic()
         self._next = 0.0
 
     def run(self) -> None:
@@ -131,15 +129,14 @@ class Beating:
 
     def _hear(self, lines: list[bytes]) -> None:
         for line in lines:
-            self._ages = json.loads(line)
-            self._ages_at = time.monotonic()
+            self._late = json.loads(line)
+            self._heard_at = time.monotonic()
 
     def _beat(self, connection: Connection) -> None:
         queue.renew(connection, self._process.id, self._lease_seconds)
-        silent = time.monotonic() - self._ages_at
-        ages = {name: round(age + silent, 1) for name, age in self._ages.items()}
-        if not queue.beat(connection, self._process.id, ages):
-            queue.register_process(connection, self._process)
+        # The parent speaks every few seconds; one that does not has a loop that hangs, or all of them.
+        silent = max(time.monotonic() - self._heard_at - self._lease_seconds / 3, 0.0)
+        queue.beat(connection, self._process, {name: late + silent for name, late in self._late.items()})
 
     def _parent_is_gone(self) -> None:
         """The parent died without a word: nothing of its can commit any more, so its attempts may start anew."""
@@ -164,13 +161,9 @@ class Beating:
 
     def _try(self, act: Callable[[Connection], None]) -> None:
         try:
-            if self._connection is None:
-                self._connection = connect(self._url, name="heartbeat", pooled=self._pooled, timeout=5)
-            act(self._connection)
+            act(self._connection.get())
         except Exception as error:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
+            self._connection.close()
             kind = error.__cause__ if isinstance(error, UnavailableError) and error.__cause__ else error
             sys.stderr.write(f"heartbeat: {type(kind).__name__}, trying again\n")
             self._next = time.monotonic() + _LOOK_SECONDS

@@ -3,7 +3,7 @@
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -12,18 +12,20 @@ from dramatiq.broker import Broker
 
 from core import events
 from core.errors import SettingsError, UnavailableError
-from core.loops import loop_ages
 from core.service import Loop, stop_all
 from core.settings import Settings
 from db import queue
-from db.connection import Connection, connect
+from db.connection import Connection, KeptConnection, connect
 from pipelines.registry import Registry
 from pipelines.resources import Resources
 from workers.actors import declare_actors
-from workers.broker import POLL_MS, open_broker
+from workers.beat import Beat
+from workers.broker import POLL_MS, InProcessBroker, ShallowRedisBroker, open_broker
 from workers.executor import Executor, ExecutorConfig
 from workers.heartbeat import Heartbeat
-from workers.relay import Caretaker, Database, Listener, Relay, Rescuer
+from workers.relay import Caretaker, Listener, Relay, Rescuer
+
+AnyBroker = InProcessBroker | ShallowRedisBroker
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Addresses:
     pooled: bool = False
 
 
-def broker_of(settings: Settings) -> Broker:
+def broker_of(settings: Settings) -> AnyBroker:
     """Return the broker that the settings name."""
     url = settings.broker.url
     return open_broker(url.get_secret_value() if url else None, settings.broker.namespace)
@@ -47,14 +49,19 @@ class RelayProcess:
 
     def __init__(self, settings: Settings, addresses: Addresses, broker: Broker) -> None:
         self.process = _process_row("relay")
-        near = Database(addresses.url, "relay", addresses.pooled)
-        direct = Database(addresses.direct_url or addresses.url, "listener")
-        self._listener = Listener(direct, self.process.id, self.wake)
-        self._relay = Loop(Relay(near, broker, settings.relay, self.process, hears=self._listener.hears))
+
+        def near(name: str) -> KeptConnection:
+            return KeptConnection(addresses.url, name=name, pooled=addresses.pooled)
+
+        direct = KeptConnection(addresses.direct_url or addresses.url, name="listener")
+        listener = Listener(direct, self.process.id, self.wake)
+        relay = Relay(near("relay"), broker, settings.relay, self.process.id, hears=listener.hears)
+        self._relay = Loop(relay)
         self.loops = [
-            Loop(Caretaker(near, settings.relay.process_timeout)),
-            Loop(Rescuer(near, settings.relay.rescue_seconds, self.wake)),
-            Loop(self._listener),
+            Loop(Beat(near("beat"), self.process, lambda: _late(self.loops))),
+            Loop(Caretaker(near("caretaker"), settings.relay.process_timeout)),
+            Loop(Rescuer(near("rescuer"), settings.relay.rescue_seconds, self.wake)),
+            Loop(listener),
             self._relay,
         ]
 
@@ -81,7 +88,7 @@ class WorkerProcess:
         self,
         settings: Settings,
         addresses: Addresses,
-        broker: Broker,
+        broker: AnyBroker,
         registry: Registry,
         resources: Resources,
         *,
@@ -97,7 +104,7 @@ class WorkerProcess:
         if not tasks:
             raise SettingsError("this worker knows no task type that it may run")
         self.process = _process_row(
-            "worker", queues=self.queues, task_types=self._registry.all_names(), slots=settings.worker.threads
+            "worker", queues=self.queues, task_types=self._registry.versions(), slots=settings.worker.threads
         )
         config = ExecutorConfig(
             self.process.id,
@@ -113,7 +120,7 @@ class WorkerProcess:
             pooled=addresses.pooled,
             process=self.process,
             lease_seconds=settings.worker.lease_seconds,
-            loop_ages=loop_ages,
+            loops_late=lambda: _late(self.loops),
         )
         self.loops = [Loop(heartbeat), Loop(self.executor.time_limits), Loop(self.executor.given_up)]
         self._worker: dramatiq.Worker | None = None
@@ -121,15 +128,15 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Consume the queues; then become known, so that the relay sends work."""
-        declare_actors(self._broker, self._registry, self.executor.run_message)
+        declare_actors(self._broker, self._registry, self.executor.run_message, self.executor.refuse)
         for name in self.queues:
             self._broker.declare_queue(name)
         self._worker = dramatiq.Worker(
             self._broker, queues=set(self.queues), worker_threads=self._settings.worker.threads, worker_timeout=POLL_MS
         )
         self._worker.start()
-        with connect(self._addresses.url, name="worker", pooled=self._addresses.pooled) as connection:
-            queue.register_process(connection, self.process)
+        # The heartbeat says it too, as soon as it runs and the database answers.
+        self._tell(lambda connection: queue.beat(connection, self.process))
         for loop in self.loops:
             loop.start()
         events.emit(events.ProcessStarted("worker", self.process.id, f"{self._settings.worker.threads} threads"))
@@ -142,6 +149,8 @@ class WorkerProcess:
         self.executor.drain()
         self._worker.stop(timeout=int(self._settings.worker.grace_seconds * 1000))
         is_drained = not any(thread.is_alive() for thread in self._worker.workers)
+        if leftovers := self._broker.leftovers():
+            self._tell(lambda connection: queue.give_back(connection, leftovers))
         handed_back = 0 if is_drained else self._tell(lambda connection: queue.hand_back(connection, self.process.id))
         stop_all(self.loops)
         self._tell(lambda connection: queue.unregister_process(connection, self.process.id))
@@ -152,7 +161,7 @@ class WorkerProcess:
         return is_drained
 
     def _tell(self, act: Callable[[Connection], int | None]) -> int | None:
-        """Tell the database something on the way out; one that does not answer learns it from our silence."""
+        """Tell the database something if it answers: nothing depends on it."""
         try:
             with connect(self._addresses.url, name="worker", pooled=self._addresses.pooled) as connection:
                 return act(connection)
@@ -161,6 +170,10 @@ class WorkerProcess:
 
 
 def _process_row(
-    kind: str, *, queues: list[str] | None = None, task_types: list[str] | None = None, slots: int = 0
+    kind: str, *, queues: list[str] | None = None, task_types: dict[str, int] | None = None, slots: int = 0
 ) -> queue.ProcessRow:
-    return queue.ProcessRow(uuid4(), kind, socket.gethostname(), os.getpid(), queues or [], task_types or [], slots)
+    return queue.ProcessRow(uuid4(), kind, socket.gethostname(), os.getpid(), queues or [], task_types or {}, slots)
+
+
+def _late(loops: Sequence[Loop]) -> dict[str, float]:
+    return {loop.service.name: loop.late() for loop in loops}

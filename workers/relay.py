@@ -4,46 +4,25 @@ Services, each a loop of its own: Relay (promote, claim, publish), Listener (is 
 Rescuer (expired leases and claims), Caretaker (partitions of history, silent processes).
 """
 
-import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from uuid import UUID
 
 import psycopg
 from dramatiq.broker import Broker
 
 from core import events
-from core.clock import Clock, SystemClock
 from core.errors import UnavailableError
-from core.loops import loop_ages
 from core.settings import RelaySettings
 from db import queue
-from db.connection import Connection, connect
+from db.connection import Connection, KeptConnection
 from workers.broker import messages_of, publish
 
 _BUSY_ROUNDS = 8
 _FULL_PAUSES = (0.002, 0.5)
 _RESCUE_LIMIT = 1000
-_BEAT_SECONDS = 10.0
 _CARE_SECONDS = 45.0
 _PING_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """Where a service connects to; opens one connection and a new one after a failure."""
-
-    url: str
-    name: str
-    pooled: bool = False
-
-    def open(self, current: Connection | None) -> Connection:
-        """Return `current` if it still serves, else a new connection."""
-        if current is not None and not current.closed and not current.broken:
-            return current
-        return connect(self.url, name=self.name, pooled=self.pooled)
 
 
 class Relay:
@@ -53,30 +32,26 @@ class Relay:
 
     def __init__(
         self,
-        database: Database,
+        connection: KeptConnection,
         broker: Broker,
         settings: RelaySettings,
-        process: queue.ProcessRow,
+        process_id: UUID,
         *,
         hears: Callable[[], bool] = lambda: False,
-        clock: Clock | None = None,
     ) -> None:
-        self._database = database
+        self._connection = connection
         self._broker = broker
         self._settings = settings
-        self._process = process
+        self._process_id = process_id
         self._hears = hears
-        self._connection: Connection | None = None
         self._is_sleeping = False
-        self._heard = False
+        self._heard: bool | None = None
         self._busy_rounds = 0
         self._full_rounds = 0
-        self._told_at = -_BEAT_SECONDS
-        self._clock = clock or SystemClock()
 
     def run_once(self) -> float:
         """Do one round; raises UnavailableError when database or broker is away, and nothing is lost by that."""
-        connection = self._connection = self._database.open(self._connection)
+        connection = self._connection.get()
         queue.promote(connection, self._settings.batch)
         wanted = queue.capacity(connection, depth=self._settings.depth, process_timeout=self._settings.process_timeout)
         rounds = [self._dispatch(connection, capacity) for capacity in wanted if capacity.free > 0]
@@ -86,11 +61,8 @@ class Relay:
         return self._next_pause(connection, sum(count for count, _ in rounds), is_full=is_full)
 
     def close(self) -> None:
-        """Leave the table of processes and close the connection."""
-        if self._connection is not None and not self._connection.closed:
-            with contextlib.suppress(UnavailableError):  # it is forgotten by its silence then
-                queue.unregister_process(self._connection, self._process.id)
-            self._connection.close()
+        """Close the connection."""
+        self._connection.close()
 
     def _dispatch(self, connection: Connection, wanted: queue.Capacity) -> tuple[int, bool]:
         """Claim and publish what fits; return how many tasks, and whether there was room for more than there were."""
@@ -132,23 +104,11 @@ class Relay:
         return longest if due is None else min(longest, due + 0.001)
 
     def _tell(self, connection: Connection, *, is_sleeping: bool) -> None:
-        """Say whether producers shall ring, and that this process and its loops live: at news, else now and then."""
+        """Say whether producers shall ring; said again at each poll, lest this process was forgotten meanwhile."""
         heard = self._hears()
-        is_news = (is_sleeping, heard) != (self._is_sleeping, self._heard)
-        if not is_news and self._clock.monotonic() < self._told_at + _BEAT_SECONDS:
-            return
-        beat = partial(
-            queue.beat_relay,
-            connection,
-            self._process.id,
-            is_sleeping=is_sleeping,
-            hears_notify=heard,
-            loop_ages=loop_ages(),
-        )
-        if not beat():
-            queue.register_process(connection, self._process)
-            beat()
-        self._is_sleeping, self._heard, self._told_at = is_sleeping, heard, self._clock.monotonic()
+        if is_sleeping or (is_sleeping, heard) != (self._is_sleeping, self._heard):
+            queue.mark_sleeping(connection, self._process_id, is_sleeping=is_sleeping, hears_notify=heard)
+        self._is_sleeping, self._heard = is_sleeping, heard
 
 
 class Listener:
@@ -156,11 +116,11 @@ class Listener:
 
     name = "listener"
 
-    def __init__(self, database: Database, process_id: UUID, wake: Callable[[], None]) -> None:
-        self._database = database
+    def __init__(self, connection: KeptConnection, process_id: UUID, wake: Callable[[], None]) -> None:
+        self._connection = connection
         self._ping_channel = f"greenroom_ping_{process_id.hex}"
         self._wake = wake
-        self._connection: Connection | None = None
+        self._listens_on: Connection | None = None
         self._pinged_at: float | None = None
         self._next_ping = 0.0
         self._hears = False
@@ -186,16 +146,15 @@ class Listener:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        self._connection.close()
 
     def _open(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.open(None)
-            self._connection.execute(f'LISTEN "{queue.WAKE_CHANNEL}"')
-            self._connection.execute(f'LISTEN "{self._ping_channel}"')
-            self._next_ping = 0.0
-        return self._connection
+        connection = self._connection.get()
+        if connection is not self._listens_on:
+            connection.execute(f'LISTEN "{queue.WAKE_CHANNEL}"')
+            connection.execute(f'LISTEN "{self._ping_channel}"')
+            self._listens_on, self._next_ping = connection, 0.0
+        return connection
 
     def _ping(self, connection: Connection) -> None:
         self._next_ping = time.monotonic() + _PING_SECONDS
@@ -216,9 +175,7 @@ class Listener:
             self._wake()
 
     def _lose(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+        self._connection.close()
         self._pinged_at = None
         self._judge(heard=False)
 
@@ -228,15 +185,14 @@ class Rescuer:
 
     name = "rescuer"
 
-    def __init__(self, database: Database, pause: float, wake: Callable[[], None]) -> None:
-        self._database = database
+    def __init__(self, connection: KeptConnection, pause: float, wake: Callable[[], None]) -> None:
+        self._connection = connection
         self._pause = pause
         self._wake = wake
-        self._connection: Connection | None = None
 
     def run_once(self) -> float:
         """Rescue one batch; at once again while there is more."""
-        connection = self._connection = self._database.open(self._connection)
+        connection = self._connection.get()
         retried, failed = queue.rescue(connection, _RESCUE_LIMIT)
         unclaimed = queue.reclaim(connection, _RESCUE_LIMIT)
         if retried or failed or unclaimed:
@@ -246,8 +202,7 @@ class Rescuer:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        self._connection.close()
 
 
 class Caretaker:
@@ -255,19 +210,17 @@ class Caretaker:
 
     name = "caretaker"
 
-    def __init__(self, database: Database, process_timeout: float) -> None:
-        self._database = database
+    def __init__(self, connection: KeptConnection, process_timeout: float) -> None:
+        self._connection = connection
         self._forget_after = 20 * process_timeout
-        self._connection: Connection | None = None
 
     def run_once(self) -> float:
         """Look after both."""
-        connection = self._connection = self._database.open(self._connection)
+        connection = self._connection.get()
         queue.create_months(connection)
         queue.forget_processes(connection, self._forget_after)
         return _CARE_SECONDS
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        self._connection.close()

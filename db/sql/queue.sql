@@ -1,7 +1,8 @@
 -- The life of a task. Each query guards the state it starts from in its WHERE; whoever comes late touches no row.
 -- Batches join the table by its index of ids: the roles that run them switch sequential scans off (db/roles.py), since
 -- without fresh statistics the planner would read all of a table that grows and shrinks by the second.
--- Lock order: batches skip rows that another transaction holds, so no two of these statements can wait in a circle.
+-- Locks: what several processes may want at once skips rows that another transaction holds. Statements of an attempt's own
+-- worker, guarded by its claim number, wait; a circle, should one come about, is broken by Postgres and tried again.
 
 -- name: promote
 -- Deferred tasks whose time has come enter the claim's index.
@@ -19,25 +20,31 @@ SELECT GREATEST(extract(epoch FROM run_after - clock_timestamp()), 0)::float8
 FROM queue.tasks_live WHERE NOT is_due ORDER BY run_after LIMIT 1;
 
 -- name: capacity
--- Free slots of each queue that live workers serve and nobody paused, with the task types they know. A task takes
+-- Free slots of each queue that live workers serve and nobody paused, with the task types they know and the newest payload
+-- version of each. A task takes
 -- 1 / batch_size of a slot, since that many travel in one message; `depth` messages a slot keep workers busy.
-WITH serving AS (
-    SELECT q.name AS queue, sum(p.slots)::float8 AS slots
+WITH alive AS MATERIALIZED (
+    SELECT q.name AS queue, p.slots, p.task_types
     FROM queue.processes p CROSS JOIN LATERAL unnest(p.queues) AS q (name)
     WHERE p.kind = 'worker' AND p.beat_at > now() - make_interval(secs => %(process_timeout)s)
         AND NOT EXISTS (SELECT FROM queue.queues z WHERE z.name = q.name AND z.paused_at IS NOT NULL)
-    GROUP BY q.name
+), serving AS (
+    SELECT queue, sum(slots)::float8 AS slots FROM alive GROUP BY queue
+), known AS (
+    SELECT queue, array_agg(name) AS task_types, array_agg(version) AS versions
+    FROM (
+        SELECT alive.queue, t.key AS name, max(t.value::integer) AS version
+        FROM alive CROSS JOIN LATERAL jsonb_each_text(alive.task_types) AS t GROUP BY alive.queue, t.key
+    ) AS newest
+    GROUP BY queue
 ), occupied AS (
     SELECT live.queue, sum(1.0 / COALESCE(t.batch_size, 1))::float8 AS slots
     FROM queue.tasks_live live LEFT JOIN queue.task_types t ON t.name = live.task_type
     WHERE live.deadline_at IS NOT NULL OR live.claimed_until IS NOT NULL
     GROUP BY live.queue
 )
-SELECT serving.queue, serving.slots * %(depth)s - COALESCE(occupied.slots, 0) AS free,
-    (SELECT array_agg(DISTINCT name) FROM queue.processes p, unnest(p.task_types) AS name
-     WHERE p.kind = 'worker' AND serving.queue = ANY (p.queues)
-        AND p.beat_at > now() - make_interval(secs => %(process_timeout)s)) AS task_types
-FROM serving LEFT JOIN occupied USING (queue);
+SELECT queue, serving.slots * %(depth)s - COALESCE(occupied.slots, 0) AS free, known.task_types, known.versions
+FROM serving JOIN known USING (queue) LEFT JOIN occupied USING (queue);
 
 -- name: claim
 -- Claim the first due tasks of a queue by rank, at most %(limit)s and as many as fit into %(free)s slots.
@@ -45,7 +52,8 @@ WITH due AS MATERIALIZED (
     -- fenced, so that LIMIT and SKIP LOCKED are done before anything is joined
     SELECT id, task_type, rank FROM queue.tasks_live
     WHERE queue = %(queue)s AND status = 'pending' AND is_due AND hold_reason IS NULL AND claimed_until IS NULL
-        AND task_type = ANY (%(task_types)s)
+        -- NULL for a type that no worker knows
+        AND payload_version <= (%(versions)s::integer[])[array_position(%(task_types)s::text[], task_type)]
         -- a tenant's waiting tasks are held when it is suspended; this is for one that came back from a worker since
         AND NOT COALESCE(tenant_id = ANY (ARRAY(SELECT id FROM identity.tenants WHERE status <> 'active')), false)
     ORDER BY rank LIMIT %(limit)s
@@ -88,13 +96,16 @@ FROM (
     FOR UPDATE OF free SKIP LOCKED
 ) AS mine
 WHERE live.id = mine.id
-RETURNING live.id, live.claim_number, live.attempts, live.max_attempts, live.snoozes, live.tenant_id, live.payload,
+-- as text: what Python's JSON refuses (a number of 5,000 digits) is one task's failure, not its message's
+RETURNING live.id, live.claim_number, live.attempts, live.max_attempts, live.snoozes, live.tenant_id, live.payload::text,
     live.payload_version, live.trace_context, extract(epoch FROM now() - GREATEST(live.run_after, live.created_at))::float8;
 
 -- name: untake
--- A worker that never heard whether its take committed gives up what it may have started; the attempt is not counted.
+-- A worker gives back what it took and has not begun; the attempt is not counted.
 UPDATE queue.tasks_live live
-SET status = 'pending', attempts = live.attempts - 1, lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now()
+SET status = 'pending', attempts = live.attempts - 1, lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now(),
+    run_after = CASE WHEN %(delay)s::float8 > 0 THEN now() + make_interval(secs => %(delay)s) ELSE live.run_after END,
+    is_due = %(delay)s::float8 <= 0
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
@@ -197,6 +208,8 @@ WHERE id IN (
 -- Leases that ran out: the attempt stays counted and is recorded as lost; out of attempts, the task fails.
 WITH expired AS MATERIALIZED (
     SELECT id, attempts >= max_attempts AS is_last, worker_id,
+        -- one that kills its worker time and again drags fewer neighbours along if they do not all come back together
+        CASE WHEN attempts > 1 THEN random() * LEAST(power(2, attempts), 60) ELSE 0 END AS delay,
         CASE WHEN lease_until = '-infinity' THEN 'the worker gave the attempt up'
              WHEN deadline_at <= now() THEN 'the attempt ran for longer than its time limit'
              ELSE 'the lease ran out: the worker was killed, cut off or frozen' END AS reason
@@ -208,7 +221,7 @@ WITH expired AS MATERIALIZED (
 ), retried AS (
     UPDATE queue.tasks_live live
     SET status = 'pending', lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now(),
-        is_due = true, last_error = expired.reason
+        run_after = now() + make_interval(secs => expired.delay), is_due = expired.delay = 0, last_error = expired.reason
     FROM expired WHERE live.id = expired.id AND NOT expired.is_last
     RETURNING live.id, live.tenant_id, live.claim_number, live.attempts, live.started_at, expired.worker_id, expired.reason
 ), ended AS (
@@ -244,21 +257,22 @@ WHERE id IN (
 -- name: report_progress
 -- Progress of a running attempt, over a connection of its own; says whether the attempt is still ours.
 UPDATE queue.tasks_live SET progress = %(progress)s, progress_message = %(message)s
-WHERE id = %(id)s AND claim_number = %(claim)s AND status = 'in_progress'
+WHERE id IN (
+    -- a row that its own finish holds is about to end: waiting for that could be waiting for oneself
+    SELECT id FROM queue.tasks_live WHERE id = %(id)s AND claim_number = %(claim)s AND status = 'in_progress'
+    FOR UPDATE SKIP LOCKED
+)
 RETURNING id;
 
 -- name: ended
 -- How the named tasks ended; those that still live are not among the rows.
 SELECT id, status, result, last_error FROM queue.tasks_history WHERE id = ANY (%(ids)s);
 
--- name: register_process
-INSERT INTO queue.processes (id, kind, host, pid, queues, task_types, slots)
-VALUES (%(id)s, %(kind)s, %(host)s, %(pid)s, %(queues)s, %(task_types)s, %(slots)s)
-ON CONFLICT (id) DO UPDATE SET beat_at = now(), queues = EXCLUDED.queues, task_types = EXCLUDED.task_types, slots = EXCLUDED.slots;
-
 -- name: beat
--- A process says that it lives; touching no row means that it was taken for dead and has to register again.
-UPDATE queue.processes SET beat_at = now(), loop_ages = %(loop_ages)s WHERE id = %(id)s RETURNING id;
+-- A process says that it lives; one that is not known, or not any more, becomes so.
+INSERT INTO queue.processes (id, kind, host, pid, queues, task_types, slots, loops_late)
+VALUES (%(id)s, %(kind)s, %(host)s, %(pid)s, %(queues)s, %(task_types)s, %(slots)s, %(loops_late)s)
+ON CONFLICT (id) DO UPDATE SET beat_at = now(), loops_late = EXCLUDED.loops_late;
 
 -- name: stop_serving
 -- A process that drains takes no more work.
@@ -271,11 +285,12 @@ DELETE FROM queue.processes WHERE id = %(id)s;
 -- Processes that have been silent for long are gone.
 DELETE FROM queue.processes WHERE beat_at < now() - make_interval(secs => %(seconds)s);
 
--- name: beat_relay
--- A relay lives. One that sleeps wants to be rung; one that is busy spares producers the NOTIFY.
-UPDATE queue.processes SET is_sleeping = %(is_sleeping)s, hears_notify = %(hears_notify)s, beat_at = now(),
-    loop_ages = %(loop_ages)s
-WHERE id = %(id)s;
+-- name: mark_sleeping
+-- A relay that sleeps wants to be rung; one that is busy spares producers the NOTIFY.
+UPDATE queue.processes SET is_sleeping = %(is_sleeping)s, hears_notify = %(hears_notify)s WHERE id = %(id)s;
+
+-- name: create_months
+SELECT queue.create_months();
 
 -- name: publish_task_type
 -- What a task type defaults to, for every producer in whatever language.

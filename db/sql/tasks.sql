@@ -126,7 +126,7 @@ RETURNING live.id, live.tenant_id, live.hold_reason;
 SELECT status, count(*), count(*) FILTER (WHERE hold_reason IS NOT NULL) FROM queue.tasks_live GROUP BY status;
 
 -- name: processes
-SELECT id, kind, host, pid, queues, task_types, slots, is_sleeping, hears_notify, loop_ages, started_at, beat_at,
+SELECT id, kind, host, pid, queues, task_types, slots, is_sleeping, hears_notify, loops_late, started_at, beat_at,
     extract(epoch FROM now() - beat_at)::float8 AS silent_seconds
 FROM queue.processes ORDER BY kind, started_at;
 

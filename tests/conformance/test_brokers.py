@@ -7,13 +7,17 @@ from uuid import uuid4
 
 import dramatiq
 import pytest
-from dramatiq.broker import Broker, Consumer
+from dramatiq.broker import Consumer
 
 from core import events
 from core.errors import UnavailableError
+from db.connection import KeptConnection
 from db.queue import Claim
 from pipelines.enqueue import enqueue, enqueue_many
+from pipelines.outcomes import Done
 from pipelines.registry import Registry
+from pipelines.resources import Resources
+from pipelines.task import Task
 from pipelines.waiting import wait_for, wait_for_all
 from tests.support import tasks
 from tests.support.database import Database
@@ -21,9 +25,9 @@ from tests.support.engine import Line, engine, fast_settings, publish
 from tests.support.redis_server import contents, flush
 from tests.support.tasks import Gate, Noop, Raise, Report, Spawn, Write, WriteMany
 from tests.support.waiting import eventually
-from workers.broker import messages_of, open_broker
+from workers.broker import InProcessBroker, ShallowRedisBroker, messages_of, open_broker
 from workers.broker import publish as send
-from workers.relay import Database as Address
+from workers.processes import Addresses, AnyBroker, WorkerProcess
 from workers.relay import Relay
 
 SECRET = "correct horse battery staple"
@@ -36,7 +40,7 @@ def message(queue: str = "default", tasks: int = 1) -> "dramatiq.Message[None]":
 
 
 @pytest.fixture
-def consumer(broker: Broker) -> Iterator[Consumer]:
+def consumer(broker: AnyBroker) -> Iterator[Consumer]:
     broker.declare_queue("default")
     consumer = broker.consume("default", prefetch=2, timeout=50)
     yield consumer
@@ -47,7 +51,7 @@ def receive(consumer: Consumer) -> Any:
     return eventually(lambda: next(consumer), 5)
 
 
-def test_a_message_arrives_once_with_ids_and_claim_numbers_only(broker: Broker, consumer: Consumer) -> None:
+def test_a_message_arrives_once_with_ids_and_claim_numbers_only(broker: AnyBroker, consumer: Consumer) -> None:
     sent = message(tasks=2)
     send(broker, sent)
     got = receive(consumer)
@@ -57,7 +61,7 @@ def test_a_message_arrives_once_with_ids_and_claim_numbers_only(broker: Broker, 
     assert next(consumer) is None
 
 
-def test_messages_arrive_in_order(broker: Broker, consumer: Consumer) -> None:
+def test_messages_arrive_in_order(broker: AnyBroker, consumer: Consumer) -> None:
     sent = [message() for _ in range(5)]
     for each in sent:
         send(broker, each)
@@ -68,22 +72,22 @@ def test_messages_arrive_in_order(broker: Broker, consumer: Consumer) -> None:
     assert [m.args for m in got] == [m.args for m in sent]
 
 
-def test_queues_are_apart(broker: Broker, consumer: Consumer) -> None:
+def test_queues_are_apart(broker: AnyBroker, consumer: Consumer) -> None:
     send(broker, message("elsewhere"))
     assert next(consumer) is None
 
 
-def test_an_idle_consumer_returns_nothing_and_soon(broker: Broker, consumer: Consumer) -> None:
+def test_an_idle_consumer_returns_nothing_and_soon(broker: AnyBroker, consumer: Consumer) -> None:
     assert next(consumer) is None
 
 
-def test_declaring_twice_is_fine(broker: Broker) -> None:
+def test_declaring_twice_is_fine(broker: AnyBroker) -> None:
     broker.declare_queue("default")
     broker.declare_queue("default")
     assert broker.get_declared_queues() == {"default"}
 
 
-def test_no_middleware_and_no_delays_are_dramatiqs(broker: Broker) -> None:
+def test_no_middleware_and_no_delays_are_dramatiqs(broker: AnyBroker) -> None:
     assert broker.middleware == []
     assert broker.get_declared_delay_queues() == set()
 
@@ -91,7 +95,7 @@ def test_no_middleware_and_no_delays_are_dramatiqs(broker: Broker) -> None:
 # ---------------------------------------------------------------------------------------------- the engine on each
 
 
-def test_every_kind_of_ending(effects: Database, registry: Registry, broker: Broker) -> None:
+def test_every_kind_of_ending(effects: Database, registry: Registry, broker: AnyBroker) -> None:
     with engine(effects, registry, broker):
         producer = effects.connect("producer")
         ids = [
@@ -110,7 +114,7 @@ def test_every_kind_of_ending(effects: Database, registry: Registry, broker: Bro
 
 
 def test_many_tasks_travel_together_and_each_effect_stands_once(
-    effects: Database, registry: Registry, broker: Broker
+    effects: Database, registry: Registry, broker: AnyBroker
 ) -> None:
     with engine(effects, registry, broker):
         enqueue_many(effects.connect("producer"), [WriteMany(n=n) for n in range(1000)])
@@ -120,7 +124,7 @@ def test_many_tasks_travel_together_and_each_effect_stands_once(
 
 
 def test_nothing_of_a_payload_stands_in_the_message(
-    database: Database, registry: Registry, broker: Broker, redis_url: str
+    database: Database, registry: Registry, broker: AnyBroker, redis_url: str
 ) -> None:
     """I7: the message of a task is looked at while it is under way, and all of Redis with it."""
     line = Line(database, registry)
@@ -132,7 +136,9 @@ def test_nothing_of_a_payload_stands_in_the_message(
     line.close()
 
 
-def test_a_stop_gives_back_what_did_not_run_at_no_cost(effects: Database, registry: Registry, broker: Broker) -> None:
+def test_a_stop_gives_back_what_did_not_run_at_no_cost(
+    effects: Database, registry: Registry, broker: AnyBroker
+) -> None:
     tasks.gate.clear()
     settings = fast_settings(worker={"threads": 1, "grace_seconds": 10.0}, relay={"depth": 50.0})
     try:
@@ -151,6 +157,39 @@ def test_a_stop_gives_back_what_did_not_run_at_no_cost(effects: Database, regist
     assert set(rows) <= {("done", 1), ("pending", 0)}
     done = sum(1 for status, _ in rows if status == "done")
     assert effects.value("SELECT count(*) FROM effects") == done
+    # What was in this process's memory waits at once; what Redis holds is for others, or its claims run out.
+    if isinstance(broker, InProcessBroker):
+        assert effects.value("SELECT count(*) FROM queue.tasks_live WHERE claimed_until IS NOT NULL") == 0
+
+
+def test_workers_of_one_queue_may_know_different_task_types(
+    effects: Database, registry: Registry, broker: AnyBroker
+) -> None:
+    """A message that comes to the wrong one goes back at no cost, until it comes to the right one."""
+    stranger = Registry([Task(payload=Write, run=lambda context, payload: Done())])
+    addresses = Addresses(effects.url("worker"), system_url=effects.url("system"))
+    settings = fast_settings()
+    # Both consume before either has work, so that each gets a share of the messages.
+    other = WorkerProcess(settings, addresses, open_broker_beside(broker), stranger, Resources())
+    other.loops = []
+    other.start()
+    try:
+        with engine(effects, registry, broker):
+            ids = [enqueue(effects.connect("producer"), Noop(n=n)) for n in range(20)]
+            ends = wait_for_all(effects.connect(), ids, timeout=30)
+    finally:
+        other.stop()
+    assert {end.status for end in ends} == {"done"}
+    assert effects.value("SELECT max(attempts) FROM queue.outbox_tasks") == 1
+
+
+def open_broker_beside(broker: AnyBroker) -> AnyBroker:
+    """Return what another worker on the same messages would open."""
+    if isinstance(broker, InProcessBroker):
+        beside = InProcessBroker()
+        beside.queues = broker.queues
+        return beside
+    return ShallowRedisBroker(client=broker.client, middleware=[], namespace=broker.namespace)  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
 
 
 # ---------------------------------------------------------------------------------------------- a broker in trouble
@@ -180,7 +219,7 @@ def test_a_redis_that_is_away_gives_the_claim_back(
     broker = open_broker(f"unix://{tmp_path}/nobody", "test")
     line = Line(database, registry)  # a worker that serves
     task_id = enqueue(database.connect("producer"), Noop())
-    relay = Relay(Address(database.url("relay"), "relay"), broker, fast_settings().relay, line.process)
+    relay = Relay(KeptConnection(database.url("relay"), name="relay"), broker, fast_settings().relay, line.process.id)
     with pytest.raises(UnavailableError):
         relay.run_once()
     row = line.task(task_id)
@@ -190,7 +229,7 @@ def test_a_redis_that_is_away_gives_the_claim_back(
     line.close()
 
 
-def test_an_old_message_in_the_broker_does_nothing(effects: Database, registry: Registry, broker: Broker) -> None:
+def test_an_old_message_in_the_broker_does_nothing(effects: Database, registry: Registry, broker: AnyBroker) -> None:
     line = Line(effects, registry)
     task_id = enqueue(effects.connect("producer"), Write(n=1))
     stale = messages_of(line.claim(claim_seconds=-1))

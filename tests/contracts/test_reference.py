@@ -86,7 +86,7 @@ def _metrics() -> list[tuple[str, str, str]]:
         for family in collector.describe() if hasattr(collector, "describe") else []:
             name = f"{family.name}_total" if family.type == "counter" else family.name
             found.append((name, family.type, ", ".join(collector._labelnames)))
-    return [*found, ("greenroom_loop_age_seconds", "gauge", "loop")]
+    return [*found, ("greenroom_loop_late_seconds", "gauge", "loop")]
 
 
 # ---------------------------------------------------------------------------------------------------- settings

@@ -1,20 +1,19 @@
 """The suite's own ground: clones are empty and apart, the engine runs, both brokers are there."""
 
-from dramatiq.broker import Broker
-
 from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
 from pipelines.waiting import wait_for
 from tests.support.database import Database
 from tests.support.engine import Line, engine
 from tests.support.tasks import Report, Write
+from workers.processes import AnyBroker
 
 
 def test_each_test_has_an_empty_database(database: Database) -> None:
     assert database.value("SELECT count(*) FROM queue.outbox_tasks") == 0
 
 
-def test_the_engine_runs_a_task_over_each_broker(database: Database, registry: Registry, broker: Broker) -> None:
+def test_the_engine_runs_a_task_over_each_broker(database: Database, registry: Registry, broker: AnyBroker) -> None:
     with engine(database, registry, broker):
         connection = database.connect("producer")
         task_id = enqueue(connection, Report(text="done"))

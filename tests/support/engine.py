@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
-from dramatiq.broker import Broker
-
 from core.settings import Settings, load_settings
 from db import queue
 from pipelines.publish import publish_types
@@ -15,7 +13,7 @@ from pipelines.resources import Resources
 from tests.support.database import Database
 from workers.broker import messages_of
 from workers.executor import Executor, ExecutorConfig
-from workers.processes import Addresses, RelayProcess, WorkerProcess
+from workers.processes import Addresses, AnyBroker, RelayProcess, WorkerProcess
 
 _RELAY = {"poll_seconds": 0.5, "poll_seconds_deaf": 0.05, "rescue_seconds": 0.1}
 _WORKER = {"threads": 2, "grace_seconds": 5.0}
@@ -37,7 +35,7 @@ class Engine:
     """A relay and a worker over one broker; `relay` and `worker` are the processes' own objects."""
 
     def __init__(
-        self, database: Database, registry: Registry, broker: Broker, settings: Settings, *, heartbeat: bool
+        self, database: Database, registry: Registry, broker: AnyBroker, settings: Settings, *, heartbeat: bool
     ) -> None:
         addresses = Addresses(database.url("worker"), system_url=database.url("system"))
         self.relay = RelayProcess(settings, Addresses(database.url("relay")), broker)
@@ -61,7 +59,7 @@ class Engine:
 def engine(
     database: Database,
     registry: Registry,
-    broker: Broker,
+    broker: AnyBroker,
     *,
     settings: Settings | None = None,
     heartbeat: bool = False,
@@ -93,10 +91,10 @@ class Line:
         self.relay = database.connect("relay")
         self.worker = database.connect("worker")
         self.process = queue.ProcessRow(
-            uuid4(), "worker", "test", 1, sorted({"default", *registry.queues()}), registry.all_names(), slots
+            uuid4(), "worker", "test", 1, sorted({"default", *registry.queues()}), registry.versions(), slots
         )
         publish(database, registry)
-        queue.register_process(self.worker, self.process)
+        queue.beat(self.worker, self.process)
         config = ExecutorConfig(
             self.process.id, database.url("worker"), database.url("system"), False, lease_seconds, 60.0
         )

@@ -28,7 +28,7 @@ class Rounds:
 
     name = "rounds"
 
-    def __init__(self, *script: float | Exception) -> None:
+    def __init__(self, *script: float | BaseException) -> None:
         self.script = list(script)
         self.rounds = 0
         self.closed = threading.Event()
@@ -37,7 +37,7 @@ class Rounds:
         """Do one round."""
         self.rounds += 1
         step = self.script.pop(0) if self.script else 60.0
-        if isinstance(step, Exception):
+        if isinstance(step, BaseException):
             raise step
         return step
 
@@ -70,20 +70,30 @@ def test_a_loop_survives_its_service_and_reports_it(recorded: list[events.Event]
     ]
 
 
-def test_the_age_of_a_loop_is_that_of_its_last_good_round() -> None:
+def test_a_loop_is_late_from_the_moment_that_its_last_good_round_named() -> None:
     clock = HandClock()
     service = Rounds(60.0, RuntimeError("bad"), 60.0)
     loop = Loop(service, clock=clock, backoff=Backoff(base=30, jitter=0))
     loop.start()
     eventually(lambda: service.rounds == 1)
+    clock.now += 60
+    assert loop.late() == 0, "it sleeps as long as it wanted to"
     clock.now += 7
-    eventually(lambda: loop.age() == 7)
+    assert loop.late() == 7
     loop.wake()
     eventually(lambda: service.rounds == 2)
-    assert loop.age() == 7, "a round that raised is no tick"
+    assert loop.late() == 7, "a round that raised is no good round"
     loop.wake()
-    eventually(lambda: loop.age() == 0)
+    eventually(lambda: loop.late() == 0)
     loop.stop()
+
+
+def test_whatever_a_round_raises_the_loop_goes_on() -> None:
+    service = Rounds(0.0, SystemExit(), KeyboardInterrupt(), 60.0)
+    loop = Loop(service, backoff=Backoff(base=0.001))
+    loop.start()
+    eventually(lambda: service.rounds == 4)
+    assert loop.stop()
 
 
 def test_stopping_a_loop_that_never_started_is_fine() -> None:

@@ -20,7 +20,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 
 def ended(outcome: str, *, trace_context: str | None = None) -> events.AttemptEnded:
-    return events.AttemptEnded("test.noop", TASK, outcome, 1, 0.25, 0.5, "an error's text", trace_context, 1.0)
+    return events.AttemptEnded("test.noop", TASK, outcome, 1, 0.25, 0.5, trace_context, 1.0)
 
 
 @pytest.fixture

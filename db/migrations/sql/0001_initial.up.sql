@@ -95,18 +95,19 @@ CREATE TABLE queue.queues (
 );
 CREATE TRIGGER touch BEFORE UPDATE ON queue.queues FOR EACH ROW EXECUTE FUNCTION ops.touch_updated_at();
 
--- Who works here. `id` is a boot id: new for each start of a process, so that a host name never proves liveness.
+-- Who works here. `id` is a boot id: new for each start of a process, so that a host name never proves liveness. Of each task
+-- type `task_types` has the payload version that the worker knows; `loops_late` has seconds that a loop is behind.
 CREATE TABLE queue.processes (
     id uuid PRIMARY KEY,
     kind text NOT NULL CHECK (kind IN ('relay', 'worker', 'scheduler', 'console')),
     host text NOT NULL,
     pid integer NOT NULL,
     queues text[] NOT NULL DEFAULT '{}',
-    task_types text[] NOT NULL DEFAULT '{}',
+    task_types jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(task_types) = 'object'),
     slots integer NOT NULL DEFAULT 0 CHECK (slots >= 0),
     is_sleeping boolean NOT NULL DEFAULT false,
     hears_notify boolean,
-    loop_ages jsonb NOT NULL DEFAULT '{}',
+    loops_late jsonb NOT NULL DEFAULT '{}',
     started_at timestamptz NOT NULL DEFAULT now(),
     beat_at timestamptz NOT NULL DEFAULT now()
 );

@@ -200,3 +200,24 @@ def test_replay_revives_once_and_leaves_a_taken_key_alone(database: Database, li
     assert (row["status"], row["attempts"], row["unique_key"]) == ("pending", 0, "k")
     line.run_once()
     assert line.task(task_id)["status"] == "done"
+
+
+def test_who_was_lost_twice_comes_back_at_a_random_moment(database: Database) -> None:
+    """A task that kills its worker time and again shall not find the same neighbours there each time."""
+    line = line_with(database, lambda: None)
+    for _ in range(20):
+        enqueue(database.connect("producer"), Noop())
+
+    def lose_all() -> list[float]:
+        line.take(line.claim())
+        queue.expire_leases(line.worker, line.process.id)
+        assert queue.rescue(line.relay, 100) == (20, 0)
+        query = "SELECT extract(epoch FROM run_after - now())::float8 FROM queue.tasks_live WHERE NOT is_due"
+        return [delay for (delay,) in database.rows(query)]
+
+    assert lose_all() == [], "the first loss is nobody's fault: at once"
+    delays = lose_all()
+    assert len(delays) == 20
+    assert max(delays) <= 4
+    assert max(delays) - min(delays) > 0.5
+    line.close()

@@ -1,5 +1,7 @@
 """What handlers and producers may do that no step expects: nothing is lost, doubled or kept for ever."""
 
+import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
 from uuid import uuid4
@@ -127,7 +129,7 @@ def test_what_was_given_up_is_rescued(database: Database, monkeypatch: pytest.Mo
     def breaks(*_: object) -> None:
         raise RuntimeError("no step expects this")
 
-    monkeypatch.setattr(line.executor, "_record", breaks)
+    monkeypatch.setattr(line.executor._recorder, "record", breaks)
     with pytest.raises(RuntimeError):
         line.run_once()
     line.executor.given_up.run_once()
@@ -183,3 +185,78 @@ def test_a_producer_reaches_no_other_tenant_through_enqueue(database: Database) 
     other = database.value("INSERT INTO identity.tenants (name, slug) VALUES ('B', 'b') RETURNING id")
     with pytest.raises(Exception, match="not bound to the tenant"):
         enqueue(database.connect("producer"), Odd(), tenant_id=other)
+
+
+class Free(Payload):
+    """Takes whatever JSON there is."""
+
+    task_type = "test.free"
+    value: Any = None
+
+
+@pytest.mark.parametrize("value", ["1e5000", "[" * 3000 + "]" * 3000], ids=["digits", "depth"])
+def test_json_that_python_refuses_fails_its_own_task_alone(database: Database, value: str) -> None:
+    task: Task[Free] = Task(payload=Free, run=lambda context, payload: Done(), batch_size=10, max_attempts=1)
+    line = Line(database, Registry([task]))
+    producer = database.connect("producer")
+    insert = "INSERT INTO queue.outbox_tasks (task_type, payload) VALUES ('test.free', %s::jsonb)"
+    for text in ("1", value, "2"):
+        producer.execute(insert, (f'{{"value": {text}}}',))
+    while line.run_once():
+        pass
+
+    query = "SELECT status, last_error FROM queue.outbox_tasks ORDER BY id"
+    first, second, third = database.rows(query)
+    assert (first[0], third[0]) == ("done", "done")
+    assert second[0] == "failed"
+    assert second[1].startswith("invalid payload: Python cannot read its JSON")
+    line.close()
+
+
+def test_a_result_that_the_row_has_no_room_for_is_computed_once(effects: Database) -> None:
+    def apply(transaction: Transaction) -> None:
+        transaction.execute("INSERT INTO effects (n) VALUES (1)")
+
+    line = line_of(effects, lambda context, payload: Done(list(range(100_000)), apply))
+    task_id = enqueue(effects.connect("producer"), Odd())
+    line.run_once()
+
+    task = line.task(task_id)
+    assert (task["status"], task["attempts"]) == ("failed", 1)
+    assert "store it elsewhere" in task["last_error"]
+    assert effects.rows("SELECT n FROM effects") == []
+    line.close()
+
+
+def test_progress_reported_while_effects_are_written_waits_for_nothing(effects: Database) -> None:
+    def run(context: TaskContext, payload: Odd) -> Outcome:
+        return Done(apply=lambda transaction: context.progress(1.0, "written"))
+
+    line = line_of(effects, run)
+    task_id = enqueue(effects.connect("producer"), Odd())
+    started = time.monotonic()
+    line.run_once()
+
+    assert line.task(task_id)["status"] == "done"
+    assert time.monotonic() - started < 10, "it waited for its own lock until the statement timed out"
+    line.close()
+
+
+def test_a_handler_reads_on_after_its_connection_was_lost(database: Database) -> None:
+    def run(context: TaskContext, payload: Odd) -> Outcome:
+        with context.read() as transaction:
+            [(pid,)] = transaction.execute("SELECT pg_backend_pid()").fetchall()
+        with psycopg.connect(database.superuser_url) as superuser:
+            superuser.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        with suppress(psycopg.OperationalError), context.read() as transaction:
+            transaction.execute("SELECT 1")
+        with context.read() as transaction:
+            return Done(transaction.execute("SELECT 2").fetchall()[0][0])
+
+    line = line_of(database, run)
+    task_id = enqueue(database.connect("producer"), Odd())
+    line.run_once()
+
+    task = line.task(task_id)
+    assert (task["status"], task["attempts"], task["result"]) == ("done", 1, 2), task["last_error"]
+    line.close()

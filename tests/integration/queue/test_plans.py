@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from db.embedded import EmbeddedServer
 from db.queries import Queries
@@ -65,7 +66,7 @@ GUARDS = [
     Guard("relay", "queue.capacity", {"depth": 2.0, "process_timeout": 30.0}, "tasks_live_occupied_idx", 2500),
     Guard(
         "relay", "queue.claim",
-        {"queue": "q1", "task_types": ["test.noop"], "limit": 10, "free": 100.0, "claim_seconds": 30.0},
+        {"queue": "q1", "task_types": ["test.noop"], "versions": [1], "limit": 10, "free": 100.0, "claim_seconds": 30},
         "tasks_live_claim_idx",
     ),
     Guard("relay", "queue.give_back", PAIRS | {"delay": 0.0}, "tasks_live_id_key"),
@@ -113,7 +114,7 @@ def full(
         owner = database.connect()
         owner.execute(_FILL, {"live": LIVE})
         owner.execute(_FILL_HISTORY, {"ended": ENDED})
-        worker = (uuid4(), "worker", "h", 1, ["q0", "q1"], ["test.noop"], 4)
+        worker = (uuid4(), "worker", "h", 1, ["q0", "q1"], Jsonb({"test.noop": 1}), 4)
         owner.execute(
             "INSERT INTO queue.processes (id, kind, host, pid, queues, task_types, slots)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s)",
@@ -137,8 +138,6 @@ def explain(database: Database, guard: Guard) -> dict[str, Any]:
     values = {parameter: guard.values.get(parameter) for parameter in dict.fromkeys(_PARAMETER.findall(text))}
     connection = database.connect(guard.role)
     with connection.transaction(force_rollback=True):
-        if name in {"renew", "expire_leases", "hand_back"}:
-            connection.execute("SET LOCAL enable_seqscan = off")  # as the store runs them
         connection.execute("SELECT set_config('plan_cache_mode', %s, true)", (guard.plan,))
         connection.execute(sql.SQL("PREPARE q AS ") + sql.SQL(numbered(text)))
         cursor = psycopg.ClientCursor(connection)

@@ -16,7 +16,7 @@ from tests.support.tasks import Noop, Write
 
 THREADS = 8
 TASKS = 2_000
-WANTED = Capacity("default", 1e9, ["test.noop", "test.write"])
+WANTED = Capacity("default", 1e9, ["test.noop", "test.write"], [1, 1])
 
 
 def together(work: Callable[[int], object]) -> list[object]:

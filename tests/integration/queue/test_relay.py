@@ -1,6 +1,7 @@
 """The relay's services by hand: rounds, sleep and ring, LISTEN's self-test, capacity, rescue, care."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -8,25 +9,31 @@ import pytest
 
 from core import events
 from db import queue
+from db.connection import KeptConnection
 from pipelines.enqueue import enqueue, enqueue_many
 from pipelines.registry import Registry
 from pipelines.waiting import wait_for
 from tests.support.database import Database
 from tests.support.engine import Line, engine, fast_settings
-from tests.support.tasks import Gate, Noop, Report
+from tests.support.tasks import Noop, Report
 from tests.support.waiting import eventually
+from workers.beat import Beat
 from workers.broker import InProcessBroker, open_broker
+from workers.processes import Addresses, RelayProcess
 from workers.relay import Caretaker, Listener, Relay, Rescuer
-from workers.relay import Database as Address
 
 
 @pytest.fixture
 def relay(database: Database, line: Line) -> Iterator[Relay]:
     process = queue.ProcessRow(uuid4(), "relay", "test", 1)
-    broker = InProcessBroker()
-    relay = Relay(Address(database.url("relay"), "relay"), broker, fast_settings().relay, process)
+    queue.beat(database.connect("relay"), process)
+    relay = Relay(kept(database), InProcessBroker(), fast_settings().relay, process.id)
     yield relay
     relay.close()
+
+
+def kept(database: Database) -> KeptConnection:
+    return KeptConnection(database.url("relay"), name="relay")
 
 
 def rings(connection: psycopg.Connection[tuple[object, ...]], seconds: float = 0.3) -> int:
@@ -87,7 +94,7 @@ def test_it_claims_only_for_free_slots_of_live_workers(database: Database, line:
     [
         "UPDATE queue.processes SET beat_at = now() - interval '1 h' WHERE kind = 'worker'",
         "UPDATE queue.processes SET queues = '{elsewhere}' WHERE kind = 'worker'",
-        "UPDATE queue.processes SET task_types = '{test.write}' WHERE kind = 'worker'",
+        "UPDATE queue.processes SET task_types = jsonb_build_object('test.write', 1) WHERE kind = 'worker'",
         "UPDATE queue.processes SET slots = 0 WHERE kind = 'worker'",
         "DELETE FROM queue.processes WHERE kind = 'worker'",
         "INSERT INTO queue.queues (name, paused_at) VALUES ('default', now())",
@@ -105,18 +112,60 @@ def test_a_task_waits_at_no_cost_while_nobody_can_run_it(database: Database, rel
     assert row == [("pending", 0, 0, None)]
 
 
-def test_a_relay_that_was_forgotten_registers_again(database: Database, relay: Relay) -> None:
+def test_a_process_is_known_as_long_as_it_beats_and_again_after_it_was_forgotten(database: Database) -> None:
+    process = queue.ProcessRow(uuid4(), "relay", "test", 1)
+    beat = Beat(kept(database), process, lambda: {"relay": 1.25})
+    assert beat.run_once() > 0
+    [(first, late)] = database.rows("SELECT beat_at, loops_late FROM queue.processes")
+    assert late == {"relay": 1.2}
+    beat.run_once()
+    assert database.value("SELECT beat_at FROM queue.processes") > first
+    database.rows("DELETE FROM queue.processes")
+    beat.run_once()
+    assert database.rows("SELECT id, kind FROM queue.processes") == [(process.id, "relay")]
+    beat.close()
+    assert database.rows("SELECT id FROM queue.processes") == []
+
+
+def test_a_relay_that_was_forgotten_is_rung_again_after_its_next_poll(database: Database, relay: Relay) -> None:
     while relay.run_once() == 0.0:
         pass
-    database.rows("DELETE FROM queue.processes WHERE kind = 'relay'")
-    relay._told_at = -100.0
+    database.rows("UPDATE queue.processes SET is_sleeping = false")  # as one that was made known anew
     relay.run_once()
-    assert database.value("SELECT count(*) FROM queue.processes WHERE kind = 'relay'") == 1
+    assert database.value("SELECT is_sleeping FROM queue.processes WHERE kind = 'relay'") is True
+
+
+def test_a_relay_lives_while_the_broker_is_away(database: Database, registry: Registry, tmp_path: Path) -> None:
+    line = Line(database, registry)  # a worker that serves
+    enqueue(database.connect("producer"), Noop())
+    broker = open_broker(f"unix://{tmp_path}/nobody", "test")
+    process = RelayProcess(fast_settings(), Addresses(database.url("relay")), broker)
+    process.start()
+    try:
+        query = "SELECT loops_late->'relay' FROM queue.processes WHERE id = %s"
+        eventually(lambda: database.rows(query, (process.process.id,)) != [])
+    finally:
+        process.stop()
+    assert database.rows(query, (process.process.id,)) == []
+    line.close()
+
+
+def test_a_newer_payload_waits_at_no_cost_for_a_worker_that_knows_it(database: Database, line: Line) -> None:
+    task_id = enqueue(database.connect("producer"), Noop())
+    database.rows("UPDATE queue.tasks_live SET payload_version = 2")
+    assert line.claim() == []
+    # Another worker of the queue knows it; the message may still come to the older one.
+    newer = queue.ProcessRow(uuid4(), "worker", "test", 1, ["default"], {"test.noop": 2}, 1)
+    queue.beat(line.worker, newer)
+    assert line.run_once() == 1
+    row = line.task(task_id)
+    assert (row["status"], row["attempts"], row["snoozes"], row["is_due"]) == ("pending", 0, 0, False)
+    assert line.attempts(task_id) == []
 
 
 def test_the_listener_proves_that_it_hears(database: Database, recorded: list[events.Event]) -> None:
     woken: list[int] = []
-    listener = Listener(Address(database.url("relay"), "listener"), uuid4(), lambda: woken.append(1))
+    listener = Listener(kept(database), uuid4(), lambda: woken.append(1))
     eventually(lambda: listener.run_once() == 0.0 and listener.hears())
     assert events.ListenChanged(True) in recorded
     woken.clear()
@@ -131,10 +180,11 @@ def test_the_engine_works_without_listen(
     """As behind a pooler in transaction mode: LISTEN is accepted and nothing ever arrives."""
     monkeypatch.setattr(Listener, "_heard", lambda self, notice: None)
     with engine(database, registry, open_broker(None, "test")) as running:
-        assert not running.relay._listener.hears()
+        relay_id = running.relay.process.id
         producer, waiter = database.connect("producer"), database.connect()
         for _ in range(3):
             assert wait_for(waiter, enqueue(producer, Noop()), timeout=5).status == "done"
+        assert database.value("SELECT hears_notify FROM queue.processes WHERE id = %s", (relay_id,)) is False
 
 
 def test_the_rescuer_reports_and_wakes(database: Database, line: Line, recorded: list[events.Event]) -> None:
@@ -144,7 +194,7 @@ def test_the_rescuer_reports_and_wakes(database: Database, line: Line, recorded:
     line.take(claims[:1])
     database.rows("UPDATE queue.tasks_live SET claimed_until = now() WHERE claimed_until IS NOT NULL")
     queue.expire_leases(line.worker, line.process.id)
-    rescuer = Rescuer(Address(database.url("relay"), "rescuer"), 1.0, lambda: woken.append(1))
+    rescuer = Rescuer(kept(database), 1.0, lambda: woken.append(1))
     assert rescuer.run_once() == 1.0
     assert [e for e in recorded if isinstance(e, events.TasksRescued)] == [events.TasksRescued(0, 1, 1)]
     assert woken == [1]
@@ -158,38 +208,7 @@ def test_the_caretaker_makes_months_and_forgets_the_silent(database: Database) -
         "INSERT INTO queue.processes (id, kind, host, pid, beat_at)"
         " VALUES (gen_random_uuid(), 'worker', 'h', 1, now() - interval '1 day')"
     )
-    caretaker = Caretaker(Address(database.url("relay"), "caretaker"), 30.0)
+    caretaker = Caretaker(kept(database), 30.0)
     assert caretaker.run_once() > 0
     caretaker.close()
     assert database.value("SELECT count(*) FROM queue.processes") == 0
-
-
-class HandClock:
-    """A clock that the test moves."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        """Return the hand's position."""
-        return self.now
-
-
-def test_a_relay_whose_workers_are_full_still_says_that_it_lives(database: Database, registry: Registry) -> None:
-    line = Line(database, registry, slots=1)
-    enqueue(database.connect("producer"), Gate())
-    line.take(line.claim())  # the one slot is occupied from now on
-    clock = HandClock()
-    process = queue.ProcessRow(uuid4(), "relay", "test", 1)
-    settings = fast_settings(relay={"depth": 1.0}).relay
-    relay = Relay(Address(database.url("relay"), "relay"), open_broker(None, "x"), settings, process, clock=clock)
-    query = "SELECT beat_at, loop_ages FROM queue.processes WHERE kind = 'relay'"
-
-    assert 0 < relay.run_once() < 1
-    [(first, _)] = database.rows(query)
-    clock.now += 11
-    relay.run_once()
-    [(second, _)] = database.rows(query)
-
-    assert second > first
-    relay.close()
-    line.close()

@@ -1,0 +1,34 @@
+"""The beat: a process says that it lives and how late its loops are. Workers have theirs in workers/heartbeat.py."""
+
+import contextlib
+from collections.abc import Callable
+
+from core.errors import UnavailableError
+from db import queue
+from db.connection import KeptConnection
+
+_PAUSE = 5.0
+
+
+class Beat:
+    """Makes a process known, keeps it so, and takes it off the list at the end."""
+
+    name = "beat"
+
+    def __init__(
+        self, connection: KeptConnection, process: queue.ProcessRow, loops_late: Callable[[], dict[str, float]]
+    ) -> None:
+        self._connection = connection
+        self._process = process
+        self._loops_late = loops_late
+
+    def run_once(self) -> float:
+        """Beat once."""
+        queue.beat(self._connection.get(), self._process, self._loops_late())
+        return _PAUSE
+
+    def close(self) -> None:
+        """Take the process off the list and close the connection."""
+        with contextlib.suppress(UnavailableError):  # its silence says it then
+            queue.unregister_process(self._connection.get(), self._process.id)
+        self._connection.close()

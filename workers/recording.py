@@ -1,0 +1,166 @@
+"""Writes what came of attempts: effects and endings, in one transaction that the claim number guards (I2)."""
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from uuid import UUID
+
+import psycopg
+
+from core import events, traces
+from core.backoff import Backoff
+from core.errors import PermanentError, UnavailableError
+from db import queue
+from db.connection import Connection, bind_tenant
+from db.queries import is_unavailable
+from pipelines.outcomes import Apply, Done, Fail, Retry
+from pipelines.registry import AnyTask
+from pipelines.transaction import Transaction
+from workers.attempts import Run
+from workers.connections import Connections
+from workers.endings import apply_of, ending_of, settled
+from workers.givenup import GivenUp
+
+# More than 64 savepoints in a transaction overflow Postgres' cache of subtransactions, and every snapshot pays for it.
+MAX_SAVEPOINTS = 64
+
+
+class Recorder:
+    """Records the outcomes of a worker's attempts; called by the threads that computed them."""
+
+    def __init__(self, worker_id: UUID, lease_seconds: float, connections: Connections, given_up: GivenUp) -> None:
+        self._worker_id = worker_id
+        self._lease_seconds = lease_seconds
+        self._connections = connections
+        self._given_up = given_up
+
+    def record(self, task: AnyTask, runs: Sequence[Run]) -> None:
+        """Write effects and endings, and report them; while the database is away, try as long as a lease may hold."""
+        step = MAX_SAVEPOINTS if any(apply_of(run) for run in runs) else len(runs)
+        for i in range(0, len(runs), step):
+            part = runs[i : i + step]
+            kept = self._persist(task, part)
+            for run in part:
+                _report(task, run, was_kept=run.attempt.task_id in kept)
+
+    def _persist(self, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
+        backoff = Backoff(base=0.1, maximum=2.0)
+        deadline = time.monotonic() + self._lease_seconds
+        failures = 0
+        while True:
+            try:
+                return self._commit(task, runs)
+            except (UnavailableError, UnfinishedError, psycopg.Error) as error:
+                if not _is_passing(error):
+                    return self._persist_refused(task, runs, error)
+            if time.monotonic() > deadline:
+                self._given_up.add([run.claim for run in runs])
+                return set()
+            failures += 1
+            time.sleep(backoff.delay(failures))
+
+    def _persist_refused(self, task: AnyTask, runs: Sequence[Run], error: Exception) -> set[UUID]:
+        """Go on after the server has refused the common transaction: each alone, and only the culprit pays."""
+        if len(runs) > 1:
+            return set().union(*(self._persist(task, [run]) for run in runs))
+        if isinstance(runs[0].outcome, Retry | Fail):
+            raise error  # not even the failure can be stored: the lease will run out
+        fail(task, runs[0], _limit_exceeded(error) or error)
+        return self._persist(task, runs)
+
+    def _commit(self, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
+        connection = self._connections.of(task.scope)
+        tenant_id = runs[0].attempt.tenant_id
+        with connection.transaction():
+            bind_tenant(connection, tenant_id)
+            if not any(apply_of(run) for run in runs):
+                return self._finish(connection, task, runs)
+            held = queue.hold_attempts(connection, [run.attempt for run in runs], self._worker_id)
+            for run in runs:
+                if run.attempt.task_id in held and (apply := apply_of(run)):
+                    _apply_in_savepoint(connection, task, run, apply)
+            # An apply may have bound another tenant for its own purpose.
+            bind_tenant(connection, tenant_id)
+            kept = self._finish(connection, task, runs)
+            if kept != held:
+                raise UnfinishedError
+            return kept
+
+    def _finish(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
+        endings: list[queue.Ending] = []
+        waits: list[queue.Rescheduling] = []
+        records: list[queue.AttemptRecord] = []
+        for run in runs:
+            outcome = settled(run)
+            match ending := ending_of(task, run):
+                case queue.Ending():
+                    endings.append(ending)
+                case queue.Rescheduling():
+                    waits.append(ending)
+            if not isinstance(outcome, Done):
+                records.append(queue.AttemptRecord(run.attempt, outcome.word, ending.error, run.seconds, run.traceback))
+        kept = queue.finish(connection, endings, self._worker_id) if endings else set()
+        if waits:
+            kept |= queue.reschedule(connection, waits, self._worker_id)
+        if kept_records := [record for record in records if record.attempt.task_id in kept]:
+            queue.record_attempts(connection, kept_records, self._worker_id)
+        return kept
+
+
+class UnfinishedError(Exception):
+    """Effects were written and their tasks could not be completed: the transaction is undone."""
+
+
+def attempt_span(task: AnyTask, run: Run) -> AbstractContextManager[None]:
+    """Make the attempt's span the current one of this thread, where tracing is on."""
+    attempt = run.attempt
+    return traces.attempt_span(task.name, attempt.task_id, attempt.number, attempt.trace_context, run.started)
+
+
+def fail(task: AnyTask, run: Run, raised: BaseException) -> None:
+    """Turn an exception into the attempt's outcome, and say what raised and where."""
+    error = raised if isinstance(raised, Exception) else RuntimeError(f"the handler raised {type(raised).__name__}")
+    run.fail(task, error.with_traceback(raised.__traceback__))
+    attempt, kind = run.attempt, type(error).__name__
+    events.emit(events.AttemptRaised(task.name, attempt.task_id, attempt.number, kind, events.raised_at(error)))
+
+
+def _apply_in_savepoint(connection: Connection, task: AnyTask, run: Run, apply: Apply) -> None:
+    """Write one task's effects; a failure undoes them alone and becomes the task's outcome."""
+    try:
+        with attempt_span(task, run), connection.transaction():
+            transaction = Transaction(connection, run.attempt.tenant_id)
+            apply(transaction)
+            transaction.flush()
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if connection.closed or connection.broken or (isinstance(error, psycopg.Error) and _is_passing(error)):
+            raise
+        fail(task, run, error)
+
+
+def _report(task: AnyTask, run: Run, *, was_kept: bool) -> None:
+    attempt = run.attempt
+    if not was_kept:
+        events.emit(events.AttemptLost(task.name, attempt.task_id, attempt.number))
+        return
+    events.emit(
+        events.AttemptEnded(
+            task.name, attempt.task_id, settled(run).word, attempt.number, run.seconds, attempt.waited,
+            attempt.trace_context, run.started,
+        )
+    )  # fmt: skip
+
+
+def _is_passing(error: Exception) -> bool:
+    """Return whether a later try may succeed: the server is away, or another transaction was in the way."""
+    conflicts = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+    return is_unavailable(error) or isinstance(error, conflicts)
+
+
+def _limit_exceeded(error: Exception) -> PermanentError | None:
+    """Return what to say of a result that the task's row has no room for: another attempt would compute it again."""
+    if isinstance(error, psycopg.errors.CheckViolation) and error.diag.schema_name == "queue":
+        return PermanentError(
+            f"the result exceeds a limit of the task's row ({error.diag.constraint_name}): store it elsewhere"
+        )
+    return None
