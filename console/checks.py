@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from console.output import duration
 from console.runtime import Operation
+from core.errors import UnavailableError
 from core.settings import Settings
 from db import health, tasks
 from db.roles import role_name
@@ -127,17 +128,14 @@ def broker(settings: Settings) -> Check:
     """The broker answers."""
     if settings.broker.url is None:
         return Check("broker", "ok", "in process")
-    import redis
+    from workers.broker import ping
 
     url = settings.broker.url.get_secret_value()
     where = _where(url)
     try:
-        with redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as client:
-            client.ping()
-    except (redis.RedisError, ValueError, OSError) as error:
-        return Check(
-            "broker", "wrong", f"Redis at {where} does not answer ({type(error).__name__}); nothing is lost meanwhile"
-        )
+        ping(url)
+    except UnavailableError as error:
+        return Check("broker", "wrong", f"Redis at {where}: {error}; nothing is lost meanwhile")
     return Check("broker", "ok", f"Redis at {where}")
 
 
@@ -184,7 +182,7 @@ def storage(settings: Settings, url: str) -> Iterator[Check]:
 def _where(url: str) -> str:
     """Return the place of a Redis without its password."""
     parts = urlsplit(url)
-    return parts.path if parts.hostname is None else f"{parts.hostname}:{parts.port or 6379}"
+    return parts.netloc.rpartition("@")[2] or parts.path
 
 
 def _existing(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import dramatiq
+import redis
 from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import QueueNotFound
@@ -120,6 +121,15 @@ def open_broker(url: str | None, namespace: str) -> InProcessBroker | ShallowRed
     return ShallowRedisBroker(  # type: ignore[no-untyped-call]  # as above
         url=url, middleware=[], namespace=namespace, dead_message_ttl=_DEAD_MESSAGE_MS
     )
+
+
+def ping(url: str) -> None:
+    """Ask the Redis of an address for a sign of life; raises UnavailableError when none comes within 3 seconds."""
+    try:
+        with redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as client:
+            client.ping()
+    except (redis.RedisError, ValueError, OSError) as error:  # ValueError: it is no address of a Redis
+        raise UnavailableError(f"the broker does not answer: {type(error).__name__}") from error
 
 
 def messages_of(claims: Iterable[Claim]) -> list[tuple["dramatiq.Message[None]", list[Claim]]]:
