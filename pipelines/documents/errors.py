@@ -17,10 +17,13 @@ PermanentError
 ├── ModelFilesError                 the embedding model's files are missing or not the pinned ones
 └── VectorsError                    the model computed a vector that nothing can be found by
 RetryableError
+├── ParserBusyError                 another document is being parsed; its `pause` says when to look again
 └── ParserDiedError                 the parser's process ended by itself; another attempt starts a new one
 
 The texts name sizes, limits and formats, never the document's content: they are logged and shown to operators.
 """
+
+from datetime import timedelta
 
 from core.errors import PermanentError, RetryableError
 
@@ -83,6 +86,14 @@ class ModelFilesError(PermanentError):
 
 class VectorsError(PermanentError):
     """A computed vector is not finite or all zero."""
+
+
+class ParserBusyError(RetryableError):
+    """The parser has another document; look again after `pause`."""
+
+    def __init__(self, pause: timedelta) -> None:
+        self.pause = pause
+        super().__init__("The parser has another document; try again in a moment.", retry_after=pause)
 
 
 class ParserDiedError(RetryableError):

@@ -8,12 +8,13 @@ from uuid import UUID
 
 from core.errors import PermanentError, RetryableError
 from db import documents, library
+from pipelines.documents.errors import ParserBusyError
 from pipelines.documents.models import ModelFiles
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
 from pipelines.documents.payloads import ChunkDocument, DeleteFile, EmbedChunks, IngestDocument
 from pipelines.documents.splitting import Chunk, split
 from pipelines.documents.storage import LocalStorage
-from pipelines.outcomes import Cancel, Done, Outcome
+from pipelines.outcomes import Cancel, Done, Outcome, Snooze
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 
@@ -38,7 +39,11 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
         )
     context.progress(0.05, "parsing")
     parser = context.resources.get(ParserProcess)
-    parsed = parser.parse(path, media_type=media_type_of(document.name), limits=context.resources.get(ParseLimits))
+    limits = context.resources.get(ParseLimits)
+    try:
+        parsed = parser.parse(path, media_type=media_type_of(document.name), limits=limits)
+    except ParserBusyError as busy:
+        return Snooze(busy.pause)
     # A producer's own file may be rewritten at any time: hash and text have to be of the same bytes.
     if _hash(path) != (digest, size):
         raise RetryableError("the file changed while it was parsed")

@@ -25,7 +25,15 @@ from pipelines.resources import Resources
 from pipelines.task import Task
 
 TASKS: tuple[AnyTask, ...] = (
-    Task(payload=IngestDocument, run=ingest, queue=DOCUMENTS_QUEUE, time_limit=timedelta(minutes=15)),
+    Task(
+        payload=IngestDocument,
+        run=ingest,
+        queue=DOCUMENTS_QUEUE,
+        time_limit=timedelta(minutes=15),
+        # It snoozes while the parser has another document, about twenty times for one that uses up its 300 s: room for
+        # five hundred of those before it.
+        max_snoozes=10_000,
+    ),
     Task(payload=ChunkDocument, run=chunk, queue=DOCUMENTS_QUEUE, time_limit=timedelta(minutes=15)),
     Task(
         payload=EmbedChunks,

@@ -12,11 +12,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from pipelines.documents.errors import (
     EmptyFileError,
+    ParserBusyError,
     ParserDiedError,
     ParserOutOfMemoryError,
     ParserTimeoutError,
@@ -28,6 +31,8 @@ from pipelines.documents.storage import open_regular
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _START_SECONDS: Final = 120.0
+_TURN_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 2.0
 _PIECE: Final = 1 << 20
 _ENVIRONMENT: Final = {
     # No telemetry, no download, whatever a library would like to do on import.
@@ -46,9 +51,10 @@ _ENVIRONMENT: Final = {
 
 
 class ParserProcess:
-    """One parser process, started by the first document and reused; documents wait for each other.
+    """One parser process, started by the first document and reused; one document at a time.
 
-    `documents_per_process` bounds what a leak in a parser can add up to. Safe to use from many threads.
+    `documents_per_process` bounds what a leak in a parser can add up to. Safe to use from many threads: whoever finds
+    it busy is sent away, for a slow file would otherwise park every thread of a worker behind it.
     """
 
     def __init__(self, *, documents_per_process: int = 200) -> None:
@@ -56,14 +62,16 @@ class ParserProcess:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._parsed = 0
+        self._began = 0.0
 
     def parse(self, path: Path, *, limits: ParseLimits, media_type: str | None = None) -> ParsedDocument:
         """Parse a file; `media_type` is what its name or its producer claims (`formats.media_type_of`).
 
-        Raises the errors of `pipelines.documents.errors`: ParserDiedError may be tried again, the others not.
+        Raises the errors of `pipelines.documents.errors`: ParserBusyError and ParserDiedError may be tried again, the
+        others not.
         """
         check_file(path, limits)
-        with self._lock:
+        with self._turn():
             answer = self._ask(wire.Request(path.absolute(), media_type, limits))
         if "error" in answer:
             raise wire.error_from(answer)
@@ -73,6 +81,19 @@ class ParserProcess:
         """End the process. Twice is fine, and a later `parse` starts a new one."""
         with self._lock:
             self._end()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold the process for one document; raises ParserBusyError after the time that most documents take."""
+        if not self._lock.acquire(timeout=_TURN_SECONDS):
+            # A file that took long so far takes longer still: looking a quarter later wastes little, and looks seldom.
+            seconds = max(_PAUSE_SECONDS, (time.monotonic() - self._began) / 4)
+            raise ParserBusyError(timedelta(seconds=seconds))
+        try:
+            self._began = time.monotonic()
+            yield
+        finally:
+            self._lock.release()
 
     def _ask(self, request: wire.Request) -> wire.Message:
         process = self._running()
