@@ -15,7 +15,14 @@ from db.connection import Connection
 
 ROLES = ("relay", "worker", "system", "producer", "operator", "reader")
 # A statement that runs for longer is stuck, not slow: the loops' rounds must end to be repeated.
-STATEMENT_TIMEOUTS = {"relay": "30s", "worker": "300s", "operator": "60s", "reader": "60s", "producer": "30s"}
+STATEMENT_TIMEOUTS = {
+    "relay": "30s",
+    "worker": "300s",
+    "system": "300s",
+    "producer": "30s",
+    "operator": "60s",
+    "reader": "60s",
+}
 
 # The queue's statements live off small indexes of a table whose size changes by the second: without fresh statistics
 # the planner would read all of it for a batch. A handler that wants to may SET LOCAL it back. The relay's own walk
@@ -57,8 +64,15 @@ def create_roles(connection: Connection, passwords: Mapping[str, str | None]) ->
         if not known:
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB").format(name))
         if password := passwords.get(kind):
-            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, sql.Literal(password)))
+            verifier = sql.Literal(_verifier(connection, kind, password))
+            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, verifier))
         for setting in _PLANNING.get(kind, ()):
             connection.execute(sql.SQL("ALTER ROLE {} SET {} = off").format(name, sql.Identifier(setting)))
-        if limit := STATEMENT_TIMEOUTS.get(kind):
-            connection.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = {}").format(name, sql.Literal(limit)))
+        limit = sql.Literal(STATEMENT_TIMEOUTS[kind])
+        connection.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = {}").format(name, limit))
+
+
+def _verifier(connection: Connection, kind: str, password: str) -> str:
+    """Return what the server keeps of a password: a statement may end up in its log, so none carries a clear one."""
+    given = password.encode(), role_name(kind).encode()
+    return connection.pgconn.encrypt_password(*given, b"scram-sha-256").decode()

@@ -1,6 +1,7 @@
 """Migrations: up, down, up again; the roles; what a database of another age is told."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -9,7 +10,7 @@ from core.errors import SchemaError
 from db.connection import connect
 from db.embedded import EmbeddedServer
 from db.migrate import migrate, scripted_revisions, status
-from db.roles import ROLES
+from db.roles import ROLES, create_roles
 from db.schema import WANTED_REVISION, current_revision, require_revision
 from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
@@ -71,6 +72,23 @@ def test_the_wanted_revision_is_the_newest_script() -> None:
 def test_every_role_reads_the_revision(database: Database) -> None:
     for kind in ("owner", *ROLES):
         assert current_revision(database.connect(kind)) == WANTED_REVISION
+
+
+def test_every_role_gives_a_stuck_statement_up(database: Database) -> None:
+    for kind in ROLES:
+        [(limit,)] = database.connect(kind).execute("SHOW statement_timeout").fetchall()
+        assert limit != "0", kind
+
+
+def test_no_password_travels_in_clear(database: Database, tmp_path: Path) -> None:
+    connection = database.connect()
+    with (tmp_path / "wire").open("wb") as wire, connection.transaction(force_rollback=True):
+        connection.pgconn.trace(wire.fileno())
+        create_roles(connection, dict.fromkeys(ROLES, "hunter2"))
+        connection.pgconn.untrace()
+    sent = (tmp_path / "wire").read_bytes()
+    assert sent.count(b"PASSWORD 'SCRAM-SHA-256$") == len(ROLES)
+    assert b"hunter2" not in sent
 
 
 def test_an_empty_an_older_and_a_newer_schema_are_told_apart() -> None:
