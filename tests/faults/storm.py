@@ -157,7 +157,8 @@ class Storm:
 
     def kill(self) -> None:
         """Kill a relay or a worker while an attempt runs: of a worker, its own."""
-        eventually(self._kill_one, 60.0)
+        is_relay = bool(self.rig.relays) and self._random.random() < _RELAYS_SHARE
+        eventually(self._kill_a_relay if is_relay else self._kill_a_worker, 120.0)
 
     def flush(self) -> None:
         """Empty Redis."""
@@ -173,21 +174,18 @@ class Storm:
         self.rig.start_server()
         self.tally.restarts += 1
 
-    def _kill_one(self) -> bool:
-        """Kill a worker; where none may die, and of three kills in ten, a relay. Return whether one was hit."""
+    def _kill_a_relay(self) -> bool:
         self.rig.tend()
-        workers, relays = self.rig.workers, self.rig.relays
-        wants_relay = bool(relays) and self._random.random() < _RELAYS_SHARE
-        if not wants_relay and any(self._kill_worker(one) for one in self._random.sample(workers, len(workers))):
-            return True
-        may_turn = self.tally.kills["relay"] * 2 < self.plan.kills
-        return bool(relays) and (wants_relay or may_turn) and self._kill_relay(self._random.choice(relays))
-
-    def _kill_relay(self, relay: Member) -> bool:
+        relay = self._random.choice(self.rig.relays)
         if not relay.is_up() or self.rig.in_progress() == 0:
             return False
         self._replace(relay, "relay")
         return True
+
+    def _kill_a_worker(self) -> bool:
+        self.rig.tend()
+        workers = self.rig.workers
+        return any(self._kill_worker(one) for one in self._random.sample(workers, len(workers)))
 
     def _kill_worker(self, worker: Member) -> bool:
         """Freeze a worker, look whether it runs an attempt, and kill it only then."""
