@@ -120,7 +120,7 @@ class Ingest:
     def _is_there(self, stored: StoredObject) -> bool:
         # Between `put` and the lock, a task may have removed the file for lack of a document that names it.
         try:
-            self._storage.path_of(stored.key)
+            self._storage.path_of(self._tenant_id, stored.key)
         except FileVanishedError:
             return False
         return True

@@ -34,6 +34,11 @@ class TaskContext(Protocol):
         ...
 
     @property
+    def tenant(self) -> UUID:
+        """The tenant, for a handler that cannot do without; raises PermanentError where the task has none."""
+        ...
+
+    @property
     def attempt(self) -> int:
         """The number of this attempt, from 1."""
         ...

@@ -206,6 +206,13 @@ class Context:
         return self.attempt_row.tenant_id
 
     @property
+    def tenant(self) -> UUID:
+        """The tenant, for a handler that cannot do without; raises PermanentError where the task has none."""
+        if self.tenant_id is None:
+            raise PermanentError("the task belongs to no tenant")
+        return self.tenant_id
+
+    @property
     def attempt(self) -> int:
         """The number of this attempt, from 1."""
         return self.attempt_row.number

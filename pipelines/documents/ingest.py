@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID
 
-from core.errors import PermanentError, RetryableError
+from core.errors import RetryableError
 from db import documents, library
 from pipelines.documents.errors import ParserBusyError
 from pipelines.documents.models import ModelFiles
@@ -27,11 +27,12 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
     """Parse a document's file and keep its text as a new version."""
     if payload.document_id is None:
         return _register(context, payload)
+    tenant_id = context.tenant
     with context.read() as transaction:
         document = documents.get(transaction.connection, payload.document_id)
     if document is None:
         return Cancel("the document was deleted")
-    path = context.resources.get(LocalStorage).path_of(document.file_path)
+    path = context.resources.get(LocalStorage).path_of(tenant_id, document.file_path)
     digest, size = _hash(path)
     if digest == document.content_hash and document.status == "completed" and not payload.force:
         return Done(
@@ -59,7 +60,6 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
             file_size=size,
             page_count=max((block.page for block in parsed.blocks if block.page), default=None),
         )
-        tenant_id = _tenant(context)
         documents.insert_text(transaction.connection, document, version, tenant_id, parsed.text, _blocks_of(parsed))
         transaction.enqueue(
             ChunkDocument(document_id=document.id, version=version), owner_kind="document", owner_id=document.id
@@ -113,14 +113,11 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
 
 def _register(context: TaskContext, payload: IngestDocument) -> Outcome:
     """Make a document of a path in the tenant's folder; the file is parsed by a task of the document's own."""
-    tenant_id = _tenant(context)
+    tenant_id = context.tenant
     storage = context.resources.get(LocalStorage)
     named = PurePosixPath(payload.path or "")
-    if named.is_absolute() or ".." in named.parts:
-        raise PermanentError("the path must be relative to the tenant's folder of the storage and stay below it")
-    key = f"{tenant_id}/{named}"
-    path = storage.path_of(key)
-    size = path.stat().st_size
+    key = storage.key_of(tenant_id, str(named))
+    size = storage.path_of(tenant_id, key).stat().st_size
 
     def apply(transaction: Transaction) -> None:
         connection = transaction.connection
@@ -161,12 +158,6 @@ def _hold(transaction: Transaction, document: documents.Document) -> None:
     """Lock the document, unless its file was uploaded anew: nobody enqueued that while this ingest was live."""
     if not documents.lock_upload(transaction.connection, document):
         raise RetryableError("the document got another file while this one was read", retry_after=timedelta(seconds=0))
-
-
-def _tenant(context: TaskContext) -> UUID:
-    if context.tenant_id is None:
-        raise PermanentError("documents belong to a tenant, and this task has none")
-    return context.tenant_id
 
 
 def _hash(path: Path) -> tuple[bytes, int]:

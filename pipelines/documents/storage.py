@@ -3,7 +3,7 @@
 `put` makes keys of the content, `<tenant id>/<first two hex digits>/<sha256>`: the same bytes twice are one file, which
 never changes. Producers may also put files of their own there and name them by path; the key is then
 `<tenant id>/<path>`. Such a file can change at any time, and from its ingest on it is the document's: `document.delete`
-removes it like any other. No key, however it is made, reaches a file outside the root.
+removes it like any other. No key, however it is made, reaches a file outside its tenant's folder.
 """
 
 import hashlib
@@ -48,29 +48,37 @@ class LocalStorage:
             try:
                 with os.fdopen(handle, "wb") as writing:
                     size, digest = _copy(reading, writing)
-                key = f"{tenant_id}/{digest[:2]}/{digest}"
+                key = self.key_of(tenant_id, f"{digest[:2]}/{digest}")
                 self._place(Path(name), key)
             finally:
                 Path(name).unlink(missing_ok=True)
         return StoredObject(key=key, size=size, sha256=digest)
 
-    def path_of(self, key: str) -> Path:
-        """Return the path behind a key; raises StoragePathError for one that leaves the root, FileVanishedError."""
-        inside = PurePosixPath(key)
-        if not key or "\0" in key or inside.is_absolute() or ".." in inside.parts or inside == PurePosixPath("."):
-            raise StoragePathError("The storage key points outside the storage; ingest the file again.")
-        path = self._root / inside
-        # Resolved on both sides: the root itself may be reached through a link, a link inside may leave it.
-        if not path.resolve().is_relative_to(self._root.resolve()):
+    @staticmethod
+    def key_of(tenant_id: UUID, path: str) -> str:
+        """Return the key of the file at `path` in a tenant's folder; raises StoragePathError for one that leaves it."""
+        inside = PurePosixPath(path)
+        if "\0" in path or inside.is_absolute() or ".." in inside.parts or not inside.parts:
+            raise StoragePathError("The path must be relative to the tenant's folder of the storage and stay below it.")
+        return f"{tenant_id}/{inside}"
+
+    def path_of(self, tenant_id: UUID, key: str) -> Path:
+        """Return the path behind a tenant's key; raises StoragePathError for a key of any other, FileVanishedError."""
+        owner, _, inside = key.partition("/")
+        if owner != str(tenant_id):
+            raise StoragePathError("The storage key is not one of the tenant; ingest the file again.")
+        path = self._root / self.key_of(tenant_id, inside)
+        # Resolved on both sides: the folder itself may be reached through a link, a link inside may leave it.
+        if not path.resolve().is_relative_to((self._root / owner).resolve()):
             raise StoragePathError("The storage key leads through a link outside the storage; ingest the file again.")
         if not path.is_file():
             raise FileVanishedError("The stored file is gone; ingest the document again.")
         return path
 
-    def delete(self, key: str) -> None:
-        """Remove the file behind a key; one that is gone already is fine. Refuses keys as `path_of` does."""
+    def delete(self, tenant_id: UUID, key: str) -> None:
+        """Remove the file behind a tenant's key; one that is gone already is fine. Refuses keys as `path_of` does."""
         try:
-            self.path_of(key).unlink(missing_ok=True)
+            self.path_of(tenant_id, key).unlink(missing_ok=True)
         except FileVanishedError:
             return
 

@@ -33,36 +33,50 @@ def test_the_same_bytes_are_one_object_for_each_tenant(storage: LocalStorage, tm
     assert first.key.startswith(f"{TENANT}/")
     assert other.key != first.key
     assert other.sha256 == first.sha256
-    assert storage.path_of(first.key).read_bytes() == b"hello"
+    assert storage.path_of(TENANT, first.key).read_bytes() == b"hello"
     leftovers = [path for path in (tmp_path / "root").rglob("*") if path.name.startswith(".incoming")]
     assert leftovers == []
 
 
 def test_deleting_twice_is_fine_and_reading_then_says_so(storage: LocalStorage, tmp_path: Path) -> None:
     key = storage.put(TENANT, _file(tmp_path)).key
-    storage.delete(key)
-    storage.delete(key)
+    storage.delete(TENANT, key)
+    storage.delete(TENANT, key)
     with pytest.raises(FileVanishedError):
-        storage.path_of(key)
+        storage.path_of(TENANT, key)
 
 
-@pytest.mark.parametrize("key", ["", ".", "/etc/passwd", "../outside", "a/../../outside", "a\0b"])
-def test_a_key_cannot_leave_the_root(storage: LocalStorage, tmp_path: Path, key: str) -> None:
+_ESCAPES = ["", ".", "/etc/passwd", "../outside", "a/../../outside", "a\0b"]
+
+
+@pytest.mark.parametrize("key", [*_ESCAPES, *(f"{TENANT}/{path}" for path in _ESCAPES), f"{OTHER}/theirs", str(TENANT)])
+def test_a_key_cannot_leave_its_tenants_folder(storage: LocalStorage, tmp_path: Path, key: str) -> None:
     (tmp_path / "outside").write_text("secret")
+    theirs = tmp_path / "root" / str(OTHER) / "theirs"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("secret")
     for operation in (storage.path_of, storage.delete):
         with pytest.raises(StoragePathError):
-            operation(key)
+            operation(TENANT, key)
     assert (tmp_path / "outside").exists()
+    assert theirs.exists()
 
 
-def test_a_link_cannot_leave_the_root(storage: LocalStorage, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", _ESCAPES)
+def test_no_key_is_made_of_a_path_that_leaves_the_folder(storage: LocalStorage, path: str) -> None:
+    with pytest.raises(StoragePathError):
+        storage.key_of(TENANT, path)
+
+
+def test_a_link_cannot_leave_the_folder(storage: LocalStorage, tmp_path: Path) -> None:
     storage.put(TENANT, _file(tmp_path))
     (tmp_path / "outside").write_text("secret")
-    (tmp_path / "root" / "link").symlink_to(tmp_path / "outside")
-    (tmp_path / "root" / "folder").symlink_to(tmp_path)
-    for key in ("link", "folder/outside"):
+    folder = tmp_path / "root" / str(TENANT)
+    (folder / "link").symlink_to(tmp_path / "outside")
+    (folder / "folder").symlink_to(tmp_path)
+    for path in ("link", "folder/outside"):
         with pytest.raises(StoragePathError):
-            storage.path_of(key)
+            storage.path_of(TENANT, storage.key_of(TENANT, path))
 
 
 def test_only_regular_files_are_stored(storage: LocalStorage, tmp_path: Path) -> None:
