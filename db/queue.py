@@ -307,10 +307,10 @@ def forget_processes(connection: Connection, seconds: float) -> int:
     return QUERIES.count(connection, "forget_processes", {"seconds": seconds})
 
 
-def mark_sleeping(connection: Connection, process_id: UUID, *, is_sleeping: bool, hears_notify: bool) -> None:
-    """Say whether a relay wants to be rung by whoever enqueues."""
+def mark_sleeping(connection: Connection, process_id: UUID, *, is_sleeping: bool, hears_notify: bool) -> bool:
+    """Say whether a relay wants to be rung by whoever enqueues; return whether the relay is known."""
     values = {"id": process_id, "is_sleeping": is_sleeping, "hears_notify": hears_notify}
-    QUERIES.run(connection, "mark_sleeping", values)
+    return QUERIES.count(connection, "mark_sleeping", values) > 0
 
 
 def publish_type(connection: Connection, row: TaskTypeRow) -> bool:

@@ -20,6 +20,7 @@ from workers.broker import messages_of, publish
 
 _BUSY_ROUNDS = 8
 _FULL_PAUSES = (0.002, 0.5)
+_UNKNOWN_PAUSE = 0.05  # the beat makes a process known
 _RESCUE_LIMIT = 1000
 _CARE_SECONDS = 45.0
 _PING_SECONDS = 30.0
@@ -96,7 +97,8 @@ class Relay:
             shortest, longest = _FULL_PAUSES
             return float(min(shortest * 2 ** min(self._full_rounds, 20), longest))
         was_awake = not self._is_sleeping
-        self._tell(connection, is_sleeping=True)
+        if not self._mark(connection, is_sleeping=True):
+            return _UNKNOWN_PAUSE
         if was_awake:
             return 0.0  # what was enqueued before the flag was seen did not ring: look once more
         due = queue.next_due(connection)
@@ -104,11 +106,16 @@ class Relay:
         return longest if due is None else min(longest, due + 0.001)
 
     def _tell(self, connection: Connection, *, is_sleeping: bool) -> None:
-        """Say whether producers shall ring; said again at each poll, lest this process was forgotten meanwhile."""
+        """Say whether producers shall ring, if it is news."""
+        if (is_sleeping, self._hears()) != (self._is_sleeping, self._heard):
+            self._mark(connection, is_sleeping=is_sleeping)
+
+    def _mark(self, connection: Connection, *, is_sleeping: bool) -> bool:
+        """Say whether producers shall ring; return False while this process is not known, or not any more."""
         heard = self._hears()
-        if is_sleeping or (is_sleeping, heard) != (self._is_sleeping, self._heard):
-            queue.mark_sleeping(connection, self._process_id, is_sleeping=is_sleeping, hears_notify=heard)
-        self._is_sleeping, self._heard = is_sleeping, heard
+        is_known = queue.mark_sleeping(connection, self._process_id, is_sleeping=is_sleeping, hears_notify=heard)
+        self._is_sleeping, self._heard = is_known and is_sleeping, heard
+        return is_known
 
 
 class Listener:

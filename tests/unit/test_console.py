@@ -30,7 +30,7 @@ def process(
     kind: str, silent: float = 1.0, *, hears: bool | None = None, ages: dict[str, float] | None = None
 ) -> LiveProcess:
     now = datetime.now(UTC)
-    return LiveProcess(UUID(int=1), kind, "host", 7, ["documents"], [], 4, False, hears, ages or {}, now, now, silent)
+    return LiveProcess(UUID(int=1), kind, "host", 7, ["documents"], {}, 4, False, hears, ages or {}, now, now, silent)
 
 
 def queue(waiting: int = 0, workers: int = 1, held: int = 0, oldest: float = 0.0, *, paused: bool = False) -> QueueRow:

@@ -127,12 +127,15 @@ def test_a_process_is_known_as_long_as_it_beats_and_again_after_it_was_forgotten
     assert database.rows("SELECT id FROM queue.processes") == []
 
 
-def test_a_relay_that_was_forgotten_is_rung_again_after_its_next_poll(database: Database, relay: Relay) -> None:
+def test_a_relay_that_nobody_knows_does_not_sleep_for_nobody_rings_it(database: Database, relay: Relay) -> None:
     while relay.run_once() == 0.0:
         pass
-    database.rows("UPDATE queue.processes SET is_sleeping = false")  # as one that was made known anew
-    relay.run_once()
+    [known] = database.rows("DELETE FROM queue.processes WHERE kind = 'relay' RETURNING id")
+    assert 0 < relay.run_once() < 0.1
+    queue.beat(database.connect("relay"), queue.ProcessRow(known[0], "relay", "test", 1))
+    assert relay.run_once() == 0.0
     assert database.value("SELECT is_sleeping FROM queue.processes WHERE kind = 'relay'") is True
+    assert relay.run_once() > 0
 
 
 def test_a_relay_lives_while_the_broker_is_away(database: Database, registry: Registry, tmp_path: Path) -> None:
