@@ -8,11 +8,13 @@ enqueues, and whoever serves the queue does the work.
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
+
+import psycopg
 
 from console.addresses import Place, given_place
 from core import events
@@ -24,6 +26,7 @@ from db.connection import Connection, connect
 from db.embedded import EmbeddedServer, running_url
 from db.embedded.layout import Layout
 from db.embedded.ownership import read_record
+from db.queries import is_unavailable
 from db.schema import WANTED_REVISION, current_revision, is_newer, require_revision
 
 # How long a command waits for a server or a worker of another process that is just starting.
@@ -118,13 +121,15 @@ def beside_or_given(found: Settings) -> Place:
     return place
 
 
-def await_database(url: str, name: str, stopping: threading.Event, *, pooled: bool = False) -> bool:
-    """Wait until the database answers, saying so at each try; return False if told to stop before it did."""
+def when_database_answers(start: Callable[[], None], name: str, stopping: threading.Event) -> bool:
+    """Do `start`, again while the database is away, saying so; return False if told to stop before it was done."""
     backoff, failures = Backoff(base=0.5, maximum=15.0), 0
     while not stopping.is_set():
         try:
-            connect(url, name=name, pooled=pooled).close()
-        except UnavailableError as error:
+            start()
+        except (UnavailableError, psycopg.Error) as error:
+            if not is_unavailable(error):
+                raise
             failures += 1
             pause = backoff.delay(failures)
             events.emit(events.LoopFailed(f"{name} start", type(error).__name__, str(error), pause))

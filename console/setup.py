@@ -8,7 +8,7 @@ from db.connection import connect
 from db.migrate import SchemaStatus, migrate
 from pipelines.documents.models import find_model
 from pipelines.publish import publish_types
-from pipelines.registry import Registry, load_registry
+from pipelines.registry import load_registry
 
 
 def prepare(owner_url: str, settings: Settings) -> SchemaStatus:
@@ -31,12 +31,6 @@ def prepare(owner_url: str, settings: Settings) -> SchemaStatus:
             max_tokens=model.max_tokens,
         )
     return status
-
-
-def refresh_types(worker_url: str, registry: Registry) -> None:
-    """Publish the task types that a worker knows, as the worker."""
-    with connect(worker_url, name="worker") as connection:
-        publish_types(connection, registry)
 
 
 def create_folder(owner_url: str, settings: Settings) -> None:

@@ -2,16 +2,17 @@
 
 import os
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from console import output
-from console.runtime import await_database, beside_or_given, end, observe, require_schema, settings
+from console.runtime import beside_or_given, end, observe, require_schema, settings, when_database_answers
 from console.signals import stop_event
 from core.errors import SettingsError
 from core.settings import Settings
-from db.connection import connect
+from db.connection import Connection, connect
 
 if TYPE_CHECKING:
     from workers.processes import Addresses
@@ -21,8 +22,8 @@ def relay() -> None:
     """Hand due tasks to the broker until SIGTERM or Ctrl-C."""
     stopping = stop_event()
     found = _settings("relay")
-    addresses = _addresses(found, "relay", stopping)
-    if addresses is None:
+    addresses = beside_or_given(found).process("relay")
+    if not _is_ready(addresses, "relay", stopping):
         return
     from workers.processes import RelayProcess, broker_of
 
@@ -39,15 +40,14 @@ def worker(
     """Run tasks until SIGTERM or Ctrl-C."""
     stopping = stop_event()
     found = _narrowed(_settings("worker"), queues, threads)
-    addresses = _addresses(found, "worker", stopping)
-    if addresses is None:
-        return
+    addresses = beside_or_given(found).process("worker")
     from console.engine import handlers_of
-    from console.setup import refresh_types
+    from pipelines.publish import publish_types
     from workers.processes import WorkerProcess, broker_of
 
     registry, resources = handlers_of(found)
-    refresh_types(addresses.url, registry)
+    if not _is_ready(addresses, "worker", stopping, lambda connection: publish_types(connection, registry)):
+        return
     process = WorkerProcess(found, addresses, broker_of(found), registry, resources)
     process.start()
     stopping.wait()
@@ -67,15 +67,23 @@ def _settings(kind: str) -> Settings:
     return found
 
 
-def _addresses(found: Settings, kind: str, stopping: threading.Event) -> "Addresses | None":
-    """Return the process's addresses once the database answers; None if told to stop before."""
-    addresses = beside_or_given(found).process(kind)
-    if not await_database(addresses.url, kind, stopping, pooled=addresses.pooled):
-        return None
-    with connect(addresses.url, name=kind, pooled=addresses.pooled) as connection:
-        require_schema(connection)
+def _is_ready(
+    addresses: "Addresses",
+    kind: str,
+    stopping: threading.Event,
+    prepare: Callable[[Connection], object] = lambda connection: None,
+) -> bool:
+    """Wait for a database with this program's schema and `prepare` it; return False if told to stop before."""
+
+    def start() -> None:
+        with connect(addresses.url, name=kind, pooled=addresses.pooled) as connection:
+            require_schema(connection)
+            prepare(connection)
+
+    if not when_database_answers(start, kind, stopping):
+        return False
     output.note(f"{kind} at {output.mask_url(addresses.url)}")
-    return addresses
+    return True
 
 
 def _narrowed(found: Settings, queues: str | None, threads: int | None) -> Settings:

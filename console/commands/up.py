@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from console import output
 from console.addresses import Place, given_place
-from console.runtime import await_database, end, observe, own_server, settings
+from console.runtime import end, observe, own_server, settings, when_database_answers
 from console.signals import stop_event
 from core.settings import Settings
 from db import identity
@@ -40,14 +40,13 @@ def _place(found: Settings, stopping: threading.Event) -> Iterator[Place | None]
             yield place
         return
     place = given_place(found)
-    if not await_database(place.owner_direct(), "up", stopping):
-        yield None
-        return
     from console.setup import create_folder, prepare
 
-    prepare(place.owner_direct(), found)
-    create_folder(place.owner_direct(), found)
-    yield place
+    def start() -> None:
+        prepare(place.owner_direct(), found)
+        create_folder(place.owner_direct(), found)
+
+    yield place if when_database_answers(start, "up", stopping) else None
 
 
 def _work(place: Place, stopping: threading.Event) -> bool:

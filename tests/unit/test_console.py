@@ -1,9 +1,11 @@
 """The command line's small parts: what is printed and what never is, excerpts, addresses, doctor's judgements."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 
@@ -14,7 +16,9 @@ from console.commands.enqueue import moment_of, payload_of
 from console.commands.tasks import masked
 from console.excerpts import excerpt, words_of
 from console.ingesting import find_files
-from core.errors import SettingsError, UsageError
+from console.runtime import when_database_answers
+from core import events
+from core.errors import SettingsError, UnavailableError, UsageError
 from core.settings import DatabaseSettings, Settings
 from db.health import OldestTransaction, Server
 from db.tasks import LiveProcess, QueueRow
@@ -173,3 +177,37 @@ def test_doctor_judges_the_rest() -> None:
     silent = "Redis at 127.0.0.1:9: the broker does not answer: ConnectionError; nothing is lost meanwhile"
     assert broker(away) == Check("broker", "wrong", silent)
     assert broker(settings(OWNER, broker={"url": "redis://:hunter2@127.0.0.1:port/0"})).level == "wrong"
+
+
+def test_a_start_is_tried_again_while_the_database_is_away(recorded: list[events.Event]) -> None:
+    away = [UnavailableError("starting"), psycopg.OperationalError("the connection is lost")]
+
+    def start() -> None:
+        if away:
+            raise away.pop()
+
+    class Unhurried(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            return False
+
+    assert when_database_answers(start, "worker", Unhurried())
+    failed = [event for event in recorded if isinstance(event, events.LoopFailed)]
+    assert [event.loop for event in failed] == ["worker start"] * 2
+
+
+def test_a_start_that_fails_for_another_reason_is_not_tried_again() -> None:
+    def start() -> None:
+        raise psycopg.errors.UndefinedTable("no such table")
+
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        when_database_answers(start, "worker", threading.Event())
+
+
+def test_a_start_ends_when_told_to_stop() -> None:
+    stopping = threading.Event()
+
+    def start() -> None:
+        stopping.set()
+        raise UnavailableError("starting")
+
+    assert not when_database_answers(start, "worker", stopping)
