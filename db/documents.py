@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from pgvector import Vector
+from pgvector.psycopg import register_vector
 from psycopg.types.json import Jsonb
 
 from core.errors import NotFoundError
@@ -227,8 +229,12 @@ def chunks_to_embed(
     return [(row[0], row[1]) for row in QUERIES.run(connection, "chunks_to_embed", values)]
 
 
-def insert_vectors(connection: Connection, space_id: UUID, chunk_ids: Sequence[UUID], vectors: Sequence[str]) -> None:
-    """Write vectors in pgvector's text form. Postgres refuses a wrong dimension, a zero vector and NaN."""
+def insert_vectors(
+    connection: Connection, space_id: UUID, chunk_ids: Sequence[UUID], vectors: Sequence[Vector]
+) -> None:
+    """Write vectors. Postgres refuses a wrong dimension, a zero vector and NaN."""
+    if connection.adapters.types.get("vector") is None:
+        register_vector(connection)  # here and not at its opening: only embedding workers pay for the look-up
     values = {"space_id": space_id, "chunk_ids": list(chunk_ids), "vectors": list(vectors)}
     QUERIES.run(connection, "insert_vectors", values)
 

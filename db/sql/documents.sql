@@ -85,10 +85,11 @@ WHERE c.document_id = %(id)s AND c.version = %(version)s AND c.chunk_index BETWE
 ORDER BY c.chunk_index;
 
 -- name: insert_vectors
--- A chunk that went meanwhile (its document was deleted or its version superseded) takes no vector.
+-- A chunk that went meanwhile (its document was deleted or its version superseded) takes no vector. The vectors travel in
+-- binary: as text they cost ten times as much.
 INSERT INTO knowledge.chunk_vectors (space_id, chunk_id, tenant_id, embedding)
-SELECT %(space_id)s, c.id, c.tenant_id, given.embedding::vector
-FROM unnest(%(chunk_ids)s::uuid[], %(vectors)s::text[]) AS given (chunk_id, embedding)
+SELECT %(space_id)s, c.id, c.tenant_id, given.embedding
+FROM unnest(%(chunk_ids)s::uuid[], %(vectors)b::vector[]) AS given (chunk_id, embedding)
 JOIN knowledge.chunks c ON c.id = given.chunk_id
 ON CONFLICT DO NOTHING;
 

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Sequence
 from uuid import UUID
 
+from pgvector import Vector
+
 from core.errors import PermanentError
 from db import documents
 from pipelines.documents.embedding import Embedder
@@ -23,13 +25,12 @@ class SharedModel:
         self._embedder = embedder
         self._lock = threading.Lock()
 
-    def literals(self, texts: Sequence[str]) -> list[str]:
-        """Embed texts and return pgvector literals; nine digits carry a float32 exactly."""
+    def vectors(self, texts: Sequence[str]) -> list[Vector]:
+        """Embed texts and return their vectors in the same order."""
         if not texts:
             return []
         with self._lock:
-            vectors = self._embedder.embed(texts)
-        return ["[" + ",".join(f"{value:.9g}" for value in row) + "]" for row in vectors.tolist()]
+            return [Vector(row) for row in self._embedder.embed(texts)]
 
     def close(self) -> None:
         """End the model's threads."""
@@ -45,7 +46,7 @@ def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome]:
         for item in items:
             _require_model(documents.get_space(transaction.connection, item.payload.space_id), model)
             wanted.append(_texts_of(transaction, item.payload))
-    vectors = model.literals([text for part in wanted for _, text in part])
+    vectors = model.vectors([text for part in wanted for _, text in part])
     outcomes: list[Outcome] = []
     position = 0
     for item, part in zip(items, wanted, strict=True):
@@ -62,8 +63,8 @@ def embed_queries(items: Sequence[BatchItem[EmbedQuery]]) -> list[Outcome]:
     with context.read() as transaction:
         space = documents.active_space(transaction.connection)
     _require_model(space, model)
-    vectors = model.literals([item.payload.text for item in items])
-    return [Done({"space_id": str(space.id), "vector": vector}) for vector in vectors]
+    vectors = model.vectors([item.payload.text for item in items])
+    return [Done({"space_id": str(space.id), "vector": vector.to_text()}) for vector in vectors]
 
 
 def _texts_of(transaction: Transaction, payload: EmbedChunks) -> list[tuple[UUID, str]]:
@@ -72,7 +73,7 @@ def _texts_of(transaction: Transaction, payload: EmbedChunks) -> list[tuple[UUID
     )
 
 
-def _writing(payload: EmbedChunks, chunk_ids: list[UUID], vectors: list[str]) -> Apply:
+def _writing(payload: EmbedChunks, chunk_ids: list[UUID], vectors: list[Vector]) -> Apply:
     def apply(transaction: Transaction) -> None:
         documents.insert_vectors(transaction.connection, payload.space_id, chunk_ids, vectors)
         swap_if_complete(transaction, payload.document_id, payload.version, payload.space_id)

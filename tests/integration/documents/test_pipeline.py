@@ -1,9 +1,11 @@
 """The documents pipeline from a task row to search, over a real database, the real parser and the real model."""
 
+import math
 from pathlib import Path
 
 import psycopg
 import pytest
+from pgvector import Vector
 
 from db import documents
 from db.connection import tenant_transaction
@@ -209,8 +211,8 @@ def test_another_tenant_finds_nothing(library: Library) -> None:
         documents.search(library.connection, library.tenant_id, "oolong", vector, limit=5)
 
 
-@pytest.mark.parametrize("vector", ["[1,2,3]", "[" + ",".join(["0"] * 384) + "]", "[NaN" + ",1" * 383 + "]"])
-def test_a_vector_that_is_no_vector_is_refused(library: Library, vector: str) -> None:
+@pytest.mark.parametrize("vector", [[1.0, 2.0, 3.0], [0.0] * 384, [math.nan, *[1.0] * 383]])
+def test_a_vector_that_is_no_vector_is_refused(library: Library, vector: list[float]) -> None:
     document_id = library.ingest("tea.md", _TEA)
     owner = library.database.connect()
     space = documents.active_space(owner)
@@ -220,4 +222,4 @@ def test_a_vector_that_is_no_vector_is_refused(library: Library, vector: str) ->
     library.database.rows("DELETE FROM knowledge.chunk_vectors")
 
     with pytest.raises((psycopg.errors.IntegrityError, psycopg.errors.DataError)):
-        documents.insert_vectors(owner, space.id, [chunk_id], [vector])
+        documents.insert_vectors(owner, space.id, [chunk_id], [Vector(vector)])

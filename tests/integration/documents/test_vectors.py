@@ -1,11 +1,13 @@
-"""Vectors of known texts are copied: one look at the index for each text, however often a document repeats it."""
+"""Vectors are stored as they were computed; those of known texts are copied, at a cost that goes by the chunk."""
 
 from collections.abc import Iterator
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import numpy as np
 import psycopg
 import pytest
+from pgvector import Vector
 from psycopg import sql
 
 from db import documents, identity
@@ -69,3 +71,22 @@ def test_copying_vectors_costs_by_the_chunk(database: Database, is_repeated: boo
 
     assert max(visited(found[0]["Plan"])) <= 3 * CHUNKS
     assert database.value(_RIGHT, (document_id,)) == CHUNKS
+
+
+def test_a_vector_is_stored_as_the_model_computed_it(database: Database) -> None:
+    owner = database.connect()
+    tenant_id = identity.tenant_id_of(owner, "default")
+    space_id = documents.create_space(owner, model="test", revision="1", dimensions=4, max_tokens=9)
+    document_id = owner.execute(_DOCUMENT, (tenant_id,)).fetchall()[0][0]
+    owner.execute(_CHUNKS, {"id": document_id, "version": 1, "count": 2, "text": "text ", "is_repeated": False})
+    [(first,), (second,)] = database.rows("SELECT id FROM knowledge.chunks ORDER BY chunk_index")
+    computed = np.asarray([[0.1, -2e-30, 1 / 3, 3e38], [1.0, 0.0, -1.0, 1e-7]], dtype=np.float32)
+
+    worker = database.connect("worker")
+    for _ in range(2):
+        with tenant_transaction(worker, tenant_id):
+            vectors = [Vector(row) for row in computed[[1, 0, 1]]]
+            documents.insert_vectors(worker, space_id, [second, first, uuid4()], vectors)
+
+    stored = database.rows("SELECT embedding::real[] FROM knowledge.chunk_vectors ORDER BY chunk_id")
+    assert np.asarray([row[0] for row in stored], dtype=np.float32).tolist() == computed.tolist()

@@ -16,7 +16,7 @@ FILES = sorted(
     if entry.name.endswith(".sql")
 )
 QUERIES = [(file, name) for file in FILES for name in Queries(file).names()]
-_PARAMETER = re.compile(r"%\((\w+)\)s")
+_PARAMETER = re.compile(r"%\((\w+)\)[sb]")
 
 
 def numbered(text: str) -> str:
