@@ -6,10 +6,12 @@ never changes. Producers may also put files of their own there and name them by 
 removes it like any other. No key, however it is made, reaches a file outside its tenant's folder.
 """
 
+import contextlib
 import hashlib
 import os
 import stat
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -18,6 +20,9 @@ from uuid import UUID
 from pipelines.documents.errors import DocumentRefusedError, FileVanishedError, StoragePathError, WrongTypeError
 
 _PIECE = 1 << 20
+_INCOMING = ".incoming-"
+# A copy that goes on has been written to more recently.
+_LEFTOVER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,9 @@ class LocalStorage:
         """
         folder = self._root / str(tenant_id)
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
         with open_regular(source) as reading:
-            handle, name = tempfile.mkstemp(dir=folder, prefix=".incoming-")
+            handle, name = tempfile.mkstemp(dir=folder, prefix=_INCOMING)
             try:
                 with os.fdopen(handle, "wb") as writing:
                     size, digest = _copy(reading, writing)
@@ -109,6 +115,14 @@ def open_regular(source: Path) -> BinaryIO:
         os.close(handle)
         raise WrongTypeError("The path is not that of a regular file; give the path of a document.")
     return os.fdopen(handle, "rb")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the copies that a `put` began and was killed before it could name."""
+    for path in folder.glob(f"{_INCOMING}*"):
+        with contextlib.suppress(OSError):  # somebody else removed it, or has to
+            if path.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
+                path.unlink()
 
 
 def _copy(reading: BinaryIO, writing: BinaryIO) -> tuple[int, str]:

@@ -1,6 +1,7 @@
 """The storage keeps content by its hash and lets no key out of its root."""
 
 import os
+import time
 from pathlib import Path
 from uuid import UUID
 
@@ -36,6 +37,21 @@ def test_the_same_bytes_are_one_object_for_each_tenant(storage: LocalStorage, tm
     assert storage.path_of(TENANT, first.key).read_bytes() == b"hello"
     leftovers = [path for path in (tmp_path / "root").rglob("*") if path.name.startswith(".incoming")]
     assert leftovers == []
+
+
+def test_what_a_killed_put_left_behind_is_removed_by_a_later_one(storage: LocalStorage, tmp_path: Path) -> None:
+    storage.put(TENANT, _file(tmp_path))
+    folder = tmp_path / "root" / str(TENANT)
+    old, young, named = (folder / name for name in (".incoming-old", ".incoming-young", "incoming-named-by-a-producer"))
+    for path in (old, young, named):
+        path.write_text("half a copy")
+    two_hours_ago = time.time() - 7200
+    for path in (old, named):
+        os.utime(path, (two_hours_ago, two_hours_ago))
+
+    storage.put(TENANT, _file(tmp_path))
+
+    assert [path.exists() for path in (old, young, named)] == [False, True, True]
 
 
 def test_deleting_twice_is_fine_and_reading_then_says_so(storage: LocalStorage, tmp_path: Path) -> None:
