@@ -8,7 +8,7 @@ from uuid import UUID
 
 from core.errors import RetryableError
 from db import documents, library
-from pipelines.documents.errors import ParserBusyError
+from pipelines.documents.errors import DocumentRefusedError, ParserBusyError
 from pipelines.documents.models import ModelFiles
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
 from pipelines.documents.payloads import ChunkDocument, DeleteFile, EmbedChunks, IngestDocument
@@ -20,6 +20,7 @@ from pipelines.transaction import Transaction
 
 # Chunks of one embedding task: a lost attempt repeats no more than this, and several workers share a long document.
 EMBED_SLICE = 64
+_REPLACED = "the document got another file while this one was read"
 _PIECE = 1 << 20
 
 
@@ -45,6 +46,9 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
         parsed = parser.parse(path, media_type=media_type_of(document.name), limits=limits)
     except ParserBusyError as busy:
         return Snooze(busy.pause)
+    except DocumentRefusedError:
+        _require_newest(context, document)
+        raise
     # A producer's own file may be rewritten at any time: hash and text have to be of the same bytes.
     if _hash(path) != (digest, size):
         raise RetryableError("the file changed while it was parsed")
@@ -157,7 +161,15 @@ def swap_if_complete(transaction: Transaction, document_id: UUID, version: int, 
 def _hold(transaction: Transaction, document: documents.Document) -> None:
     """Lock the document, unless its file was uploaded anew: nobody enqueued that while this ingest was live."""
     if not documents.lock_upload(transaction.connection, document):
-        raise RetryableError("the document got another file while this one was read", retry_after=timedelta(seconds=0))
+        raise RetryableError(_REPLACED, retry_after=timedelta(seconds=0))
+
+
+def _require_newest(context: TaskContext, document: documents.Document) -> None:
+    """Let a file that is refused fail its document only while it is the document's."""
+    with context.read() as transaction:
+        now = documents.get(transaction.connection, document.id)
+    if now is None or now.uploaded_at != document.uploaded_at:
+        raise RetryableError(_REPLACED, retry_after=timedelta(seconds=0))
 
 
 def _hash(path: Path) -> tuple[bytes, int]:

@@ -1,6 +1,7 @@
 """A request to ingest again is never lost, however it meets one that is under way."""
 
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,6 +10,8 @@ from db import documents, tasks
 from db import library as shelves
 from db.connection import tenant_transaction
 from pipelines.documents import ingest
+from pipelines.documents.errors import EmptyFileError
+from pipelines.documents.parsing import ParsedDocument, ParserProcess
 from pipelines.documents.payloads import IngestDocument
 from pipelines.enqueue import enqueue
 from pipelines.transaction import Transaction
@@ -47,6 +50,16 @@ def text_of(library: Library, document_id: UUID) -> str:
     return found
 
 
+def assert_replaced(library: Library, document_id: UUID) -> None:
+    """Check that the ingest of the old file waits to be tried again, and then ingests the new one."""
+    [(task_id, error)] = library.database.rows("SELECT id, last_error FROM queue.tasks_live")
+    assert "another file" in error
+    tasks.retry_now(library.connection, task_id)
+    library.work()
+    assert "bowline" in text_of(library, document_id)
+    assert library.document(document_id)[0] == "completed"
+
+
 @pytest.mark.parametrize("hashes", [1, 2], ids=["after the hash of an unchanged file", "after parsing"])
 def test_a_file_uploaded_while_the_old_one_is_ingested_is_ingested_too(
     library: Library, monkeypatch: pytest.MonkeyPatch, hashes: int
@@ -66,12 +79,26 @@ def test_a_file_uploaded_while_the_old_one_is_ingested_is_ingested_too(
     monkeypatch.setattr(ingest, "_hash", hash_and_upload)
     library.work()
 
-    [(task_id, error)] = library.database.rows("SELECT id, last_error FROM queue.tasks_live")
-    assert "another file" in error
-    tasks.retry_now(library.connection, task_id)
+    assert_replaced(library, document_id)
+
+
+def test_a_good_file_uploaded_while_a_bad_one_is_refused_is_ingested(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document_id = upload(library, "tea.md", "")
+    parse = ParserProcess.parse
+
+    def refuse_and_upload(*given: Any, **named: Any) -> ParsedDocument:
+        try:
+            return parse(*given, **named)
+        except EmptyFileError:
+            upload(library, "tea.md", _KNOTS)
+            raise
+
+    monkeypatch.setattr(ParserProcess, "parse", refuse_and_upload)
     library.work()
-    assert "bowline" in text_of(library, document_id)
-    assert library.document(document_id)[0] == "completed"
+
+    assert_replaced(library, document_id)
 
 
 def test_force_is_not_lost_to_an_ingest_that_waits(library: Library) -> None:
