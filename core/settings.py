@@ -34,7 +34,7 @@ class DatabaseSettings(Group):
     )
     system_url: SecretStr | None = Field(
         None,
-        description="Login of the system role, for task types that work across tenants; a worker's second address.",
+        description="Login of the system role, for task types that work across tenants; unset: as the owner's tells.",
     )
     is_pooled: bool = Field(
         False, description="A pooler in transaction mode stands before url: no prepared statements."

@@ -11,6 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection as SqlAlchemyConnection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from core.errors import SchemaError, UnavailableError
@@ -59,8 +60,11 @@ def migrate(url: str, *, passwords: Mapping[str, str] | None = None, revision: s
         with connect(url, name="migrate") as connection:
             _create_extension(connection)
             _create_roles(connection, {kind: given.get(kind) or derive_password(url, kind) for kind in ROLES})
-        with engine.begin() as connection:
-            _run(connection, revision)
+        try:
+            with engine.begin() as connection:
+                _run(connection, revision)
+        except DBAPIError as error:
+            raise error.orig or error from error  # the driver's own: whether it may pass is told by its class
     except psycopg.errors.LockNotAvailable as error:
         raise UnavailableError("another migration or a long transaction holds the schema: try again later") from error
     finally:

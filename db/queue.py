@@ -67,12 +67,11 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Rescheduling:
-    """How an attempt ends that lets its task wait again, `delay` seconds."""
+    """How an attempt ends that lets its task wait again, `delay` seconds; a snooze costs no attempt."""
 
     attempt: Attempt
     delay: float
     error: str | None = None
-    refund: bool = False
     snooze: bool = False
 
 
@@ -217,7 +216,6 @@ def reschedule(connection: Connection, items: Sequence[Rescheduling], worker_id:
         **_columns((i.attempt.task_id, i.attempt.claim_number) for i in items),
         "delays": [i.delay for i in items],
         "errors": [i.error for i in items],
-        "refunds": [int(i.refund) for i in items],
         "snoozes": [int(i.snooze) for i in items],
         "worker_id": worker_id,
     }
@@ -318,6 +316,11 @@ def publish_type(connection: Connection, row: TaskTypeRow) -> bool:
     values = {name: getattr(row, name) for name in TaskTypeRow.__slots__}
     schema = Jsonb(row.payload_schema)
     return QUERIES.count(connection, "publish_task_type", {**values, "payload_schema": schema}) > 0
+
+
+def release_active(connection: Connection) -> int:
+    """Release tasks that are held for a tenant which is active again; return how many."""
+    return QUERIES.count(connection, "release_active")
 
 
 def create_months(connection: Connection) -> int:

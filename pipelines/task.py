@@ -33,8 +33,7 @@ class TaskContext(Protocol):
         """The tenant whose rows the handler sees; None for system tasks."""
         ...
 
-    @property
-    def tenant(self) -> UUID:
+    def require_tenant_id(self) -> UUID:
         """The tenant, for a handler that cannot do without; raises PermanentError where the task has none."""
         ...
 

@@ -4,8 +4,8 @@ import json
 import threading
 import time
 import traceback as traceback_module
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -14,9 +14,10 @@ from uuid import UUID
 import psycopg
 from pydantic import ValidationError
 
+from core import events, traces
 from core.errors import PermanentError, UnavailableError
 from db import queue
-from db.connection import Connection, KeptConnection, tenant_transaction
+from db.connection import KeptConnection, tenant_transaction
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
@@ -64,12 +65,6 @@ class Run:
         self.outcome = outcome
         self.seconds = time.monotonic() - self.started
 
-    def fail(self, task: AnyTask, error: Exception) -> None:
-        """Turn an exception into the outcome that the task's policy gives it, without values of the payload."""
-        self.end(task.outcome_of(error))
-        # Frames show our source and never values; the message is the outcome's reason, scrubbed.
-        self.traceback = "".join(traceback_module.format_tb(error.__traceback__))[-_TRACEBACK_LIMIT:]
-
     def _secrets(self) -> set[str]:
         """Return what an error must not repeat: texts and numbers of the payload, secret fields however short."""
         secret = (_values(self.fields.get(name), shortest=1) for name in self.secret_fields)
@@ -97,6 +92,22 @@ def decode(task: AnyTask, run: Run) -> None:
     except Exception as error:
         # The type's own `upgrade` raised: no later attempt would fare better with this program.
         run.end(Fail(f"the payload cannot be upgraded: {type(error).__name__}"))
+
+
+def fail(task: AnyTask, run: Run, raised: BaseException) -> None:
+    """Turn an exception into the outcome that the task's policy gives it, and say what raised and where."""
+    error = raised if isinstance(raised, Exception) else RuntimeError(f"the handler raised {type(raised).__name__}")
+    run.end(task.outcome_of(error))
+    # Frames show our source and never values; the message is the outcome's reason, scrubbed.
+    run.traceback = "".join(traceback_module.format_tb(raised.__traceback__))[-_TRACEBACK_LIMIT:]
+    attempt, kind = run.attempt, type(error).__name__
+    events.emit(events.AttemptRaised(task.name, attempt.task_id, attempt.number, kind, events.raised_at(raised)))
+
+
+def attempt_span(task: AnyTask, run: Run) -> AbstractContextManager[None]:
+    """Make the attempt's span the current one of this thread, where tracing is on."""
+    attempt = run.attempt
+    return traces.attempt_span(task.name, attempt.task_id, attempt.number, attempt.trace_context, run.started)
 
 
 def scrub(text: str, secrets: set[str]) -> str:
@@ -192,7 +203,7 @@ class Context:
 
     attempt_row: queue.Attempt
     resources: Resources
-    connect: Callable[[], Connection]
+    connection: KeptConnection
     reporter: Progress
 
     @property
@@ -205,8 +216,7 @@ class Context:
         """The tenant whose rows this handler sees; None for system tasks."""
         return self.attempt_row.tenant_id
 
-    @property
-    def tenant(self) -> UUID:
+    def require_tenant_id(self) -> UUID:
         """The tenant, for a handler that cannot do without; raises PermanentError where the task has none."""
         if self.tenant_id is None:
             raise PermanentError("the task belongs to no tenant")
@@ -220,7 +230,7 @@ class Context:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a short read-only transaction, bound to the task's tenant."""
-        connection = self.connect()  # asked for at each read: the one before may have gone with its server
+        connection = self.connection.get()  # asked for at each read: the one before may have gone with its server
         with tenant_transaction(connection, self.tenant_id):
             connection.execute("SET TRANSACTION READ ONLY")
             yield Transaction(connection, self.tenant_id)

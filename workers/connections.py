@@ -18,6 +18,10 @@ class Connections:
 
     def of(self, scope: str) -> Connection:
         """Return the calling thread's connection; raises UnavailableError."""
+        return self.kept(scope).get()
+
+    def kept(self, scope: str) -> KeptConnection:
+        """Return what keeps the calling thread's connection; raises UnavailableError for a scope without a login."""
         kept: KeptConnection | None = getattr(self._local, scope, None)
         if kept is None:
             url = self._urls[scope]
@@ -26,7 +30,7 @@ class Connections:
             kept = KeptConnection(url, name=f"worker {scope}", pooled=self._pooled, cursor=GuardedCursor)
             self._all.append(kept)
             setattr(self._local, scope, kept)
-        return kept.get()
+        return kept
 
     def close(self) -> None:
         """Close all; call it when no message runs any more."""

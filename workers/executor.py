@@ -17,10 +17,10 @@ from pipelines.outcomes import Outcome
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
 from pipelines.task import BatchItem
-from workers.attempts import Context, Progress, Run, decode
+from workers.attempts import Context, Progress, Run, attempt_span, decode, fail
 from workers.connections import Connections
 from workers.givenup import GivenUp
-from workers.recording import Recorder, attempt_span, fail
+from workers.recording import Recorder
 from workers.sizes import BatchSizes
 from workers.timelimits import TimeLimits
 
@@ -142,10 +142,18 @@ class Executor:
         return [Run(attempt) for attempt in attempts]
 
     def _untake(self, task: AnyTask, runs: Sequence[Run], *, delay: float = 0.0) -> None:
-        """Give back attempts that were not begun, at no cost."""
-        connection = self._connections.of(task.scope)
-        queue.untake(connection, [run.claim for run in runs], self._config.worker_id, delay=delay)
-        queue.ring(connection)
+        """Give back attempts that were not begun, at no cost; give them, and no others, up if the database is away."""
+        claims = [run.claim for run in runs]
+        for is_last in (False, True):  # the first may find that its connection went while the part was computed
+            try:
+                connection = self._connections.of(task.scope)
+                queue.untake(connection, claims, self._config.worker_id, delay=delay)
+                queue.ring(connection)
+            except UnavailableError:
+                if is_last:
+                    self.given_up.add(claims)
+            else:
+                return
 
     def _compute(self, task: AnyTask, runs: Sequence[Run]) -> None:
         """Run handlers until each run has its outcome, or is given back as not begun."""
@@ -201,4 +209,4 @@ class Executor:
         return outcomes
 
     def _context(self, task: AnyTask, run: Run) -> Context:
-        return Context(run.attempt, self._resources, lambda: self._connections.of(task.scope), self._progress)
+        return Context(run.attempt, self._resources, self._connections.kept(task.scope), self._progress)

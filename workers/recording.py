@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from uuid import UUID
 
 import psycopg
 
-from core import events, traces
+from core import events
 from core.backoff import Backoff
 from core.errors import PermanentError, UnavailableError
 from db import queue
@@ -16,7 +15,7 @@ from db.queries import is_unavailable
 from pipelines.outcomes import Apply, Done, Fail, Retry
 from pipelines.registry import AnyTask
 from pipelines.transaction import Transaction
-from workers.attempts import Run
+from workers.attempts import Run, attempt_span, fail
 from workers.connections import Connections
 from workers.endings import apply_of, ending_of, settled
 from workers.givenup import GivenUp
@@ -83,7 +82,7 @@ class Recorder:
             bind_tenant(connection, tenant_id)
             kept = self._finish(connection, task, runs)
             if kept != held:
-                raise UnfinishedError
+                raise UnfinishedError("the effects were undone: the task could not be completed with them")
             return kept
 
     def _finish(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
@@ -107,22 +106,8 @@ class Recorder:
         return kept
 
 
-class UnfinishedError(Exception):
+class UnfinishedError(PermanentError):
     """Effects were written and their tasks could not be completed: the transaction is undone."""
-
-
-def attempt_span(task: AnyTask, run: Run) -> AbstractContextManager[None]:
-    """Make the attempt's span the current one of this thread, where tracing is on."""
-    attempt = run.attempt
-    return traces.attempt_span(task.name, attempt.task_id, attempt.number, attempt.trace_context, run.started)
-
-
-def fail(task: AnyTask, run: Run, raised: BaseException) -> None:
-    """Turn an exception into the attempt's outcome, and say what raised and where."""
-    error = raised if isinstance(raised, Exception) else RuntimeError(f"the handler raised {type(raised).__name__}")
-    run.fail(task, error.with_traceback(raised.__traceback__))
-    attempt, kind = run.attempt, type(error).__name__
-    events.emit(events.AttemptRaised(task.name, attempt.task_id, attempt.number, kind, events.raised_at(error)))
 
 
 def _apply_in_savepoint(connection: Connection, task: AnyTask, run: Run, apply: Apply) -> None:

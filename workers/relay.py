@@ -1,7 +1,7 @@
 """The relay: moves due tasks to the broker. Any number of relays run side by side.
 
 Services, each a loop of its own: Relay (promote, claim, publish), Listener (is rung by NOTIFY, and tests that it is),
-Rescuer (expired leases and claims), Caretaker (partitions of history, silent processes).
+Rescuer (expired leases and claims), Caretaker (partitions of history, silent processes, outlived holds).
 """
 
 import time
@@ -213,7 +213,7 @@ class Rescuer:
 
 
 class Caretaker:
-    """Keeps partitions of history ahead of the calendar and forgets processes that are long silent."""
+    """Keeps partitions of history ahead of the calendar, forgets silent processes, releases what nothing holds."""
 
     name = "caretaker"
 
@@ -222,10 +222,11 @@ class Caretaker:
         self._forget_after = 20 * process_timeout
 
     def run_once(self) -> float:
-        """Look after both."""
+        """Look after all of it."""
         connection = self._connection.get()
         queue.create_months(connection)
         queue.forget_processes(connection, self._forget_after)
+        queue.release_active(connection)
         return _CARE_SECONDS
 
     def close(self) -> None:

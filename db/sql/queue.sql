@@ -21,8 +21,8 @@ FROM queue.tasks_live WHERE NOT is_due ORDER BY run_after LIMIT 1;
 
 -- name: capacity
 -- Free slots of each queue that live workers serve and nobody paused, with the task types they know and the newest payload
--- version of each. A task takes
--- 1 / batch_size of a slot, since that many travel in one message; `depth` messages a slot keep workers busy.
+-- version of each. A task takes 1 / batch_size of a slot, since that many travel in one message; `depth` messages a slot
+-- keep workers busy.
 WITH alive AS MATERIALIZED (
     SELECT q.name AS queue, p.slots, p.task_types
     FROM queue.processes p CROSS JOIN LATERAL unnest(p.queues) AS q (name)
@@ -150,11 +150,13 @@ RETURNING id;
 UPDATE queue.tasks_live live
 SET status = 'pending', lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now(),
     run_after = now() + make_interval(secs => given.delay), is_due = given.delay <= 0,
-    rank = queue.rank_of(now() + make_interval(secs => given.delay), live.priority),
-    attempts = live.attempts - given.refund, snoozes = live.snoozes + given.snooze,
+    -- a snooze waits its turn: it keeps its place
+    rank = CASE WHEN given.snooze = 1 THEN live.rank
+        ELSE queue.rank_of(now() + make_interval(secs => given.delay), live.priority) END,
+    attempts = live.attempts - given.snooze, snoozes = live.snoozes + given.snooze,
     last_error = COALESCE(given.error, live.last_error)
-FROM unnest(%(ids)s::uuid[], %(claims)s::integer[], %(delays)s::float8[], %(errors)s::text[], %(refunds)s::integer[], %(snoozes)s::integer[])
-    AS given (id, claim_number, delay, error, refund, snooze)
+FROM unnest(%(ids)s::uuid[], %(claims)s::integer[], %(delays)s::float8[], %(errors)s::text[], %(snoozes)s::integer[])
+    AS given (id, claim_number, delay, error, snooze)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
 RETURNING live.id;
@@ -288,6 +290,14 @@ DELETE FROM queue.processes WHERE beat_at < now() - make_interval(secs => %(seco
 -- name: mark_sleeping
 -- A relay that sleeps wants to be rung; one that is busy spares producers the NOTIFY.
 UPDATE queue.processes SET is_sleeping = %(is_sleeping)s, hears_notify = %(hears_notify)s WHERE id = %(id)s;
+
+-- name: release_active
+-- Tasks held for a tenant that is active: their transaction had not seen it become so, nor been seen by its trigger.
+UPDATE queue.tasks_live live SET hold_reason = NULL, updated_at = now(),
+    payload_version = COALESCE(payload_version, (queue.task_type(task_type)).payload_version)
+FROM identity.tenants t
+WHERE t.id = live.tenant_id AND t.status = 'active'
+    AND live.hold_reason IN (queue.tenant_hold_reason('suspended'), queue.tenant_hold_reason('deleted'));
 
 -- name: create_months
 SELECT queue.create_months();

@@ -10,7 +10,7 @@ from pipelines.transaction import Transaction
 
 def delete_document(context: TaskContext, payload: DeleteDocument) -> Outcome:
     """Delete a document's rows in one transaction; its file goes by a task of its own, after the commit."""
-    tenant_id = context.tenant
+    tenant_id = context.require_tenant_id()
 
     def apply(transaction: Transaction) -> None:
         for file_path in documents.delete(transaction.connection, tenant_id, payload.document_id):
@@ -21,7 +21,7 @@ def delete_document(context: TaskContext, payload: DeleteDocument) -> Outcome:
 
 def delete_file(context: TaskContext, payload: DeleteFile) -> Outcome:
     """Remove a stored file that no document names any more; another ingest of the same bytes keeps it."""
-    tenant_id = context.tenant
+    tenant_id = context.require_tenant_id()
     storage = context.resources.get(LocalStorage)
 
     def apply(transaction: Transaction) -> None:

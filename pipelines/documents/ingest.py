@@ -28,7 +28,7 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
     """Parse a document's file and keep its text as a new version."""
     if payload.document_id is None:
         return _register(context, payload)
-    tenant_id = context.tenant
+    tenant_id = context.require_tenant_id()
     with context.read() as transaction:
         document = documents.get(transaction.connection, payload.document_id)
     if document is None:
@@ -117,7 +117,7 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
 
 def _register(context: TaskContext, payload: IngestDocument) -> Outcome:
     """Make a document of a path in the tenant's folder; the file is parsed by a task of the document's own."""
-    tenant_id = context.tenant
+    tenant_id = context.require_tenant_id()
     storage = context.resources.get(LocalStorage)
     named = PurePosixPath(payload.path or "")
     key = storage.key_of(tenant_id, str(named))

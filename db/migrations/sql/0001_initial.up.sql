@@ -340,18 +340,11 @@ BEGIN
 END
 $$;
 
--- The status of a tenant, or NULL where there is none of that id. One that is not active is read again under a lock: the
--- change that releases its tasks then comes before this transaction's rows or finds them, and none stays held for ever.
-CREATE FUNCTION queue.tenant_status(tenant uuid) RETURNS text LANGUAGE plpgsql VOLATILE
+-- The status of a tenant, or NULL where there is none of that id. Takes no lock, or a producer could hold up its tenant's
+-- return: a task that is held though its tenant became active meanwhile is released by the relay's caretaker.
+CREATE FUNCTION queue.tenant_status(tenant uuid) RETURNS text LANGUAGE sql STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    found text := (SELECT status FROM identity.tenants WHERE id = tenant);
-BEGIN
-    IF found <> 'active' THEN
-        SELECT status INTO found FROM identity.tenants WHERE id = tenant FOR SHARE;
-    END IF;
-    RETURN found;
-END
+    SELECT status FROM identity.tenants WHERE id = tenant
 $$;
 
 -- Why the tasks of a tenant of that status wait, or NULL.
@@ -359,10 +352,16 @@ CREATE FUNCTION queue.tenant_hold_reason(status text) RETURNS text LANGUAGE sql 
     SELECT CASE WHEN status <> 'active' THEN 'tenant is ' || status END
 $$;
 
+-- Why a payload is none of its type, or NULL.
+CREATE FUNCTION queue.payload_error(known queue.task_types, payload jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN jsonb_typeof(payload) IS DISTINCT FROM 'object' THEN 'it must be a JSON object'
+                ELSE queue.schema_error(known.payload_schema, payload, known.payload_schema, '') END
+$$;
+
 -- Why a task must be held, or NULL. A payload that was checked before is not checked again: it may be of an older
 -- version, which the worker upgrades.
 CREATE FUNCTION queue.hold_reason_of(task queue.tasks_live, known queue.task_types) RETURNS text
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     problem text;
     state text;
@@ -371,8 +370,7 @@ BEGIN
         RETURN format('unknown task type %s: publish it with `greenroom db migrate`, then `greenroom tasks release`', task.task_type);
     END IF;
     IF task.payload_version IS NULL THEN
-        problem := CASE WHEN jsonb_typeof(task.payload) <> 'object' THEN 'it must be a JSON object'
-                   ELSE queue.schema_error(known.payload_schema, task.payload, known.payload_schema, '') END;
+        problem := queue.payload_error(known, task.payload);
     END IF;
     IF problem IS NOT NULL THEN
         RETURN left('invalid payload: ' || problem, 2000);
@@ -422,8 +420,15 @@ $$;
 -- complete, and do not fire this.
 CREATE FUNCTION queue.complete_foreign_task() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    given text := NEW.hold_reason;
 BEGIN
-    RETURN queue.completed(NEW);
+    NEW := queue.completed(NEW);
+    IF given IS NOT NULL THEN
+        NEW.hold_reason := given; -- whoever holds a task lets it go, by a release
+        NEW.payload_version := NULL;
+    END IF;
+    RETURN NEW;
 END
 $$;
 CREATE TRIGGER complete_foreign BEFORE INSERT ON queue.tasks_live FOR EACH ROW WHEN (NEW.payload_version IS NULL)
@@ -494,8 +499,7 @@ BEGIN
     END IF;
     IF enqueue_many.payload_version IS NULL THEN
         FOREACH payload IN ARRAY payloads LOOP
-            problem := CASE WHEN jsonb_typeof(payload) IS DISTINCT FROM 'object' THEN 'it must be a JSON object'
-                       ELSE queue.schema_error(known.payload_schema, payload, known.payload_schema, '') END;
+            problem := queue.payload_error(known, payload);
             IF problem IS NOT NULL THEN
                 RAISE EXCEPTION 'invalid payload for %: %', known.name, problem USING ERRCODE = 'GR002';
             END IF;

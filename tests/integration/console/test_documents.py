@@ -83,7 +83,7 @@ def test_bad_files_fail_clearly_and_harm_no_other(inline: Inline, tmp_path: Path
 
 
 def _write_bad_files(folder: Path) -> set[str]:
-    """Write the issue's list; return the names of those that are to be ingested all the same."""
+    """Write a file of every bad kind; return the names of those that are to be ingested all the same."""
     pdf = FPDF()
     pdf.add_page()
     pdf.set_font("helvetica")

@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from core.errors import PermanentError
+from db.connection import KeptConnection
 from db.queue import Attempt
 from pipelines.documents.delete import delete_document, delete_file
 from pipelines.documents.payloads import DeleteDocument, DeleteFile
@@ -20,7 +21,7 @@ _OTHER = UUID("00000000-0000-7000-8000-000000000002")
 def test_deleting_without_a_tenant_is_an_error_and_not_done(database: Database) -> None:
     attempt = Attempt(uuid4(), 1, 1, 1, 0, None, "{}", 1, None, 0.0)
     reporter = Progress(database.url("worker"), pooled=False)
-    context = Context(attempt, Resources(), lambda: database.connect("worker"), reporter)
+    context = Context(attempt, Resources(), KeptConnection(database.url("worker"), name="test"), reporter)
 
     with pytest.raises(PermanentError, match="no tenant"):
         delete_document(context, DeleteDocument(document_id=uuid4()))

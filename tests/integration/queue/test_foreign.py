@@ -1,7 +1,6 @@
 """Enqueue by SQL from any language: two functions that refuse, and a bare INSERT that is held when it is wrong."""
 
 import json
-import threading
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -9,7 +8,7 @@ import psycopg
 import pytest
 
 from db import queue
-from db.connection import Connection
+from db.connection import Connection, KeptConnection
 from db.queries import Queries
 from db.tasks import cancel, replay
 from pipelines.enqueue import enqueue
@@ -20,7 +19,7 @@ from pipelines.task import Task
 from tests.support import tasks
 from tests.support.database import Database
 from tests.support.engine import Line, publish
-from tests.support.waiting import eventually
+from workers.relay import Caretaker
 
 GOOD = {"word": "hello", "amount": 3, "ref": "3b1f6c1e-9d2a-4d0e-8a52-1f2f3a4b5c6d"}
 WRONG: dict[str, Any] = {
@@ -262,16 +261,28 @@ def test_a_task_that_was_not_committed_yet_is_released_with_its_tenant(
         "INSERT INTO identity.tenants (name, slug, status) VALUES ('B', 'b', 'suspended') RETURNING id"
     )
     producer, owner = database.connect("producer"), database.connect()
-    query = "UPDATE identity.tenants SET status = 'active' WHERE id = %s"
-    thread = threading.Thread(target=lambda: owner.execute(query, (tenant,)))
+    owner.execute("SET lock_timeout = '5s'")
     with producer.transaction():
         producer.execute("SELECT set_config('app.current_tenant_id', %s, true)", (str(tenant),))
         producer.execute(statement.encode())
-        thread.start()
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
-        eventually(lambda: database.value(waiting, (owner.info.backend_pid,)) or not thread.is_alive())
-    thread.join(10)
+        # A producer that dawdles does not hold up its tenant's return.
+        owner.execute("UPDATE identity.tenants SET status = 'active' WHERE id = %s", (tenant,))
+    assert database.rows("SELECT hold_reason FROM queue.outbox_tasks") == [("tenant is suspended",)]
+    caretaker = Caretaker(KeptConnection(database.url("relay"), name="caretaker"), 30.0)
+    caretaker.run_once()
+    caretaker.close()
     assert database.rows("SELECT hold_reason FROM queue.outbox_tasks") == [(None,)]
+    assert line.run_once() == 1
+
+
+def test_whoever_inserts_a_held_task_lets_it_go(database: Database, line: Line) -> None:
+    task_id = database.value(
+        "INSERT INTO queue.outbox_tasks (task_type, payload, hold_reason) VALUES ('test.noop', '{}', 'wait for legal')"
+        " RETURNING id"
+    )
+    assert line.run_once() == 0
+    assert line.task(task_id)["hold_reason"] == "wait for legal"
+    assert Queries("tasks").count(database.connect("operator"), "release", {"id": task_id}) == 1
     assert line.run_once() == 1
 
 

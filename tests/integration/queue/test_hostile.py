@@ -1,5 +1,6 @@
 """What handlers and producers may do that no step expects: nothing is lost, doubled or kept for ever."""
 
+import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -259,4 +260,75 @@ def test_a_handler_reads_on_after_its_connection_was_lost(database: Database) ->
 
     task = line.task(task_id)
     assert (task["status"], task["attempts"], task["result"]) == ("done", 1, 2), task["last_error"]
+    line.close()
+
+
+def test_what_was_computed_stands_though_the_database_blinks_as_the_rest_goes_back(
+    effects: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part is left half begun, at the moment in which its connection goes: the begun half pays no attempt."""
+
+    def run(context: TaskContext, payload: Odd) -> Outcome:
+        line.executor.drain()
+        with psycopg.connect(effects.superuser_url) as superuser:
+            name = "greenroom worker tenant"
+            superuser.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE application_name = %s AND datname = %s",
+                (name, effects.name),
+            )
+        return Done()
+
+    line = line_of(effects, run, batch_size=2)
+    monkeypatch.setattr(line.executor._sizes, "next_size", lambda name, waiting: waiting)
+    for _ in range(2):
+        enqueue(effects.connect("producer"), Odd())
+    line.run_once()
+
+    assert effects.rows("SELECT status, attempts FROM queue.outbox_tasks ORDER BY status") == [
+        ("done", 1),
+        ("pending", 0),
+    ]
+    assert effects.rows("SELECT * FROM queue.attempts") == []
+    line.close()
+
+
+def test_a_task_that_ends_itself_in_its_own_effects_fails_and_says_so(effects: Database) -> None:
+    def run(context: TaskContext, payload: Odd) -> Outcome:
+        def apply(transaction: Transaction) -> None:
+            transaction.execute("INSERT INTO effects (n) VALUES (1)")
+            transaction.execute("DELETE FROM queue.tasks_live WHERE id = %s", (context.task_id,))
+
+        return Done(apply=apply)
+
+    line = line_of(effects, run)
+    task_id = enqueue(effects.connect("producer"), Odd())
+    line.run_once()
+
+    task = line.task(task_id)
+    assert (task["status"], task["attempts"]) == ("failed", 1)
+    assert "the effects were undone" in task["last_error"]
+    assert effects.rows("SELECT n FROM effects") == []
+    line.close()
+
+
+def test_the_threads_of_a_handler_open_no_connections_of_their_own(database: Database) -> None:
+    def run(context: TaskContext, payload: Odd) -> Outcome:
+        found: list[int] = []
+
+        def look() -> None:
+            with context.read() as transaction:
+                found.append(transaction.execute("SELECT pg_backend_pid()").fetchall()[0][0])
+
+        for _ in range(3):
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+        return Done(len(set(found)))
+
+    line = line_of(database, run)
+    task_id = enqueue(database.connect("producer"), Odd())
+    line.run_once()
+
+    assert line.task(task_id)["result"] == 1
     line.close()

@@ -81,7 +81,7 @@ GUARDS = [
     ),
     Guard(
         "worker", "queue.reschedule",
-        PAIRS | {"worker_id": WORKER, "delays": [0.0] * 100, "errors": [None] * 100, "refunds": ONES, "snoozes": ONES},
+        PAIRS | {"worker_id": WORKER, "delays": [0.0] * 100, "errors": [None] * 100, "snoozes": ONES},
         "tasks_live_id_key",
     ),
     Guard("worker", "queue.renew", {"worker_id": WORKER, "lease_seconds": 30.0}, "tasks_live_occupied_idx", 2500),

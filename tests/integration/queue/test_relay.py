@@ -138,15 +138,22 @@ def test_a_relay_that_nobody_knows_does_not_sleep_for_nobody_rings_it(database: 
     assert relay.run_once() > 0
 
 
-def test_a_relay_lives_while_the_broker_is_away(database: Database, registry: Registry, tmp_path: Path) -> None:
+def test_a_relay_lives_while_the_broker_is_away(
+    database: Database, registry: Registry, tmp_path: Path, recorded: list[events.Event]
+) -> None:
     line = Line(database, registry)  # a worker that serves
     enqueue(database.connect("producer"), Noop())
     broker = open_broker(f"unix://{tmp_path}/nobody", "test")
     process = RelayProcess(fast_settings(), Addresses(database.url("relay")), broker)
     process.start()
     try:
-        query = "SELECT loops_late->'relay' FROM queue.processes WHERE id = %s"
-        eventually(lambda: database.rows(query, (process.process.id,)) != [])
+        failed = lambda: [e for e in recorded if isinstance(e, events.LoopFailed) and e.loop == "relay"]  # noqa: E731
+        eventually(failed)
+        query = "SELECT beat_at FROM queue.processes WHERE id = %s"
+        [(before,)] = database.rows(query, (process.process.id,))
+        [beat] = [loop for loop in process.loops if loop.service.name == "beat"]
+        beat.wake()
+        eventually(lambda: database.rows(query, (process.process.id,)) > [(before,)])
     finally:
         process.stop()
     assert database.rows(query, (process.process.id,)) == []
