@@ -53,7 +53,7 @@ WITH due AS MATERIALIZED (
     SELECT id, task_type, rank FROM queue.tasks_live
     WHERE queue = %(queue)s AND status = 'pending' AND is_due AND hold_reason IS NULL AND claimed_until IS NULL
         -- NULL for a type that no worker knows
-        AND payload_version <= (%(versions)s::integer[])[array_position(%(task_types)s::text[], task_type)]
+        AND payload_version <= (%(versions)b::integer[])[array_position(%(task_types)b::text[], task_type)]
         -- a tenant's waiting tasks are held when it is suspended; this is for one that came back from a worker since
         AND NOT COALESCE(tenant_id = ANY (ARRAY(SELECT id FROM identity.tenants WHERE status <> 'active')), false)
     ORDER BY rank LIMIT %(limit)s
@@ -77,7 +77,7 @@ RETURNING live.id, live.claim_number, live.queue, live.task_type, live.tenant_id
 UPDATE queue.tasks_live live SET claimed_until = NULL, updated_at = now(),
     run_after = CASE WHEN %(delay)s::float8 > 0 THEN now() + make_interval(secs => %(delay)s) ELSE live.run_after END,
     is_due = %(delay)s::float8 <= 0
-FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
+FROM unnest(%(ids)b::uuid[], %(claims)b::integer[]) AS given (id, claim_number)
 WHERE live.id = given.id AND live.claim_number = given.claim_number AND live.claimed_until IS NOT NULL;
 
 -- name: take
@@ -90,7 +90,7 @@ FROM (
     -- A row that another transaction holds is being taken, given back or cancelled: not ours. Without SKIP LOCKED two
     -- takes of a doubled message, or one and the other's finish, wait for each other in a circle.
     SELECT free.id FROM queue.tasks_live free
-    JOIN unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
+    JOIN unnest(%(ids)b::uuid[], %(claims)b::integer[]) AS given (id, claim_number)
         ON free.id = given.id AND free.claim_number = given.claim_number
     WHERE free.status = 'pending' AND free.claimed_until IS NOT NULL
     FOR UPDATE OF free SKIP LOCKED
@@ -106,21 +106,21 @@ UPDATE queue.tasks_live live
 SET status = 'pending', attempts = live.attempts - 1, lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now(),
     run_after = CASE WHEN %(delay)s::float8 > 0 THEN now() + make_interval(secs => %(delay)s) ELSE live.run_after END,
     is_due = %(delay)s::float8 <= 0
-FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
+FROM unnest(%(ids)b::uuid[], %(claims)b::integer[]) AS given (id, claim_number)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
 
 -- name: end_leases
 -- Attempts that their own worker has given up: their leases are over now, and rescue counts them as lost.
 UPDATE queue.tasks_live live SET lease_until = '-infinity', deadline_at = now()
-FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
+FROM unnest(%(ids)b::uuid[], %(claims)b::integer[]) AS given (id, claim_number)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
 
 -- name: hold_attempts
 -- Lock the attempts that are still ours, before their effects are written. The lock outlives the lease: rescue skips it.
 SELECT live.id FROM queue.tasks_live live
-JOIN unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
+JOIN unnest(%(ids)b::uuid[], %(claims)b::integer[]) AS given (id, claim_number)
     ON live.id = given.id AND live.claim_number = given.claim_number
 WHERE live.status = 'in_progress' AND live.worker_id = %(worker_id)s
 FOR UPDATE OF live;
@@ -129,7 +129,7 @@ FOR UPDATE OF live;
 -- End tasks: each leaves the live leaf and enters history. Guarded by the claim number and the owner of the lease.
 WITH ended AS (
     DELETE FROM queue.tasks_live live
-    USING unnest(%(ids)s::uuid[], %(claims)s::integer[], %(statuses)s::text[], %(results)s::jsonb[], %(errors)s::text[])
+    USING unnest(%(ids)b::uuid[], %(claims)b::integer[], %(statuses)b::text[], %(results)s::jsonb[], %(errors)b::text[])
         AS given (id, claim_number, status, result, error)
     WHERE live.id = given.id AND live.claim_number = given.claim_number
         AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
@@ -146,7 +146,7 @@ FROM ended
 RETURNING id;
 
 -- name: reschedule
--- Attempts that end without ending their task: it waits again until %(delays)s seconds from now.
+-- Attempts that end without ending their task: it waits again, `delay` seconds.
 UPDATE queue.tasks_live live
 SET status = 'pending', lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now(),
     run_after = now() + make_interval(secs => given.delay), is_due = given.delay <= 0,
@@ -155,7 +155,7 @@ SET status = 'pending', lease_until = NULL, deadline_at = NULL, worker_id = NULL
         ELSE queue.rank_of(now() + make_interval(secs => given.delay), live.priority) END,
     attempts = live.attempts - given.snooze, snoozes = live.snoozes + given.snooze,
     last_error = COALESCE(given.error, live.last_error)
-FROM unnest(%(ids)s::uuid[], %(claims)s::integer[], %(delays)s::float8[], %(errors)s::text[], %(snoozes)s::integer[])
+FROM unnest(%(ids)b::uuid[], %(claims)b::integer[], %(delays)b::float8[], %(errors)b::text[], %(snoozes)b::integer[])
     AS given (id, claim_number, delay, error, snooze)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
@@ -169,8 +169,8 @@ SELECT pg_notify('greenroom_wake', '') WHERE EXISTS (SELECT FROM queue.processes
 -- Keep what came of attempts that did not end as done.
 INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, traceback, worker_id, started_at)
 SELECT id, tenant_id, claim_number, number, outcome, error, traceback, worker_id, clock_timestamp() - make_interval(secs => seconds)
-FROM unnest(%(ids)s::uuid[], %(tenants)s::uuid[], %(claims)s::integer[], %(numbers)s::integer[], %(outcomes)s::text[],
-    %(errors)s::text[], %(tracebacks)s::text[], %(workers)s::uuid[], %(seconds)s::float8[])
+FROM unnest(%(ids)b::uuid[], %(tenants)s::uuid[], %(claims)b::integer[], %(numbers)b::integer[], %(outcomes)b::text[],
+    %(errors)b::text[], %(tracebacks)b::text[], %(workers)b::uuid[], %(seconds)b::float8[])
     AS given (id, tenant_id, claim_number, number, outcome, error, traceback, worker_id, seconds);
 
 -- name: renew

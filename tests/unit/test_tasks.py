@@ -217,7 +217,7 @@ def test_messages_hold_one_queue_type_tenant_and_at_most_their_batch() -> None:
     assert sorted(str(c.task_id) for _, part in messages for c in part) == sorted(str(c.task_id) for c in claims)
     for message, part in messages:
         assert (message.queue_name, message.actor_name) == (part[0].queue, part[0].task_type)
-        assert message.args == ([[str(c.task_id), 1] for c in part],)
+        assert message.args == ([[c.task_id.hex, 1] for c in part],)
 
 
 def test_a_message_can_be_written_as_json() -> None:
