@@ -12,9 +12,9 @@ from console import output
 from console.progress import Stages
 from console.runtime import Operation
 from core.errors import PermanentError, RetryableError, UnavailableError, UsageError
-from db import documents
+from db import collections, documents
 from db.connection import tenant_transaction
-from db.library import DocumentState, ensure_collection, states
+from db.library import DocumentState, states
 from pipelines.documents.errors import FileVanishedError
 from pipelines.documents.ingest import enqueue_ingest
 from pipelines.documents.parsing import media_type_of
@@ -71,7 +71,7 @@ def find_files(paths: Sequence[str]) -> list[Path]:
 def collection_of(operation: Operation, tenant_id: UUID, slug: str) -> UUID:
     """Return the id of a tenant's collection, made if there is none; raises InvalidOptionsError for a bad slug."""
     with tenant_transaction(operation.connection, tenant_id):
-        collection_id, is_new = ensure_collection(operation.connection, tenant_id, slug)
+        collection_id, is_new = collections.ensure_collection(operation.connection, tenant_id, slug)
     if is_new:
         output.note(f"made the collection {slug}")
     return collection_id

@@ -134,13 +134,13 @@ def get(connection: Connection, document_id: UUID) -> Document | None:
     return Document(*rows[0]) if rows else None
 
 
-def lock_upload(connection: Connection, document: Document) -> bool:
-    """Lock a document until the end of the transaction; return whether it still has the file that was read.
+def lock_upload(connection: Connection, document_id: UUID) -> tuple[str, datetime] | None:
+    """Lock a document until the end of the transaction; return its file and when that was named, None if it is gone.
 
     Whoever registers a file waits for the lock, and then finds that this ingest has ended.
     """
-    values = {"id": document.id, "file_path": document.file_path, "uploaded_at": document.uploaded_at}
-    return bool(QUERIES.run(connection, "lock_upload", values))
+    rows = QUERIES.run(connection, "lock_upload", {"id": document_id})
+    return (rows[0][0], rows[0][1]) if rows else None
 
 
 def begin_version(

@@ -9,7 +9,7 @@ from console import output
 from console.excerpts import excerpt, words_of
 from console.options import AsJson, Collection, Tenant, Timeout
 from console.runtime import Operation, operate
-from db import documents, library
+from db import collections, documents
 from db.connection import tenant_transaction
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def find(
     collection_id = None
     if collection:
         with tenant_transaction(operation.connection, tenant_id):
-            collection_id = library.collection_id_of(operation.connection, tenant_id, collection)
+            collection_id = collections.collection_id_of(operation.connection, tenant_id, collection)
     return searching.search(
         operation.connection, tenant_id, query, limit=limit, collection_id=collection_id, timeout=timeout
     )

@@ -26,9 +26,8 @@ FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collect
 WHERE d.id = %(id)s AND d.deleted_at IS NULL;
 
 -- name: lock_upload
--- The document while its file is still the one that was uploaded then: the same name may hold other bytes by now.
-SELECT id FROM knowledge.documents
-WHERE id = %(id)s AND file_path = %(file_path)s AND uploaded_at = %(uploaded_at)s AND deleted_at IS NULL FOR UPDATE;
+-- The file that the document has now. A later time than was read means that it was named again, perhaps for other bytes.
+SELECT file_path, uploaded_at FROM knowledge.documents WHERE id = %(id)s AND deleted_at IS NULL FOR UPDATE;
 
 -- name: begin_version
 UPDATE knowledge.documents SET next_version = next_version + 1, status = 'processing', error_message = NULL, title = %(title)s,

@@ -1,4 +1,4 @@
--- Documents and collections as operators see them. Every query runs in a transaction that is bound to one tenant.
+-- Documents as operators see them. Every query runs in a transaction that is bound to one tenant.
 
 -- name: list
 SELECT d.id, d.name, c.slug AS collection, d.status, d.chunk_count, d.page_count, d.file_size, d.mime_type, d.error_message,
@@ -32,18 +32,3 @@ CROSS JOIN LATERAL (
     FROM queue.tasks_live t WHERE t.owner_id = d.id AND t.owner_kind = 'document'
 ) live
 WHERE d.id = ANY (%(ids)s) AND d.deleted_at IS NULL;
-
--- name: collection_by_slug
-SELECT id FROM knowledge.collections WHERE tenant_id = %(tenant_id)s AND slug = %(slug)s AND deleted_at IS NULL;
-
--- name: ensure_collection
--- A collection of that slug, made if it is missing.
-WITH made AS (
-    INSERT INTO knowledge.collections (tenant_id, name, slug) VALUES (%(tenant_id)s, %(slug)s, %(slug)s)
-    ON CONFLICT (tenant_id, slug) WHERE deleted_at IS NULL DO NOTHING
-    RETURNING id
-)
-SELECT id, true FROM made
-UNION ALL
-SELECT id, false FROM knowledge.collections WHERE tenant_id = %(tenant_id)s AND slug = %(slug)s AND deleted_at IS NULL
-LIMIT 1;

@@ -17,7 +17,7 @@ PermanentError
 ├── ModelFilesError                 the embedding model's files are missing or not the pinned ones
 └── VectorsError                    the model computed a vector that nothing can be found by
 RetryableError
-├── ParserBusyError                 another document is being parsed; its `pause` says when to look again
+├── ParserBusyError                 another document is being parsed; its `retry_after` says when to look again
 └── ParserDiedError                 the parser's process ended by itself; another attempt starts a new one
 
 The texts name sizes, limits and formats, never the document's content: they are logged and shown to operators.
@@ -89,11 +89,12 @@ class VectorsError(PermanentError):
 
 
 class ParserBusyError(RetryableError):
-    """The parser has another document; look again after `pause`."""
+    """The parser has another document; look again after `retry_after`."""
 
-    def __init__(self, pause: timedelta) -> None:
-        self.pause = pause
-        super().__init__("The parser has another document; try again in a moment.", retry_after=pause)
+    retry_after: timedelta
+
+    def __init__(self, retry_after: timedelta) -> None:
+        super().__init__("The parser has another document; try again in a moment.", retry_after=retry_after)
 
 
 class ParserDiedError(RetryableError):

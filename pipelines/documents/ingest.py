@@ -1,13 +1,14 @@
 """Handlers of `document.ingest` and `document.chunk`: from a stored file to the chunks of a new version."""
 
 import hashlib
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID
 
 from core.errors import RetryableError
-from db import documents, library
+from db import collections, documents
 from pipelines.documents.errors import DocumentRefusedError, ParserBusyError
 from pipelines.documents.models import ModelFiles
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
@@ -20,48 +21,80 @@ from pipelines.transaction import Transaction
 
 # Chunks of one embedding task: a lost attempt repeats no more than this, and several workers share a long document.
 EMBED_SLICE = 64
-_REPLACED = "the document got another file while this one was read"
+# A file that changed while it was read may still be written to.
+_AGAIN = timedelta(seconds=2)
 _PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What an ingest reads: the document as it was found, and the bytes of its file."""
+
+    document: documents.Document
+    path: Path
+    digest: bytes
+    size: int
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the document was made of these bytes already."""
+        return self.document.status == "completed" and self.document.content_hash == self.digest
+
+    def has_same_bytes(self) -> bool:
+        """Read the file once more: one that was named again, or is a producer's own, may hold other bytes."""
+        return _hash(self.path) == (self.digest, self.size)
 
 
 def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
     """Parse a document's file and keep its text as a new version."""
     if payload.document_id is None:
         return _register(context, payload)
-    tenant_id = context.require_tenant_id()
     with context.read() as transaction:
         document = documents.get(transaction.connection, payload.document_id)
     if document is None:
         return Cancel("the document was deleted")
+    try:
+        # Before the file is read: whoever finds the parser busy comes back often, and must cost nothing.
+        with context.resources.get(ParserProcess).turn():
+            return _read(context, document, force=payload.force)
+    except ParserBusyError as busy:
+        return Snooze(busy.retry_after)
+
+
+def _read(context: TaskContext, document: documents.Document, *, force: bool) -> Outcome:
+    tenant_id = context.require_tenant_id()
     path = context.resources.get(LocalStorage).path_of(tenant_id, document.file_path)
-    digest, size = _hash(path)
-    if digest == document.content_hash and document.status == "completed" and not payload.force:
+    source = _Source(document, path, *_hash(path))
+    if source.is_unchanged and not force:
         return Done(
-            {"document_id": str(document.id), "unchanged": True}, lambda transaction: _hold(transaction, document)
+            {"document_id": str(document.id), "unchanged": True}, lambda transaction: _hold(transaction, source)
         )
     context.progress(0.05, "parsing")
-    parser = context.resources.get(ParserProcess)
     limits = context.resources.get(ParseLimits)
     try:
-        parsed = parser.parse(path, media_type=media_type_of(document.name), limits=limits)
-    except ParserBusyError as busy:
-        return Snooze(busy.pause)
+        parsed = context.resources.get(ParserProcess).parse(
+            path, media_type=media_type_of(document.name), limits=limits
+        )
     except DocumentRefusedError:
-        _require_newest(context, document)
+        if _newest(context, source) is None:
+            return Snooze(_AGAIN)
         raise
-    # A producer's own file may be rewritten at any time: hash and text have to be of the same bytes.
-    if _hash(path) != (digest, size):
-        raise RetryableError("the file changed while it was parsed")
+    newest = _newest(context, source)
+    return Snooze(_AGAIN) if newest is None else _parsed(newest, parsed, tenant_id)
+
+
+def _parsed(source: _Source, parsed: ParsedDocument, tenant_id: UUID) -> Done:
+    document = source.document
 
     def apply(transaction: Transaction) -> None:
-        _hold(transaction, document)
+        _hold(transaction, source)
         version = documents.begin_version(
             transaction.connection,
             document,
             title=parsed.title,
-            content_hash=digest,
+            content_hash=source.digest,
             mime_type=parsed.media_type,
-            file_size=size,
+            file_size=source.size,
             page_count=max((block.page for block in parsed.blocks if block.page), default=None),
         )
         documents.insert_text(transaction.connection, document, version, tenant_id, parsed.text, _blocks_of(parsed))
@@ -129,7 +162,7 @@ def _register(context: TaskContext, payload: IngestDocument) -> Outcome:
         registered = documents.register(
             connection,
             tenant_id=tenant_id,
-            collection_id=library.collection_id_of(connection, tenant_id, payload.collection),
+            collection_id=collections.collection_id_of(connection, tenant_id, payload.collection),
             persona_id=payload.persona_id,
             external_id=str(named),
             name=named.name,
@@ -158,18 +191,28 @@ def swap_if_complete(transaction: Transaction, document_id: UUID, version: int, 
         transaction.enqueue(DeleteFile(file_path=file_path))
 
 
-def _hold(transaction: Transaction, document: documents.Document) -> None:
-    """Lock the document, unless its file was uploaded anew: nobody enqueued that while this ingest was live."""
-    if not documents.lock_upload(transaction.connection, document):
-        raise RetryableError(_REPLACED, retry_after=timedelta(seconds=0))
-
-
-def _require_newest(context: TaskContext, document: documents.Document) -> None:
-    """Let a file that is refused fail its document only while it is the document's."""
+def _newest(context: TaskContext, source: _Source) -> _Source | None:
+    """Return the source with the document as it is now, or None where it has other bytes than were read, or is gone."""
     with context.read() as transaction:
-        now = documents.get(transaction.connection, document.id)
-    if now is None or now.uploaded_at != document.uploaded_at:
-        raise RetryableError(_REPLACED, retry_after=timedelta(seconds=0))
+        document = documents.get(transaction.connection, source.document.id)
+    # After the row: whoever names a file has written it before.
+    if document is None or document.file_path != source.document.file_path or not source.has_same_bytes():
+        return None
+    return replace(source, document=document)
+
+
+def _hold(transaction: Transaction, source: _Source) -> None:
+    """Lock the document, unless it got other bytes: nobody enqueued those while this ingest was live.
+
+    A file that is named again with the same bytes is no other: somebody may name it more often than it can be read.
+    """
+    document = source.document
+    held = documents.lock_upload(transaction.connection, document.id)
+    if held == (document.file_path, document.uploaded_at):
+        return
+    if held is None or held[0] != document.file_path or not source.has_same_bytes():
+        # An outcome cannot be changed any more, so this costs an attempt; only what comes within the last moments does.
+        raise RetryableError("the document got another file while this one was read", retry_after=timedelta(seconds=0))
 
 
 def _hash(path: Path) -> tuple[bytes, int]:

@@ -59,7 +59,7 @@ class ParserProcess:
 
     def __init__(self, *, documents_per_process: int = 200) -> None:
         self._documents_per_process = documents_per_process
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # `parse` takes the turn that its caller may have
         self._process: subprocess.Popen[bytes] | None = None
         self._parsed = 0
         self._began = 0.0
@@ -71,7 +71,7 @@ class ParserProcess:
         others not.
         """
         check_file(path, limits)
-        with self._turn():
+        with self.turn():
             answer = self._ask(wire.Request(path.absolute(), media_type, limits))
         if "error" in answer:
             raise wire.error_from(answer)
@@ -83,8 +83,11 @@ class ParserProcess:
             self._end()
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Hold the process for one document; raises ParserBusyError after the time that most documents take."""
+    def turn(self) -> Iterator[None]:
+        """Hold the process for one document; raises ParserBusyError after the time that most documents take.
+
+        For whoever has to do something costly before `parse`, and had better not do it in vain.
+        """
         if not self._lock.acquire(timeout=_TURN_SECONDS):
             # A file that took long so far takes longer still: looking a quarter later wastes little, and looks seldom.
             seconds = max(_PAUSE_SECONDS, (time.monotonic() - self._began) / 4)

@@ -1,17 +1,15 @@
 """A request to ingest again is never lost, however it meets one that is under way."""
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from db import documents, tasks
-from db import library as shelves
+from db import collections, documents, tasks
 from db.connection import tenant_transaction
 from pipelines.documents import ingest
-from pipelines.documents.errors import EmptyFileError
-from pipelines.documents.parsing import ParsedDocument, ParserProcess
+from pipelines.documents.parsing import ParserProcess
 from pipelines.documents.payloads import IngestDocument
 from pipelines.enqueue import enqueue
 from pipelines.transaction import Transaction
@@ -21,19 +19,20 @@ _TEA = "# Tea\n\nOolong is half oxidised.\n"
 _KNOTS = "# Knots\n\nA bowline holds a loop that does not slip.\n"
 
 
-def upload(library: Library, name: str, content: str) -> UUID:
-    """Write a file and register it in one go, while whatever runs goes on running."""
-    (library.folder / name).write_text(content)
+def upload(library: Library, name: str, content: str, *, file: str | None = None) -> UUID:
+    """Write a file and register it in one go, while whatever runs goes on running; `file` is its name on the disk."""
+    file = file or name
+    (library.folder / file).write_text(content)
     connection, tenant_id = library.connection, library.tenant_id
     with tenant_transaction(connection, tenant_id):
         registered = documents.register(
             connection,
             tenant_id=tenant_id,
-            collection_id=shelves.collection_id_of(connection, tenant_id, "default"),
+            collection_id=collections.collection_id_of(connection, tenant_id, "default"),
             external_id=name,
             name=name,
             source="storage",
-            file_path=f"{tenant_id}/{name}",
+            file_path=f"{tenant_id}/{file}",
             file_size=len(content),
         )
         ingest.enqueue_ingest(Transaction(connection, tenant_id), registered.id)
@@ -50,55 +49,90 @@ def text_of(library: Library, document_id: UUID) -> str:
     return found
 
 
-def assert_replaced(library: Library, document_id: UUID) -> None:
-    """Check that the ingest of the old file waits to be tried again, and then ingests the new one."""
-    [(task_id, error)] = library.database.rows("SELECT id, last_error FROM queue.tasks_live")
-    assert "another file" in error
+def ingest_of(library: Library, document_id: UUID) -> tuple[str, int, int]:
+    """Return (status, attempts, snoozes) of a document's only ingest."""
+    [row] = library.database.rows(
+        "SELECT status, attempts, snoozes FROM queue.outbox_tasks "
+        "WHERE task_type = 'document.ingest' AND owner_id = %s",
+        (document_id,),
+    )
+    return row
+
+
+def assert_newest_is_read(library: Library, document_id: UUID) -> None:
+    """Check that the ingest which waits reads the file that came meanwhile."""
+    [(task_id,)] = library.database.rows("SELECT id FROM queue.tasks_live")
     tasks.retry_now(library.connection, task_id)
     library.work()
     assert "bowline" in text_of(library, document_id)
     assert library.document(document_id)[0] == "completed"
 
 
-@pytest.mark.parametrize("hashes", [1, 2], ids=["after the hash of an unchanged file", "after parsing"])
-def test_a_file_uploaded_while_the_old_one_is_ingested_is_ingested_too(
+def once_after(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, act: Callable[[], object]) -> None:
+    """Do something when a function was called for the `number`-th time, whether it returned or raised."""
+    original = getattr(owner, name)
+    rest = [number]
+
+    def call_and_act(*given: Any, **named: Any) -> Any:
+        try:
+            return original(*given, **named)
+        finally:
+            rest[0] -= 1
+            if rest[0] == 0:
+                act()
+
+    monkeypatch.setattr(owner, name, call_and_act)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "number"),
+    [(ParserProcess, "parse", 1), (ingest, "_hash", 2)],
+    ids=["during the parse", "in the last moment"],
+)
+def test_the_same_bytes_named_again_while_they_are_read_cost_nothing(
+    library: Library, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int
+) -> None:
+    document_id = upload(library, "knots.md", _KNOTS)
+    once_after(monkeypatch, owner, name, number, lambda: upload(library, "knots.md", _KNOTS))
+    library.work()
+
+    assert ingest_of(library, document_id) == ("done", 1, 0)
+    assert library.document(document_id)[0] == "completed"
+
+
+def test_a_refused_file_named_again_while_it_is_read_fails_at_once(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document_id = upload(library, "tea.md", "")
+    once_after(monkeypatch, ParserProcess, "parse", 1, lambda: upload(library, "tea.md", ""))
+    library.work()
+
+    assert ingest_of(library, document_id) == ("failed", 1, 0)
+
+
+@pytest.mark.parametrize("file", ["tea.md", "other.md"], ids=["over the old one", "beside the old one"])
+@pytest.mark.parametrize("content", [_TEA, ""], ids=["good", "refused"])
+def test_a_file_uploaded_while_the_old_one_is_parsed_is_waited_for(
+    library: Library, monkeypatch: pytest.MonkeyPatch, content: str, file: str
+) -> None:
+    document_id = upload(library, "tea.md", content)
+    once_after(monkeypatch, ParserProcess, "parse", 1, lambda: upload(library, "tea.md", _KNOTS, file=file))
+    library.work()
+
+    assert ingest_of(library, document_id) == ("pending", 0, 1)
+    assert_newest_is_read(library, document_id)
+
+
+@pytest.mark.parametrize("hashes", [1, 2], ids=["after the hash of an unchanged file", "after the last hash"])
+def test_a_file_uploaded_in_the_last_moment_is_ingested_too(
     library: Library, monkeypatch: pytest.MonkeyPatch, hashes: int
 ) -> None:
     document_id = library.ingest("tea.md", _TEA)
     upload(library, "tea.md", _TEA if hashes == 1 else _TEA * 2)
-    hashed = ingest._hash
-    rest = [hashes]
-
-    def hash_and_upload(path: Path) -> tuple[bytes, int]:
-        found = hashed(path)
-        rest[0] -= 1
-        if rest[0] == 0:
-            upload(library, "tea.md", _KNOTS)
-        return found
-
-    monkeypatch.setattr(ingest, "_hash", hash_and_upload)
+    once_after(monkeypatch, ingest, "_hash", hashes, lambda: upload(library, "tea.md", _KNOTS))
     library.work()
 
-    assert_replaced(library, document_id)
-
-
-def test_a_good_file_uploaded_while_a_bad_one_is_refused_is_ingested(
-    library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    document_id = upload(library, "tea.md", "")
-    parse = ParserProcess.parse
-
-    def refuse_and_upload(*given: Any, **named: Any) -> ParsedDocument:
-        try:
-            return parse(*given, **named)
-        except EmptyFileError:
-            upload(library, "tea.md", _KNOTS)
-            raise
-
-    monkeypatch.setattr(ParserProcess, "parse", refuse_and_upload)
-    library.work()
-
-    assert_replaced(library, document_id)
+    assert_newest_is_read(library, document_id)
 
 
 def test_force_is_not_lost_to_an_ingest_that_waits(library: Library) -> None:
