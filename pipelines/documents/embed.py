@@ -1,6 +1,5 @@
 """Handlers of `chunks.embed` and `query.embed`: texts become vectors, many tasks in one call of the model."""
 
-import threading
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -16,37 +15,17 @@ from pipelines.task import BatchItem
 from pipelines.transaction import Transaction
 
 
-class SharedModel:
-    """The process's one model, used by one thread at a time: the model's own threads share the work of a call."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self.name = embedder.name
-        self.dimensions = embedder.dimensions
-        self._embedder = embedder
-        self._lock = threading.Lock()
-
-    def vectors(self, texts: Sequence[str]) -> list[Vector]:
-        """Embed texts and return their vectors in the same order."""
-        if not texts:
-            return []
-        with self._lock:
-            return [Vector(row) for row in self._embedder.embed(texts)]
-
-    def close(self) -> None:
-        """End the model's threads."""
-        self._embedder.close()
-
-
 def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome]:
     """Embed the slices of all items in one call; each writes its own vectors, and the last one swaps its version in."""
     context = items[0].context
-    model = context.resources.get(SharedModel)
+    embedder = context.resources.get(Embedder)
     wanted: list[list[tuple[UUID, str]]] = []
     with context.read() as transaction:
         for item in items:
-            _require_model(documents.get_space(transaction.connection, item.payload.space_id), model)
+            _require_model(documents.get_space(transaction.connection, item.payload.space_id), embedder)
             wanted.append(_texts_of(transaction, item.payload))
-    vectors = model.vectors([text for part in wanted for _, text in part])
+    found = embedder.embed([text for part in wanted for _, text in part])
+    vectors = [Vector(row) for row in found]
     outcomes: list[Outcome] = []
     position = 0
     for item, part in zip(items, wanted, strict=True):
@@ -59,12 +38,12 @@ def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome]:
 def embed_queries(items: Sequence[BatchItem[EmbedQuery]]) -> list[Outcome]:
     """Embed the texts of searches; each result holds its vector in pgvector's text form."""
     context = items[0].context
-    model = context.resources.get(SharedModel)
+    embedder = context.resources.get(Embedder)
     with context.read() as transaction:
         space = documents.active_space(transaction.connection)
-    _require_model(space, model)
-    vectors = model.vectors([item.payload.text for item in items])
-    return [Done({"space_id": str(space.id), "vector": vector.to_text()}) for vector in vectors]
+    _require_model(space, embedder)
+    vectors = embedder.embed([item.payload.text for item in items])
+    return [Done({"space_id": str(space.id), "vector": Vector(row).to_text()}) for row in vectors]
 
 
 def _texts_of(transaction: Transaction, payload: EmbedChunks) -> list[tuple[UUID, str]]:
@@ -81,11 +60,11 @@ def _writing(payload: EmbedChunks, chunk_ids: list[UUID], vectors: list[Vector])
     return apply
 
 
-def _require_model(space: documents.Space | None, model: SharedModel) -> None:
+def _require_model(space: documents.Space | None, embedder: Embedder) -> None:
     if space is None:
         raise PermanentError("the space was dropped")
-    if (space.model, space.dimensions) != (model.name, model.dimensions):
+    if (space.model, space.dimensions) != (embedder.name, embedder.dimensions):
         raise PermanentError(
             f"the space is of model {space.model} with {space.dimensions} dimensions, "
-            f"this worker embeds with {model.name} ({model.dimensions}): set GREENROOM_EMBEDDING_MODEL"
+            f"this worker embeds with {embedder.name} ({embedder.dimensions}): set GREENROOM_EMBEDDING_MODEL"
         )

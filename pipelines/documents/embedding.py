@@ -37,7 +37,7 @@ _TILE: Final = 16
 
 
 class Embedder:
-    """A loaded model. One call at a time: its own threads share the work of a call. `close` it at the end."""
+    """A loaded model. Safe to use from many threads: its own pool bounds the work. `close` it at the end."""
 
     def __init__(
         self, files: ModelFiles, model: "SentenceTransformer", dtype: Dtype, *, batch_tokens: int, threads: int

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from core.settings import EmbeddingSettings, Settings
 from pipelines.documents.delete import delete_document, delete_file
-from pipelines.documents.embed import SharedModel, embed_chunks, embed_queries
+from pipelines.documents.embed import embed_chunks, embed_queries
 from pipelines.documents.embedding import Embedder
 from pipelines.documents.ingest import chunk, ingest
 from pipelines.documents.models import ModelFiles, find_model
@@ -31,7 +31,7 @@ TASKS: tuple[AnyTask, ...] = (
         queue=DOCUMENTS_QUEUE,
         time_limit=timedelta(minutes=15),
         # It snoozes while the parser has another document, about twenty times for one that uses up its 300 s: room for
-        # five hundred of those before it.
+        # five hundred of those before it. And each time that its file got other bytes while it was read.
         max_snoozes=10_000,
     ),
     Task(payload=ChunkDocument, run=chunk, queue=DOCUMENTS_QUEUE, time_limit=timedelta(minutes=15)),
@@ -70,10 +70,10 @@ def provide(resources: Resources, settings: Settings) -> None:
     resources.provide(ParseLimits, lambda: limits)
     resources.provide(ParserProcess, ParserProcess)
     resources.provide(ModelFiles, lambda: find_model(settings.embedding.model))
-    resources.provide(SharedModel, lambda: SharedModel(_load_model(settings.embedding)))
+    resources.provide(Embedder, lambda: _load_embedder(settings.embedding))
 
 
-def _load_model(settings: EmbeddingSettings) -> Embedder:
+def _load_embedder(settings: EmbeddingSettings) -> Embedder:
     return Embedder.load(
         settings.model, dtype=settings.dtype, batch_tokens=settings.batch_tokens, threads=settings.threads
     )

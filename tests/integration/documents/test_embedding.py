@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,14 @@ def test_batching_changes_no_vector(embedder: Embedder) -> None:
     assert np.allclose(small.embed(TEXTS), embedder.embed(TEXTS), atol=1e-4)
     alone = np.concatenate([embedder.embed([text]) for text in TEXTS])
     assert np.allclose(alone, embedder.embed(TEXTS), atol=1e-4)
+
+
+def test_threads_at_once_get_the_vectors_of_one_after_the_other(embedder: Embedder) -> None:
+    halves = [TEXTS[:4] * 5, TEXTS[3:] * 5]
+    expected = [embedder.embed(texts) for texts in halves]
+    with ThreadPoolExecutor(2) as threads:
+        for found, wanted in zip(threads.map(embedder.embed, halves), expected, strict=True):
+            assert np.allclose(found, wanted, atol=1e-5)
 
 
 def test_no_texts_are_no_vectors(embedder: Embedder) -> None:
