@@ -19,10 +19,8 @@ _WORDS = (
 
 def chunks_per_second(settings: Settings, *, texts: int, rounds: int) -> dict[str, Any]:
     """Return chunks a second of both, and their ratio. Both are warm; rounds alternate; texts have 50 to 200 words."""
-    import torch
     from sentence_transformers import SentenceTransformer
 
-    as_it_comes = torch.get_num_threads()
     embedder = Embedder.load(
         settings.embedding.model,
         dtype=settings.embedding.dtype,
@@ -36,7 +34,6 @@ def chunks_per_second(settings: Settings, *, texts: int, rounds: int) -> dict[st
     ours: list[float] = []
     theirs: list[float] = []
     for _ in range(rounds):
-        torch.set_num_threads(as_it_comes)
         theirs.append(_rate(lambda: plain.encode(sample, show_progress_bar=False), texts))
         ours.append(_rate(lambda: embedder.embed(sample), texts))
     embedder.close()

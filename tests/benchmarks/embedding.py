@@ -105,14 +105,11 @@ def _docstrings() -> Iterator[str]:
 
 def _candidates(options: argparse.Namespace, files: ModelFiles) -> dict[str, Embed]:
     prepare_environment()
-    import torch
     from sentence_transformers import SentenceTransformer
 
-    default_threads = torch.get_num_threads()
     plain = SentenceTransformer(str(files.folder), device="cpu")
 
     def as_it_comes(texts: list[str]) -> Any:
-        torch.set_num_threads(default_threads)
         return plain.encode(texts, show_progress_bar=False)
 
     candidates: dict[str, Embed] = {"plain": as_it_comes}
