@@ -6,6 +6,7 @@ queues and dead-letter keeping. A message carries task ids and claim numbers, no
 
 import contextlib
 import queue
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -14,17 +15,17 @@ import dramatiq
 import redis
 from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.errors import QueueNotFound
+from dramatiq.errors import ConnectionClosed, QueueNotFound
 
 from core.errors import UnavailableError
 from db.queue import Claim
 
 # What a rejected message may cost Redis: it is of no use, its claim is given back by Postgres.
 _DEAD_MESSAGE_MS = 60_000
-# Dramatiq's consumer sleeps between looks at an idle queue, up to this long.
-POLL_MS = 100
-
-
+# How long a consumer waits for a message before it looks whether it shall end.
+WAIT_MS = 250
+_MOST_TOKENS = 64
+_TOKEN_SECONDS = 60
 # The actor of messages whose task type this worker does not know: another one of the queue does.
 STRANGER = "stranger"
 
@@ -104,7 +105,27 @@ class _InProcessConsumer(Consumer):
 
 
 class ShallowRedisBroker(_AnswersAll, RedisBroker):
-    """Dramatiq's Redis broker without delay queues, which would cost a consumer thread each and hold nothing."""
+    """Dramatiq's Redis broker whose consumers are woken, without delay queues, which would cost a thread each."""
+
+    def enqueue(self, message: "dramatiq.Message[None]", *, delay: int | None = None) -> "dramatiq.Message[None]":
+        """Put a message into Redis and wake one consumer of its queue."""
+        enqueued: dramatiq.Message[None] = super().enqueue(message, delay=delay)
+        key = self._wake_key(message.queue_name)
+        with self.client.pipeline(transaction=False) as pipeline:
+            # Tokens that nobody waits for are few, and gone after a while: each costs a consumer one needless look.
+            pipeline.rpush(key, 1)
+            pipeline.ltrim(key, -_MOST_TOKENS, -1)
+            pipeline.expire(key, _TOKEN_SECONDS)
+            pipeline.execute()
+        return enqueued
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> Consumer:
+        """Return a consumer that waits in Redis; `timeout` in milliseconds bounds each wait."""
+        inner = super().consume(queue_name, prefetch, 1)  # its own sleep between two looks, in milliseconds
+        return _WokenConsumer(inner, self.client, self._wake_key(queue_name), timeout)
+
+    def _wake_key(self, queue_name: str) -> str:
+        return f"{self.namespace}:{queue_name}.wake"
 
     def declare_queue(self, queue_name: str) -> None:
         """Make a queue known; again is fine."""
@@ -112,6 +133,51 @@ class ShallowRedisBroker(_AnswersAll, RedisBroker):
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
+
+
+class _WokenConsumer(Consumer):
+    """Dramatiq's consumer, which sleeps between looks at an idle queue, waiting for the relay's token instead."""
+
+    def __init__(self, inner: Consumer, client: redis.Redis, key: str, timeout: int) -> None:
+        self._inner: Any = inner
+        self._client = client
+        self._key = key
+        self._timeout = timeout / 1000
+        self._has_room = threading.Event()
+
+    def __next__(self) -> MessageProxy | None:
+        message: MessageProxy | None = next(self._inner)
+        if message is None:
+            self._wait()
+        return message
+
+    def _wait(self) -> None:
+        if self._inner.outstanding_message_count >= self._inner.prefetch:
+            self._has_room.wait(self._timeout)
+            self._has_room.clear()
+            return
+        try:
+            self._client.blpop([self._key], timeout=self._timeout)
+        except redis.RedisError as error:
+            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
+
+    def ack(self, message: MessageProxy) -> None:
+        """Tell Redis that the message is done with."""
+        self._inner.ack(message)
+        self._has_room.set()
+
+    def nack(self, message: MessageProxy) -> None:
+        """Tell Redis that the message is of no use."""
+        self._inner.nack(message)
+        self._has_room.set()
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Put back what a worker that stops has not begun."""
+        self._inner.requeue(messages)
+
+    def close(self) -> None:
+        """Close the consumer."""
+        self._inner.close()
 
 
 def open_broker(url: str | None, namespace: str) -> InProcessBroker | ShallowRedisBroker:

@@ -20,7 +20,7 @@ from pipelines.registry import Registry
 from pipelines.resources import Resources
 from workers.actors import declare_actors
 from workers.beat import Beat
-from workers.broker import POLL_MS, InProcessBroker, ShallowRedisBroker, open_broker
+from workers.broker import WAIT_MS, InProcessBroker, ShallowRedisBroker, open_broker
 from workers.executor import Executor, ExecutorConfig
 from workers.heartbeat import Heartbeat
 from workers.relay import Caretaker, Listener, Relay, Rescuer
@@ -132,7 +132,7 @@ class WorkerProcess:
         for name in self.queues:
             self._broker.declare_queue(name)
         self._worker = dramatiq.Worker(
-            self._broker, queues=set(self.queues), worker_threads=self._settings.worker.threads, worker_timeout=POLL_MS
+            self._broker, queues=set(self.queues), worker_threads=self._settings.worker.threads, worker_timeout=WAIT_MS
         )
         self._worker.start()
         # The heartbeat says it too, as soon as it runs and the database answers.

@@ -1,5 +1,7 @@
 """One behaviour, two brokers: what holds in process holds over Redis."""
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,32 @@ def test_a_message_arrives_once_with_ids_and_claim_numbers_only(broker: AnyBroke
     assert got.kwargs == {}
     consumer.ack(got)
     assert next(consumer) is None
+
+
+def test_an_idle_consumer_is_woken_by_a_message(broker: AnyBroker) -> None:
+    broker.declare_queue("default")
+    consumer = broker.consume("default", prefetch=2, timeout=20_000)
+    threading.Timer(0.3, lambda: send(broker, message())).start()
+    started = time.monotonic()
+    got = receive(consumer)
+    assert time.monotonic() - started < 10, "it slept on"
+    consumer.ack(got)
+    consumer.close()
+
+
+def test_a_consumer_that_holds_all_it_may_goes_on_when_one_is_done(broker: AnyBroker) -> None:
+    broker.declare_queue("default")
+    consumer = broker.consume("default", prefetch=1, timeout=20_000)
+    for _ in range(2):
+        send(broker, message())
+    first = next(consumer)
+    assert first is not None
+    threading.Timer(0.3, lambda: consumer.ack(first)).start()
+    started = time.monotonic()
+    second = receive(consumer)
+    assert time.monotonic() - started < 10, "it waited for a message and not for room"
+    consumer.ack(second)
+    consumer.close()
 
 
 def test_messages_arrive_in_order(broker: AnyBroker, consumer: Consumer) -> None:
