@@ -36,9 +36,12 @@ def test_a_producers_imports_are_quick() -> None:
     """At most 150 ms of processor time; on a processor too slow for that, no more than one plain pydantic model."""
     for statement in (PRODUCER, PYDANTIC):
         imported(statement)  # writes the byte code
-    pairs = [(imported(PRODUCER)[0], imported(PYDANTIC)[0]) for _ in range(7)]
-    ours, plain = min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
-    assert ours <= max(LIMIT_SECONDS, plain), (ours, plain)
+    ours = plain = float("inf")
+    for _ in range(25):  # the least of many: other load on the processor only ever adds
+        ours, plain = min(ours, imported(PRODUCER)[0]), min(plain, imported(PYDANTIC)[0])
+        if ours <= LIMIT_SECONDS:
+            return
+    assert ours <= plain, (ours, plain)
 
 
 @pytest.mark.parametrize("statement", [PRODUCER, "import pipelines.payload", "import core.errors"])
