@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -10,19 +11,20 @@ from core.errors import SchemaError
 from db.connection import connect
 from db.embedded import EmbeddedServer
 from db.migrate import migrate, scripted_revisions, status
+from db.queries import Queries
 from db.roles import ROLES, create_roles
 from db.schema import WANTED_REVISION, current_revision, require_revision
 from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
 from tests.support.database import Database, cloned
-from tests.support.engine import publish
+from tests.support.engine import Line, publish
 from tests.support.tasks import Noop
 
 SCHEMA = """
 SELECT c.oid::regclass::text, c.relkind::text,
     string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ',' ORDER BY a.attname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE n.nspname IN ('queue', 'identity', 'knowledge', 'assistants', 'ops', 'audit') GROUP BY 1, 2
 UNION ALL
 SELECT oid::regprocedure::text, 'f', prosrc FROM pg_proc WHERE pronamespace IN
@@ -60,6 +62,40 @@ def test_down_with_rows_and_up_again(database: Database, registry: Registry) -> 
     migrate(database.owner_url, revision="base")
     migrate(database.owner_url)
     assert database.value("SELECT count(*) FROM queue.outbox_tasks") == 0
+
+
+def test_what_waited_under_the_schema_before_runs_under_this_one(empty: Database, registry: Registry) -> None:
+    migrate(empty.owner_url, revision="0001")
+    process = "INSERT INTO queue.processes (id, kind, host, pid, task_types) VALUES (%s, 'worker', 'h', 1, '{a}')"
+    empty.rows(process, (uuid4(),))
+    insert = (
+        "INSERT INTO queue.outbox_tasks (task_type, payload, run_after) VALUES ('test.noop', '{}', %s) RETURNING id"
+    )
+    held, far = (empty.value(insert, (moment,)) for moment in ("2020-01-01", "12000-01-01"))
+    empty.close()
+
+    migrate(empty.owner_url)
+
+    line = Line(empty, registry)
+    operator = empty.connect("operator")
+    for task_id in (held, far):
+        assert Queries("tasks").count(operator, "release", {"id": task_id}) == 1
+    assert line.run_once() == 1
+    assert line.task(held)["status"] == "done"
+    assert line.task(far)["run_after"].year == 9998
+    line.close()
+
+
+def test_down_one_step_and_up_again(empty: Database) -> None:
+    migrate(empty.owner_url)
+    newest = empty.rows(SCHEMA)
+    migrate(empty.owner_url, revision="0001")
+    before = empty.rows(SCHEMA)
+    assert before != newest
+    migrate(empty.owner_url)
+    assert empty.rows(SCHEMA) == newest
+    migrate(empty.owner_url, revision="0001")
+    assert empty.rows(SCHEMA) == before
 
 
 def test_the_wanted_revision_is_the_newest_script() -> None:

@@ -95,19 +95,18 @@ CREATE TABLE queue.queues (
 );
 CREATE TRIGGER touch BEFORE UPDATE ON queue.queues FOR EACH ROW EXECUTE FUNCTION ops.touch_updated_at();
 
--- Who works here. `id` is a boot id: new for each start of a process, so that a host name never proves liveness. Of each task
--- type `task_types` has the payload version that the worker knows; `loops_late` has seconds that a loop is behind.
+-- Who works here. `id` is a boot id: new for each start of a process, so that a host name never proves liveness.
 CREATE TABLE queue.processes (
     id uuid PRIMARY KEY,
     kind text NOT NULL CHECK (kind IN ('relay', 'worker', 'scheduler', 'console')),
     host text NOT NULL,
     pid integer NOT NULL,
     queues text[] NOT NULL DEFAULT '{}',
-    task_types jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(task_types) = 'object'),
+    task_types text[] NOT NULL DEFAULT '{}',
     slots integer NOT NULL DEFAULT 0 CHECK (slots >= 0),
     is_sleeping boolean NOT NULL DEFAULT false,
     hears_notify boolean,
-    loops_late jsonb NOT NULL DEFAULT '{}',
+    loop_ages jsonb NOT NULL DEFAULT '{}',
     started_at timestamptz NOT NULL DEFAULT now(),
     beat_at timestamptz NOT NULL DEFAULT now()
 );
@@ -122,9 +121,7 @@ CREATE TABLE queue.outbox_tasks (
     status text NOT NULL DEFAULT 'pending',
     attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     last_error text CHECK (length(last_error) <= 20000),
-    -- between years that every client's clock knows
-    run_after timestamptz NOT NULL DEFAULT now()
-        CONSTRAINT run_after_is_possible CHECK (run_after >= '1970-01-01 00:00+00' AND run_after < '9999-01-01 00:00+00'),
+    run_after timestamptz NOT NULL DEFAULT now(),
     completed_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
@@ -135,15 +132,14 @@ CREATE TABLE queue.outbox_tasks (
     payload_version smallint,
     metadata jsonb NOT NULL DEFAULT '{}' CHECK (pg_column_size(metadata) <= 65536),
     trace_context text CHECK (length(trace_context) <= 512),
-    -- when and in what order; queue, priority and max_attempts have no DEFAULT: what an INSERT leaves out, its type says
-    queue text NOT NULL CHECK (length(queue) BETWEEN 1 AND 100),
-    priority smallint NOT NULL CHECK (priority BETWEEN -100 AND 100),
+    -- when and in what order
+    queue text NOT NULL DEFAULT 'default' CHECK (length(queue) BETWEEN 1 AND 100),
+    priority smallint NOT NULL DEFAULT 0 CHECK (priority BETWEEN -100 AND 100),
     rank bigint NOT NULL DEFAULT (extract(epoch FROM now()) * 1000000)::bigint,
     is_due boolean NOT NULL DEFAULT true,
     hold_reason text CHECK (length(hold_reason) <= 2000),
     unique_key text CHECK (length(unique_key) BETWEEN 1 AND 200),
-    max_attempts smallint NOT NULL CHECK (max_attempts BETWEEN 1 AND 100),
-    left_open text[], -- which of the three a type that nobody has published yet is to say
+    max_attempts smallint NOT NULL DEFAULT 5 CHECK (max_attempts BETWEEN 1 AND 100),
     snoozes integer NOT NULL DEFAULT 0 CHECK (snoozes >= 0),
     -- who holds it
     claim_number integer NOT NULL DEFAULT 0,
@@ -330,103 +326,65 @@ CREATE FUNCTION queue.task_type(wanted text) RETURNS queue.task_types LANGUAGE s
     SELECT t FROM queue.task_types t WHERE t.name = wanted OR wanted = ANY (t.aliases) ORDER BY t.name = wanted DESC LIMIT 1
 $$;
 
--- The due time that a producer gave, or now. Refuses what the table would: the rank cannot be made of an infinity.
-CREATE FUNCTION queue.due_time(given timestamptz) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+-- Why the tasks of a tenant wait, or NULL.
+CREATE FUNCTION queue.tenant_hold_reason(tenant uuid) RETURNS text LANGUAGE plpgsql STABLE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    state text := (SELECT status FROM identity.tenants WHERE id = tenant);
 BEGIN
-    IF given < '1970-01-01 00:00+00' OR given >= '9999-01-01 00:00+00' THEN
-        RAISE EXCEPTION 'run_after must lie between the years 1970 and 9998' USING ERRCODE = 'GR003';
-    END IF;
-    RETURN COALESCE(given, now());
+    RETURN CASE WHEN state = 'active' OR tenant IS NULL THEN NULL
+                WHEN state IS NULL THEN format('unknown tenant %s', tenant)
+                ELSE 'tenant is ' || state END;
 END
 $$;
 
--- The status of a tenant, or NULL where there is none of that id. Takes no lock, or a producer could hold up its tenant's
--- return: a task that is held though its tenant became active meanwhile is released by the relay's caretaker.
-CREATE FUNCTION queue.tenant_status(tenant uuid) RETURNS text LANGUAGE sql STABLE
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT status FROM identity.tenants WHERE id = tenant
-$$;
-
--- Why the tasks of a tenant of that status wait, or NULL.
-CREATE FUNCTION queue.tenant_hold_reason(status text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN status <> 'active' THEN 'tenant is ' || status END
-$$;
-
--- Why a payload is none of its type, or NULL.
-CREATE FUNCTION queue.payload_error(known queue.task_types, payload jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE WHEN jsonb_typeof(payload) IS DISTINCT FROM 'object' THEN 'it must be a JSON object'
-                ELSE queue.schema_error(known.payload_schema, payload, known.payload_schema, '') END
-$$;
-
--- Why a task must be held, or NULL. A payload that was checked before is not checked again: it may be of an older
--- version, which the worker upgrades.
-CREATE FUNCTION queue.hold_reason_of(task queue.tasks_live, known queue.task_types) RETURNS text
+-- Why a row that we did not check ourselves must be held, or NULL.
+CREATE FUNCTION queue.hold_reason_of(task_type text, payload jsonb, tenant_id uuid, known queue.task_types) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     problem text;
-    state text;
 BEGIN
     IF known.name IS NULL THEN
-        RETURN format('unknown task type %s: publish it with `greenroom db migrate`, then `greenroom tasks release`', task.task_type);
+        RETURN format('unknown task type %s: publish it with `greenroom db migrate`, then `greenroom tasks release`', task_type);
     END IF;
-    IF task.payload_version IS NULL THEN
-        problem := queue.payload_error(known, task.payload);
+    IF jsonb_typeof(payload) <> 'object' THEN
+        RETURN 'invalid payload: it must be a JSON object';
     END IF;
+    problem := queue.schema_error(known.payload_schema, payload, known.payload_schema, '');
     IF problem IS NOT NULL THEN
         RETURN left('invalid payload: ' || problem, 2000);
     END IF;
-    IF known.scope = 'system' THEN
-        RETURN NULL;
+    IF known.scope = 'tenant' THEN
+        RETURN queue.tenant_hold_reason(tenant_id);
     END IF;
-    state := queue.tenant_status(task.tenant_id);
-    RETURN CASE WHEN state IS NULL THEN format('unknown tenant %s', task.tenant_id) ELSE queue.tenant_hold_reason(state) END;
+    RETURN NULL;
 END
 $$;
 
--- A task as its type has it today: what its producer left open is filled in, what cannot run is held, and payload_version
--- says that its payload was checked. While the type is unknown, the house's defaults stand in for it.
-CREATE FUNCTION queue.completed(task queue.tasks_live) RETURNS queue.tasks_live
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    known queue.task_types := queue.task_type(task.task_type);
-BEGIN
-    task.left_open := COALESCE(task.left_open, array_remove(ARRAY[
-        CASE WHEN task.queue IS NULL THEN 'queue' END, CASE WHEN task.priority IS NULL THEN 'priority' END,
-        CASE WHEN task.max_attempts IS NULL THEN 'max_attempts' END], NULL));
-    IF 'queue' = ANY (task.left_open) THEN task.queue := COALESCE(known.queue, 'default'); END IF;
-    IF 'priority' = ANY (task.left_open) THEN task.priority := COALESCE(known.priority, 0); END IF;
-    IF 'max_attempts' = ANY (task.left_open) THEN task.max_attempts := COALESCE(known.max_attempts, 5); END IF;
-    IF known.name IS NOT NULL THEN
-        task.task_type := known.name;
-        task.left_open := NULL;
-    END IF;
-    IF known.scope = 'system' THEN
-        task.tenant_id := NULL;
-    ELSE
-        task.tenant_id := COALESCE(task.tenant_id, identity.current_tenant_id(), identity.default_tenant_id());
-    END IF;
-    task.run_after := queue.due_time(task.run_after);
-    task.rank := queue.rank_of(task.run_after, task.priority);
-    task.is_due := task.run_after <= now();
-    task.hold_reason := queue.hold_reason_of(task, known);
-    IF task.hold_reason IS NULL THEN
-        task.payload_version := COALESCE(task.payload_version, known.payload_version);
-    END IF;
-    RETURN task;
-END
-$$;
-
--- A bare INSERT says type and payload and nothing of ours. Rows of our own `enqueue` carry payload_version, come
--- complete, and do not fire this.
+-- A bare INSERT says type and payload and nothing of ours: fill in what the type defaults to, hold what cannot run.
+-- Rows of our own `enqueue` carry payload_version, come checked, and do not fire this.
 CREATE FUNCTION queue.complete_foreign_task() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    given text := NEW.hold_reason;
+    known queue.task_types := queue.task_type(NEW.task_type);
 BEGIN
-    NEW := queue.completed(NEW);
-    IF given IS NOT NULL THEN
-        NEW.hold_reason := given; -- whoever holds a task lets it go, by a release
-        NEW.payload_version := NULL;
+    NEW.run_after := COALESCE(NEW.run_after, now());
+    IF known.name IS NOT NULL THEN
+        NEW.task_type := known.name;
+        IF NEW.queue = 'default' THEN NEW.queue := known.queue; END IF;
+        IF NEW.priority = 0 THEN NEW.priority := known.priority; END IF;
+        IF NEW.max_attempts = 5 THEN NEW.max_attempts := known.max_attempts; END IF;
+    END IF;
+    IF known.scope = 'system' THEN
+        NEW.tenant_id := NULL;
+    ELSE
+        NEW.tenant_id := COALESCE(NEW.tenant_id, identity.current_tenant_id(), identity.default_tenant_id());
+    END IF;
+    NEW.rank := queue.rank_of(NEW.run_after, NEW.priority);
+    NEW.is_due := NEW.run_after <= now();
+    NEW.hold_reason := COALESCE(NEW.hold_reason, queue.hold_reason_of(NEW.task_type, NEW.payload, NEW.tenant_id, known));
+    IF NEW.hold_reason IS NULL THEN
+        NEW.payload_version := known.payload_version; -- says that it was checked; a held one is checked at its release
     END IF;
     RETURN NEW;
 END
@@ -453,11 +411,11 @@ BEGIN
         -- A foreign row was checked before its tenant was looked at: its version is that of its type.
         UPDATE queue.tasks_live SET hold_reason = NULL, updated_at = now(),
             payload_version = COALESCE(payload_version, (queue.task_type(task_type)).payload_version)
-        WHERE tenant_id = NEW.id AND hold_reason = queue.tenant_hold_reason(OLD.status);
+        WHERE tenant_id = NEW.id AND hold_reason = 'tenant is ' || OLD.status;
     ELSE
-        UPDATE queue.tasks_live SET hold_reason = queue.tenant_hold_reason(NEW.status), updated_at = now()
+        UPDATE queue.tasks_live SET hold_reason = 'tenant is ' || NEW.status, updated_at = now()
         WHERE tenant_id = NEW.id AND status = 'pending' AND claimed_until IS NULL
-            AND (hold_reason IS NULL OR hold_reason = queue.tenant_hold_reason(OLD.status));
+            AND (hold_reason IS NULL OR hold_reason = 'tenant is ' || OLD.status);
     END IF;
     RETURN NULL;
 END
@@ -482,7 +440,7 @@ DECLARE
     unknown text;
     payload jsonb;
     problem text;
-    state text;
+    hold text;
 BEGIN
     IF known.name IS NULL THEN
         RAISE EXCEPTION 'unknown task type %', enqueue_many.task_type USING ERRCODE = 'GR001',
@@ -499,7 +457,8 @@ BEGIN
     END IF;
     IF enqueue_many.payload_version IS NULL THEN
         FOREACH payload IN ARRAY payloads LOOP
-            problem := queue.payload_error(known, payload);
+            problem := CASE WHEN jsonb_typeof(payload) IS DISTINCT FROM 'object' THEN 'it must be a JSON object'
+                       ELSE queue.schema_error(known.payload_schema, payload, known.payload_schema, '') END;
             IF problem IS NOT NULL THEN
                 RAISE EXCEPTION 'invalid payload for %: %', known.name, problem USING ERRCODE = 'GR002';
             END IF;
@@ -516,11 +475,11 @@ BEGIN
         RAISE EXCEPTION 'this transaction is not bound to the tenant of the task' USING ERRCODE = 'GR003',
             HINT = 'Set app.current_tenant_id for the transaction; tasks of scope system are not for producers.';
     END IF;
-    due := queue.due_time((options->>'run_after')::timestamptz);
+    due := COALESCE((options->>'run_after')::timestamptz, now());
     step := COALESCE((options->>'priority')::smallint, known.priority);
-    state := queue.tenant_status(tenant);
-    IF state IS NULL AND tenant IS NOT NULL THEN
-        RAISE EXCEPTION 'unknown tenant %', tenant USING ERRCODE = 'GR003';
+    hold := queue.tenant_hold_reason(tenant);
+    IF hold LIKE 'unknown tenant%' THEN
+        RAISE EXCEPTION '%', hold USING ERRCODE = 'GR003';
     END IF;
     LOOP
         RETURN QUERY
@@ -532,7 +491,7 @@ BEGIN
             SELECT made.id, known.name, made.payload, COALESCE(enqueue_many.payload_version, known.payload_version), tenant, options->>'owner_kind',
                 (options->>'owner_id')::uuid, COALESCE(options->'metadata', '{}'), options->>'trace_context',
                 COALESCE(options->>'queue', known.queue), step, queue.rank_of(due, step), due, due <= now(),
-                options->>'unique_key', COALESCE((options->>'max_attempts')::smallint, known.max_attempts), queue.tenant_hold_reason(state)
+                options->>'unique_key', COALESCE((options->>'max_attempts')::smallint, known.max_attempts), hold
             FROM made ORDER BY made.ordinal
             ON CONFLICT DO NOTHING
             RETURNING id
@@ -772,24 +731,18 @@ CREATE TABLE knowledge.rag_queries (
 CREATE INDEX rag_queries_tenant_id_created_at_idx ON knowledge.rag_queries (tenant_id, created_at DESC);
 CREATE INDEX rag_queries_collection_id_idx ON knowledge.rag_queries (collection_id);
 
--- A document's status follows from the tasks that make it searchable, whoever ended or woke them: worker, rescue,
--- operator. Other tasks may work for a document too, and say nothing about its text.
+-- A document's status follows from its tasks, whoever ended or woke them: worker, rescue, operator.
 CREATE FUNCTION knowledge.follow_task() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    makers CONSTANT text[] := ARRAY['document.ingest', 'document.chunk', 'chunks.embed'];
     -- The payload may be foreign: a value that is no version must not stop whoever ends the task.
     version integer := CASE WHEN NEW.payload->>'version' ~ '^[0-9]{1,9}$' THEN (NEW.payload->>'version')::integer END;
 BEGIN
-    IF NEW.task_type <> ALL (makers) THEN
-        RETURN NULL;
-    END IF;
     IF NEW.status = 'pending' THEN
         UPDATE knowledge.documents SET status = 'processing', error_message = NULL
         WHERE id = NEW.owner_id AND tenant_id = NEW.tenant_id AND status = 'failed'
-            -- one of two tasks without which the version cannot be complete is replayed: that does not mend the other
+            -- one of two failed tasks that is replayed does not mend the other
             AND NOT EXISTS (SELECT FROM queue.tasks_history other WHERE other.owner_id = NEW.owner_id
-                            AND other.owner_kind = 'document' AND other.task_type = ANY (makers)
-                            AND other.status IN ('failed', 'cancelled') AND other.payload->>'version' = next_version::text);
+                            AND other.status = 'failed' AND other.payload->>'version' = next_version::text);
     ELSE
         UPDATE knowledge.documents SET status = 'failed',
             error_message = COALESCE(NEW.last_error, NEW.task_type || ' was cancelled')
@@ -972,12 +925,7 @@ GRANT SELECT ON assistants.personas, knowledge.collections, knowledge.documents,
 GRANT SELECT, INSERT ON audit.audit_events TO greenroom_worker, greenroom_system, greenroom_operator;
 GRANT SELECT ON ALL TABLES IN SCHEMA ops TO greenroom_reader;
 
--- A function that runs as the owner is nobody's but for a reason; PUBLIC would have each by default. A trigger's function
--- too: on a temporary table of its own, any role could have it run over rows of its choice.
-REVOKE EXECUTE ON FUNCTION queue.complete_foreign_task, queue.ring, queue.follow_tenant, knowledge.follow_task FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION queue.create_months, queue.create_month, knowledge.create_space FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION queue.enqueue, queue.enqueue_many, queue.tenant_status, knowledge.search FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION queue.enqueue, queue.enqueue_many TO greenroom_producer, greenroom_worker, greenroom_system, greenroom_operator;
-GRANT EXECUTE ON FUNCTION queue.tenant_status TO greenroom_operator; -- a release looks at the tenant
+REVOKE EXECUTE ON FUNCTION knowledge.search FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION knowledge.search TO greenroom_worker, greenroom_system, greenroom_operator, greenroom_reader;
+REVOKE EXECUTE ON FUNCTION queue.create_months, queue.create_month, knowledge.create_space FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION queue.create_months TO greenroom_relay;

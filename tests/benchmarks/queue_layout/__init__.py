@@ -6,7 +6,7 @@ A: one table partitioned by status, moves written out on the leaves. A2: the sam
 tables behind a view. C: one plain table, completion in place. Each layout stands in schemas of its own,
 `layout_a_empty`, `layout_a_full` and so on, which the first run fills and later runs keep (`--rebuild` drops them).
 Caveats: client and server share the machine; tasks are small; ids are version 7, so in order; PostgreSQL 18 is needed.
-`sql/` is what was compared; the schema that came of it is db/migrations/sql/0001_initial.up.sql.
+`sql/` is what was compared; the schema that came of it is in db/migrations/sql.
 
 | module | owns |
 | --- | --- |
