@@ -7,8 +7,6 @@ from core.errors import UnavailableError
 from db import queue
 from db.connection import KeptConnection
 
-_PAUSE = 5.0
-
 
 class Beat:
     """Makes a process known, keeps it so, and takes it off the list at the end."""
@@ -16,16 +14,22 @@ class Beat:
     name = "beat"
 
     def __init__(
-        self, connection: KeptConnection, process: queue.ProcessRow, loops_late: Callable[[], dict[str, float]]
+        self,
+        connection: KeptConnection,
+        process: queue.ProcessRow,
+        loops_late: Callable[[], dict[str, float]],
+        *,
+        pause: float,
     ) -> None:
         self._connection = connection
         self._process = process
         self._loops_late = loops_late
+        self._pause = pause
 
     def run_once(self) -> float:
         """Beat once."""
         queue.beat(self._connection.get(), self._process, self._loops_late())
-        return _PAUSE
+        return self._pause
 
     def close(self) -> None:
         """Take the process off the list and close the connection."""

@@ -20,12 +20,10 @@ from pipelines.registry import Registry
 from pipelines.resources import Resources
 from workers.actors import declare_actors
 from workers.beat import Beat
-from workers.broker import WAIT_MS, InProcessBroker, ShallowRedisBroker, open_broker
+from workers.broker import WAIT_MS, AnyBroker, open_broker
 from workers.executor import Executor, ExecutorConfig
 from workers.heartbeat import Heartbeat
 from workers.relay import Caretaker, Listener, Relay, Rescuer
-
-AnyBroker = InProcessBroker | ShallowRedisBroker
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +55,11 @@ class RelayProcess:
         listener = Listener(direct, self.process.id, self.wake)
         relay = Relay(near("relay"), broker, settings.relay, self.process.id, hears=listener.hears)
         self._relay = Loop(relay)
+        timeout = settings.relay.process_timeout
         self.loops = [
-            Loop(Beat(near("beat"), self.process, lambda: _late(self.loops))),
-            Loop(Caretaker(near("caretaker"), settings.relay.process_timeout)),
+            # Two beats may be missed before anybody calls it silent.
+            Loop(Beat(near("beat"), self.process, lambda: _late(self.loops), pause=timeout / 3)),
+            Loop(Caretaker(near("caretaker"), timeout)),
             Loop(Rescuer(near("rescuer"), settings.relay.rescue_seconds, self.wake)),
             Loop(listener),
             self._relay,
