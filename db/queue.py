@@ -126,10 +126,11 @@ class TaskTypeRow:
     aliases: list[str]
 
 
-Pairs = Iterable[tuple[UUID, int]]
+Claims = Sequence[tuple[UUID, int]]
+"""Tasks as messages carry them and workers hold them: ids with claim numbers."""
 
 
-def _columns(pairs: Pairs) -> dict[str, list[Any]]:
+def _columns(pairs: Iterable[tuple[UUID, int]]) -> dict[str, list[Any]]:
     listed = list(pairs)
     return {"ids": [i for i, _ in listed], "claims": [c for _, c in listed]}
 
@@ -164,13 +165,13 @@ def claim(connection: Connection, wanted: Capacity, *, limit: int, claim_seconds
     return [Claim(*row) for row in QUERIES.run(connection, "claim", values)]
 
 
-def give_back(connection: Connection, claims: Pairs, *, delay: float = 0.0) -> int:
+def give_back(connection: Connection, claims: Claims, *, delay: float = 0.0) -> int:
     """Give claims back without cost, to be claimed again after `delay` seconds; return how many were still ours."""
     return QUERIES.count(connection, "give_back", {**_columns(claims), "delay": delay})
 
 
 def take(
-    connection: Connection, claims: Pairs, *, worker_id: UUID, lease_seconds: float, time_limit: float
+    connection: Connection, claims: Claims, *, worker_id: UUID, lease_seconds: float, time_limit: float
 ) -> list[Attempt]:
     """Start attempts by compare-and-set on (id, claim number); return those that are ours."""
     values = {
@@ -182,12 +183,12 @@ def take(
     return [Attempt(*row) for row in QUERIES.run(connection, "take", values)]
 
 
-def untake(connection: Connection, claims: Pairs, worker_id: UUID, *, delay: float = 0.0) -> int:
+def untake(connection: Connection, claims: Claims, worker_id: UUID, *, delay: float = 0.0) -> int:
     """Give back attempts that this worker has not begun, at no cost, to be due in `delay` seconds; return how many."""
     return QUERIES.count(connection, "untake", {**_columns(claims), "worker_id": worker_id, "delay": delay})
 
 
-def end_leases(connection: Connection, claims: Pairs, worker_id: UUID) -> int:
+def end_leases(connection: Connection, claims: Claims, worker_id: UUID) -> int:
     """End the leases of attempts that this worker has given up; return how many there were."""
     return QUERIES.count(connection, "end_leases", {**_columns(claims), "worker_id": worker_id})
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,7 @@ from tests.support import tasks
 from tests.support.database import Database, cloned, migrate_template
 from tests.support.engine import Line
 from tests.support.redis_server import flush, redis_server
-from workers.broker import open_broker
-from workers.processes import AnyBroker
+from workers.broker import AnyBroker, open_broker
 
 _FOREIGN = ("GREENROOM_", "OTEL_", "PG")
 for _name in [name for name in os.environ if name.startswith(_FOREIGN)]:
@@ -100,3 +100,12 @@ def recorded() -> Iterator[list[events.Event]]:
     forget = events.subscribe(found.append)
     yield found
     forget()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of the loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

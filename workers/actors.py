@@ -1,17 +1,15 @@
 """Actors: each task type is one Dramatiq actor, which hands its message to the executor and never raises."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from uuid import UUID
 
 import dramatiq
 from dramatiq.broker import Broker
 
 from core import events
+from db.queue import Claims
 from pipelines.registry import AnyTask, Registry
 from workers.broker import STRANGER, claims_in
-
-Claims = Sequence[tuple[UUID, int]]
 
 
 def declare_actors(

@@ -78,10 +78,14 @@ def decode(task: AnyTask, run: Run) -> None:
         run.end(Fail(f"a task of scope {task.scope} {'has no' if task.scope == 'system' else 'needs a'} tenant"))
         return
     try:
-        run.fields = json.loads(run.attempt.payload_json)
+        fields = json.loads(run.attempt.payload_json)
     except (ValueError, RecursionError) as error:
         run.end(Fail(f"invalid payload: Python cannot read its JSON ({type(error).__name__})"))
         return
+    if not isinstance(fields, dict):  # whoever writes payload_version is not checked by the trigger
+        run.end(Fail("invalid payload: it must be a JSON object"))
+        return
+    run.fields = fields
     try:
         run.payload = task.decode(run.fields, run.attempt.payload_version)
     except ValidationError as error:

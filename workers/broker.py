@@ -18,7 +18,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed, QueueNotFound
 
 from core.errors import UnavailableError
-from db.queue import Claim
+from db.queue import Claim, Claims
 
 # What a rejected message may cost Redis: it is of no use, its claim is given back by Postgres.
 _DEAD_MESSAGE_MS = 60_000
@@ -31,13 +31,13 @@ STRANGER = "stranger"
 
 
 class _AnswersAll(Broker):
-    """A broker that has an actor for each message, and holds messages nowhere but where it says."""
+    """A broker that has an actor for every message, and tells what it alone still holds."""
 
     def get_actor(self, actor_name: str) -> "dramatiq.Actor[Any, Any]":
         """Return the actor of a name, or the one that refuses messages."""
         return super().get_actor(actor_name if actor_name in self.actors else STRANGER)
 
-    def leftovers(self) -> list[tuple[UUID, int]]:
+    def leftovers(self) -> Claims:
         """Take out and return the claims of messages that end with this process."""
         return []
 
@@ -65,7 +65,7 @@ class InProcessBroker(_AnswersAll):
         self.queues[message.queue_name].put(message)
         return message
 
-    def leftovers(self) -> list[tuple[UUID, int]]:
+    def leftovers(self) -> Claims:
         """Take out and return the claims of messages that nobody consumed."""
         found: list[tuple[UUID, int]] = []
         for waiting in self.queues.values():
@@ -180,7 +180,10 @@ class _WokenConsumer(Consumer):
         self._inner.close()
 
 
-def open_broker(url: str | None, namespace: str) -> InProcessBroker | ShallowRedisBroker:
+AnyBroker = InProcessBroker | ShallowRedisBroker
+
+
+def open_broker(url: str | None, namespace: str) -> AnyBroker:
     """Return the broker of an address: None is in process, redis:// or rediss:// is Redis."""
     if url is None:
         return InProcessBroker()
@@ -219,8 +222,8 @@ def publish(broker: Broker, message: "dramatiq.Message[None]") -> None:
         raise UnavailableError(f"the broker does not take messages: {type(error).__name__}") from error
 
 
-def claims_in(listed: Iterable[Sequence[str | int]]) -> list[tuple[UUID, int]]:
-    """Return the claims that a message carries."""
+def claims_in(listed: Iterable[Sequence[str | int]]) -> Claims:
+    """Return the claims of a message's argument."""
     # A UUID is made of a number in a quarter of the time that it takes to read its text, dashes or not.
     return [(UUID(int=int(str(task_id), 16)), int(number)) for task_id, number in listed]
 

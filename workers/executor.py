@@ -13,6 +13,7 @@ from uuid import UUID
 from core import events
 from core.errors import PermanentError, TimeLimitError, UnavailableError
 from db import queue
+from db.queue import Claims
 from pipelines.outcomes import Outcome
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
@@ -28,8 +29,6 @@ from workers.timelimits import TimeLimits
 _PART_FACTOR = 5
 # A task that this worker cannot run is not offered again at once: it would come back as likely as not.
 _STRANGER_SECONDS = 1.0
-
-Claims = Sequence[tuple[UUID, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +101,12 @@ class Executor:
 
     def _run_part(self, task: AnyTask, claims: Claims) -> None:
         started = time.monotonic()
-        runs = self._take(task, claims)
-        newer = [run for run in runs if run.attempt.payload_version > task.payload.payload_version]
-        if newer:
-            # A newer program enqueued it: it waits, at no cost, for a worker that knows it.
+        taken, known = self._take(task, claims), task.payload.payload_version
+        runs = [run for run in taken if run.attempt.payload_version <= known]
+        if len(runs) < len(taken):
+            # A newer program enqueued the others: they wait, at no cost, for a worker that knows them.
+            newer = [run for run in taken if run.attempt.payload_version > known]
             self._untake(task, newer, delay=_STRANGER_SECONDS)
-            runs = [run for run in runs if run not in newer]
         for run in runs:
             decode(task, run)
         ready = [run for run in runs if run.outcome is None]

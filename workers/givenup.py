@@ -5,11 +5,11 @@ what no step expects). Its lease is ended as soon as the database answers, and r
 """
 
 import threading
-from collections.abc import Sequence
 from uuid import UUID
 
 from db import queue
 from db.connection import KeptConnection
+from db.queue import Claims
 
 _PAUSE = 1.0
 
@@ -25,7 +25,7 @@ class GivenUp:
         self._claims: list[tuple[UUID, int]] = []
         self._lock = threading.Lock()
 
-    def add(self, claims: Sequence[tuple[UUID, int]]) -> None:
+    def add(self, claims: Claims) -> None:
         """Give attempts up; those that ended after all, or were never taken, are not touched."""
         with self._lock:
             self._claims.extend(claims)

@@ -27,9 +27,9 @@ from tests.support.engine import Line, engine, fast_settings, publish
 from tests.support.redis_server import contents, flush
 from tests.support.tasks import Gate, Noop, Raise, Report, Spawn, Write, WriteMany
 from tests.support.waiting import eventually
-from workers.broker import InProcessBroker, ShallowRedisBroker, messages_of, open_broker
+from workers.broker import AnyBroker, InProcessBroker, ShallowRedisBroker, messages_of, open_broker
 from workers.broker import publish as send
-from workers.processes import Addresses, AnyBroker, WorkerProcess
+from workers.processes import Addresses, WorkerProcess
 from workers.relay import Relay
 
 SECRET = "correct horse battery staple"

@@ -6,7 +6,7 @@ from pipelines.waiting import wait_for
 from tests.support.database import Database
 from tests.support.engine import Line, engine
 from tests.support.tasks import Report, Write
-from workers.processes import AnyBroker
+from workers.broker import AnyBroker
 
 
 def test_each_test_has_an_empty_database(database: Database) -> None:

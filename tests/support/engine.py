@@ -11,9 +11,9 @@ from pipelines.publish import publish_types
 from pipelines.registry import Registry
 from pipelines.resources import Resources
 from tests.support.database import Database
-from workers.broker import messages_of
+from workers.broker import AnyBroker, messages_of
 from workers.executor import Executor, ExecutorConfig
-from workers.processes import Addresses, AnyBroker, RelayProcess, WorkerProcess
+from workers.processes import Addresses, RelayProcess, WorkerProcess
 
 _RELAY = {"poll_seconds": 0.5, "poll_seconds_deaf": 0.05, "rescue_seconds": 0.1}
 _WORKER = {"threads": 2, "grace_seconds": 5.0}

@@ -24,14 +24,6 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def count(metrics: Metrics, *emitted: events.Event) -> Callable[..., float | None]:
     """Count events and return the look-up of a sample's value: `value(name, label=…)`."""
     for event in emitted:

@@ -1,6 +1,5 @@
 """A collector for each test, and tracing to it."""
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -16,14 +15,6 @@ def collector() -> Iterator[Collector]:
     collector = Collector()
     yield collector
     collector.close()
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

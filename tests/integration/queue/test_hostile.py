@@ -195,6 +195,19 @@ class Free(Payload):
     value: Any = None
 
 
+def test_a_payload_that_is_no_object_fails_its_own_task(database: Database) -> None:
+    line = line_of(database, lambda context, payload: Done())
+    task_id = database.value(
+        "INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, queue, priority, max_attempts)"
+        " VALUES ('test.odd', '[]', 1, identity.default_tenant_id(), 'default', 0, 5) RETURNING id"
+    )
+    line.run_once()
+
+    task = line.task(task_id)
+    assert (task["status"], task["last_error"]) == ("failed", "invalid payload: it must be a JSON object")
+    line.close()
+
+
 @pytest.mark.parametrize("value", ["1e5000", "[" * 3000 + "]" * 3000], ids=["digits", "depth"])
 def test_json_that_python_refuses_fails_its_own_task_alone(database: Database, value: str) -> None:
     task: Task[Free] = Task(payload=Free, run=lambda context, payload: Done(), batch_size=10, max_attempts=1)
