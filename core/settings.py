@@ -34,7 +34,7 @@ class DatabaseSettings(Group):
     )
     system_url: SecretStr | None = Field(
         None,
-        description="Login of the system role, for task types that work across tenants; unset: as the owner's tells.",
+        description="Login of the system role, for task types that work across tenants; unset: told by an owner's url.",
     )
     is_pooled: bool = Field(
         False, description="A pooler in transaction mode stands before url: no prepared statements."
