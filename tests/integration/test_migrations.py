@@ -86,16 +86,17 @@ def test_what_waited_under_the_schema_before_runs_under_this_one(empty: Database
     line.close()
 
 
-def test_down_one_step_and_up_again(empty: Database) -> None:
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_down_a_step_and_up_again(empty: Database, revision: str) -> None:
+    migrate(empty.owner_url, revision=revision)
+    before = empty.rows(SCHEMA)
     migrate(empty.owner_url)
     newest = empty.rows(SCHEMA)
-    migrate(empty.owner_url, revision="0001")
-    before = empty.rows(SCHEMA)
     assert before != newest
+    migrate(empty.owner_url, revision=revision)
+    assert empty.rows(SCHEMA) == before
     migrate(empty.owner_url)
     assert empty.rows(SCHEMA) == newest
-    migrate(empty.owner_url, revision="0001")
-    assert empty.rows(SCHEMA) == before
 
 
 def test_the_wanted_revision_is_the_newest_script() -> None:
