@@ -1,0 +1,58 @@
+"""The command: `python -m tests.benchmarks.peers` measures all legs; `make bench-peers` installs the peers first."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.benchmarks.peers.leg import ROOT
+from tests.benchmarks.peers.legs import LEGS, chosen
+from tests.benchmarks.peers.measures import MEASURES, Parameters, Run
+from tests.benchmarks.peers.report import as_json, machine, print_report
+from tests.benchmarks.peers.servers import servers
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = _options()
+    if not options.peers_python.exists():
+        raise SystemExit(f"{options.peers_python} does not exist: run make bench-peers, which installs the peers")
+    try:
+        legs = chosen(options.only)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    parameters = Parameters(options.tasks, options.rounds, options.load_cap, tuple(options.measures.split(",")))
+    begun = time.monotonic()
+    with servers() as both:
+        described = both.describe()
+        results = Run(both, options.peers_python, parameters, _tell).measure(legs)
+    _tell(f"{time.monotonic() - begun:.0f} s in all")
+    run = {"parameters": vars(parameters), "servers": described, "machine": machine()}
+    print_report(Console(width=None if sys.stdout.isatty() else 150), results, run)
+    if options.json:
+        options.json.write_text(json.dumps(as_json(results, run), indent=2, default=str) + "\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests.benchmarks.peers", description=__doc__)
+    names = ", ".join(leg.name for leg in LEGS)
+    parser.add_argument("--only", help=f"these peers or legs, with commas: {names}")
+    parser.add_argument("--tasks", type=int, default=60_000, help="tasks a round of a fast leg; slow ones get a share")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, alternating; medians are reported")
+    parser.add_argument("--measures", default=",".join(MEASURES), help="some of " + ",".join(MEASURES))
+    parser.add_argument("--load-cap", type=int, default=2000, help="bound of the half load, tasks a second")
+    parser.add_argument("--json", type=Path, help="write parameters and all figures here")
+    parser.add_argument("--peers-python", type=Path, default=ROOT / ".venv-peers" / "bin" / "python")
+    return parser.parse_args()
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()
