@@ -16,10 +16,7 @@ class Engine:
         broker = open_broker(broker_url, settings.broker.namespace)
         registry, resources = handlers_of(settings)
         self._relay = RelayProcess(settings, place.process("relay"), broker)
-        # A message that ends makes room for the next: the relay need not wait for its poll.
-        self._worker = WorkerProcess(
-            settings, place.process("worker"), broker, registry, resources, on_message_end=self._relay.wake
-        )
+        self._worker = WorkerProcess(settings, place.process("worker"), broker, registry, resources)
 
     def start(self) -> None:
         """Start the worker, then the relay that feeds it."""

@@ -3,9 +3,10 @@
 A call runs in the connection's current transaction, or as a transaction of its own on an autocommit connection.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -15,11 +16,18 @@ from db.queries import Queries
 
 QUERIES = Queries("queue")
 WAKE_CHANNEL = "greenroom_wake"
+NO_TENANT = UUID(int=0)
+"""What stands for the tenant of tasks that have none, where the claim goes from tenant to tenant."""
+FIRST_RANK = -(2**63)
+"""A rank below all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The relay's right to dispatch one task; `claim_number` is the fencing token."""
+class Claim(NamedTuple):
+    """The relay's right to dispatch one task; `claim_number` is the fencing token.
+
+    `batch_size` tasks like this one may travel together, `rank` is its place among its tenant's, `before` the slots
+    that are taken by what was claimed before it.
+    """
 
     task_id: UUID
     claim_number: int
@@ -27,20 +35,25 @@ class Claim:
     task_type: str
     tenant_id: UUID | None
     batch_size: int
+    rank: int
+    before: float
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the live workers of a queue can take: free slots, and the newest payload version they know of each type."""
+    """What the live workers of a queue can take: free slots, and of each type the newest payload version they know.
+
+    `batch_sizes` says how many tasks of each type travel in one message.
+    """
 
     queue: str
     free: float
     task_types: list[str]
     versions: list[int]
+    batch_sizes: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One task that a worker took; `waited` is in seconds from due to start."""
 
     task_id: UUID
@@ -109,6 +122,14 @@ class TaskEnd:
     error: str | None
 
 
+class Order(NamedTuple):
+    """An attempt that a worker is to interrupt: asked to end for `reason`, or lost to another (None)."""
+
+    task_id: UUID
+    claim_number: int
+    reason: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class TaskTypeRow:
     """What producers in any language are given for a task type; `time_limit` is in seconds."""
@@ -130,9 +151,11 @@ Claims = Sequence[tuple[UUID, int]]
 """Tasks as messages carry them and workers hold them: ids with claim numbers."""
 
 
-def _columns(pairs: Iterable[tuple[UUID, int]]) -> dict[str, list[Any]]:
+def _columns(pairs: Iterable[tuple[UUID, int]]) -> dict[str, str]:
+    # As the text of arrays: psycopg looks at each element of a list, which takes four times as long.
     listed = list(pairs)
-    return {"ids": [i for i, _ in listed], "claims": [c for _, c in listed]}
+    ids, numbers = ",".join([i.hex for i, _ in listed]), ",".join([str(number) for _, number in listed])
+    return {"ids": f"{{{ids}}}", "claims": f"{{{numbers}}}"}
 
 
 def promote(connection: Connection, limit: int) -> int:
@@ -152,17 +175,35 @@ def capacity(connection: Connection, *, depth: float, process_timeout: float) ->
     return [Capacity(*row) for row in rows]
 
 
-def claim(connection: Connection, wanted: Capacity, *, limit: int, claim_seconds: float) -> list[Claim]:
-    """Claim due tasks of a queue, in no particular order; each claim raises its task's claim number."""
+def due_tenants(connection: Connection, name: str, *, first: UUID = NO_TENANT, limit: int) -> list[UUID]:
+    """Return the tenants that have due tasks in a queue, from `first` on in the order of their ids.
+
+    None while the queue is paused. Tasks of no tenant stand under NO_TENANT.
+    """
+    values = {"queue": name, "first": first, "limit": limit}
+    return [row[0] for row in QUERIES.run(connection, "due_tenants", values)]
+
+
+def claim(
+    connection: Connection, wanted: Capacity, from_ranks: Mapping[UUID, int], *, limit: int, claim_seconds: float
+) -> list[Claim]:
+    """Claim due tasks of a queue, fairly among the given tenants; each claim raises its task's claim number.
+
+    `from_ranks` has for each tenant the rank to begin at. Returns at most `limit` claims (rounded up to the same for
+    each tenant), in the order in which they shall run: the first of every tenant, then the second.
+    """
     values = {
         "queue": wanted.queue,
         "task_types": wanted.task_types,
         "versions": wanted.versions,
+        "batch_sizes": wanted.batch_sizes,
         "free": wanted.free,
-        "limit": limit,
+        "tenants": list(from_ranks),
+        "from_ranks": list(from_ranks.values()),
+        "each": -(-limit // len(from_ranks)),
         "claim_seconds": claim_seconds,
     }
-    return [Claim(*row) for row in QUERIES.run(connection, "claim", values)]
+    return sorted(map(Claim._make, QUERIES.run(connection, "claim", values)), key=attrgetter("before"))
 
 
 def give_back(connection: Connection, claims: Claims, *, delay: float = 0.0) -> int:
@@ -180,12 +221,15 @@ def take(
         "lease_seconds": lease_seconds,
         "time_limit": time_limit,
     }
-    return [Attempt(*row) for row in QUERIES.run(connection, "take", values)]
+    return list(map(Attempt._make, QUERIES.run(connection, "take", values)))
 
 
 def untake(connection: Connection, claims: Claims, worker_id: UUID, *, delay: float = 0.0) -> int:
     """Give back attempts that this worker has not begun, at no cost, to be due in `delay` seconds; return how many."""
-    return QUERIES.count(connection, "untake", {**_columns(claims), "worker_id": worker_id, "delay": delay})
+    with connection.transaction():
+        given = QUERIES.count(connection, "untake", {**_columns(claims), "worker_id": worker_id, "delay": delay})
+        QUERIES.run(connection, "end_cancelled")
+    return given
 
 
 def end_leases(connection: Connection, claims: Claims, worker_id: UUID) -> int:
@@ -212,7 +256,10 @@ def finish(connection: Connection, endings: Sequence[Ending], worker_id: UUID) -
 
 
 def reschedule(connection: Connection, items: Sequence[Rescheduling], worker_id: UUID) -> set[UUID]:
-    """Let tasks wait again; return the ids of those that were still ours."""
+    """Let tasks wait again, or end as cancelled if they were asked to; return the ids of those that were still ours.
+
+    Expects a transaction: what was asked to end waits within it alone.
+    """
     values = {
         **_columns((i.attempt.task_id, i.attempt.claim_number) for i in items),
         "delays": [i.delay for i in items],
@@ -220,10 +267,12 @@ def reschedule(connection: Connection, items: Sequence[Rescheduling], worker_id:
         "snoozes": [int(i.snooze) for i in items],
         "worker_id": worker_id,
     }
-    waiting = {row[0] for row in QUERIES.run(connection, "reschedule", values)}
+    waiting = {row[0]: row[1] for row in QUERIES.run(connection, "reschedule", values)}
+    if any(waiting.values()):
+        QUERIES.run(connection, "end_cancelled")
     if waiting:
         ring(connection)
-    return waiting
+    return set(waiting)
 
 
 def ring(connection: Connection) -> None:
@@ -258,7 +307,22 @@ def expire_leases(connection: Connection, worker_id: UUID) -> int:
 
 def hand_back(connection: Connection, worker_id: UUID) -> int:
     """Give up all running attempts of a process that stops, without cost; return how many."""
-    return QUERIES.count(connection, "hand_back", {"worker_id": worker_id})
+    with connection.transaction():
+        given = QUERIES.count(connection, "hand_back", {"worker_id": worker_id})
+        QUERIES.run(connection, "end_cancelled")
+    return given
+
+
+def orders(connection: Connection, worker_id: UUID, running: Claims = ()) -> list[Order]:
+    """Return which attempts of a process are to be interrupted; of `running` also those that are not its own now."""
+    values = {**_columns(running), "worker_id": worker_id}
+    return [Order(*row) for row in QUERIES.run(connection, "orders", values)]
+
+
+def next_deadline(connection: Connection, worker_id: UUID) -> float | None:
+    """Return the seconds until the first attempt of a process has used its time up, or None where it runs none."""
+    rows = QUERIES.run(connection, "next_deadline", {"worker_id": worker_id})
+    return float(rows[0][0]) if rows else None
 
 
 def rescue(connection: Connection, limit: int) -> tuple[int, int]:
@@ -289,6 +353,12 @@ def beat(connection: Connection, process: ProcessRow, loops_late: dict[str, floa
     late = {name: round(seconds, 1) for name, seconds in (loops_late or {}).items()}
     known = {"task_types": Jsonb(process.task_types), "loops_late": Jsonb(late)}
     QUERIES.run(connection, "beat", values | known)
+
+
+def offer(connection: Connection, process_id: UUID, batch_sizes: Mapping[str, int]) -> bool:
+    """Say how many tasks of each type a worker takes in one message; return whether the worker is known."""
+    values = {"id": process_id, "batch_sizes": Jsonb(dict(batch_sizes))}
+    return QUERIES.count(connection, "offer", values) > 0
 
 
 def stop_serving(connection: Connection, process_id: UUID) -> None:

@@ -19,7 +19,7 @@ def _row_of(task: AnyTask) -> queue.TaskTypeRow:
         scope=task.scope,
         priority=task.priority,
         max_attempts=task.max_attempts,
-        batch_size=task.batch_size,
+        batch_size=task.most_together,
         time_limit=task.time_limit.total_seconds(),
         payload_version=payload.payload_version,
         payload_schema=payload.model_json_schema(),

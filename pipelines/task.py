@@ -16,6 +16,8 @@ from pipelines.transaction import Transaction
 
 P = TypeVar("P", bound=Payload)
 Scope = Literal["tenant", "system"]
+MOST_TOGETHER = 250
+"""Tasks of a type without a batch size in one message; figures in docs/decisions/0006-hot-path.md."""
 
 
 class TaskContext(Protocol):
@@ -47,7 +49,17 @@ class TaskContext(Protocol):
         ...
 
     def progress(self, fraction: float, message: str | None = None) -> None:
-        """Report progress (0 to 1) over a connection of its own; shown by `tasks show` and `wait_for`."""
+        """Report progress (0 to 1) over a connection of its own; shown by `tasks show` and `wait_for`.
+
+        Raises TaskCancelledError when the task is not wanted any more.
+        """
+        ...
+
+    def is_cancelled(self) -> bool:
+        """Return whether the task is not wanted any more, for a handler that shields itself from interruptions.
+
+        Any other is interrupted where it stands, by a TaskCancelledError that no `except Exception` holds up.
+        """
         ...
 
 
@@ -76,7 +88,8 @@ class RetryPolicy:
 class Task(Generic[P]):
     """The definition of a task type. Give `run` for one task at a time, or `run_batch` for many in one call.
 
-    `batch_size` tasks of one tenant may travel in one message (each keeps its own outcome); raise it for small tasks.
+    `batch_size` tasks of one tenant may travel in one message, each with its own outcome; left out, it follows what
+    they are measured to take, so that small tasks travel together and long ones alone.
     `scope` is `tenant` (the handler sees its tenant's rows only) or `system` (works across tenants).
     """
 
@@ -89,17 +102,22 @@ class Task(Generic[P]):
     max_attempts: int = 5
     max_snoozes: int = 1000
     time_limit: timedelta = timedelta(minutes=10)
-    batch_size: int = 1
+    batch_size: int | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
         """Refuse a definition that cannot work."""
         if (self.run is None) == (self.run_batch is None):
             raise RegistrationError(f"task type {self.name}: give exactly one of run and run_batch")
-        if not 1 <= self.batch_size <= 1000:
+        if self.batch_size is not None and not 1 <= self.batch_size <= 1000:
             raise RegistrationError(f"task type {self.name}: batch_size must be 1 to 1000")
         if self.time_limit <= timedelta(0):
             raise RegistrationError(f"task type {self.name}: time_limit must be positive")
+
+    @property
+    def most_together(self) -> int:
+        """The most tasks of the type that travel in one message."""
+        return self.batch_size or MOST_TOGETHER
 
     @property
     def name(self) -> str:

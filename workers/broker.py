@@ -7,8 +7,9 @@ queues and dead-letter keeping. A message carries task ids and claim numbers, no
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import dramatiq
@@ -18,7 +19,8 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed, QueueNotFound
 
 from core.errors import UnavailableError
-from db.queue import Claim, Claims
+from db.connection import Connection
+from db.queue import Capacity, Claim, Claims, capacity
 
 # What a rejected message may cost Redis: it is of no use, its claim is given back by Postgres.
 _DEAD_MESSAGE_MS = 60_000
@@ -30,8 +32,31 @@ _TOKEN_SECONDS = 60
 STRANGER = "stranger"
 
 
+class Offers(NamedTuple):
+    """What a worker says of the task types that it runs: the payload versions it knows, how many travel together."""
+
+    task_types: list[str]
+    versions: list[int]
+    batch_sizes: list[int]
+
+
 class _AnswersAll(Broker):
-    """A broker that has an actor for every message, and tells what it alone still holds."""
+    """A broker that has an actor for every message, and tells what it alone still holds and has room for.
+
+    `is_shared` says whether its messages reach the workers of other processes.
+    """
+
+    is_shared = True
+
+    def serve(self, queues: Iterable[str], slots: int, offers: Callable[[], Offers]) -> None:
+        """Learn what the worker in this process takes: `slots` messages at a time from each queue, of these types."""
+
+    def capacity(self, connection: Connection, *, depth: float, process_timeout: float) -> list[Capacity]:
+        """Return the free slots of each queue, by what live workers anywhere say of themselves in Postgres."""
+        return capacity(connection, depth=depth, process_timeout=process_timeout)
+
+    def when_room(self, act: Callable[[], None]) -> None:
+        """Call `act` whenever a message of this process has ended; nobody tells of those of other processes."""
 
     def get_actor(self, actor_name: str) -> "dramatiq.Actor[Any, Any]":
         """Return the actor of a name, or the one that refuses messages."""
@@ -45,15 +70,36 @@ class _AnswersAll(Broker):
 class InProcessBroker(_AnswersAll):
     """Messages travel through a queue in memory, for relay and workers in one process."""
 
+    is_shared = False
+
     def __init__(self) -> None:
         super().__init__(middleware=[])
-        self.queues: dict[str, queue.SimpleQueue[dramatiq.Message[None]]] = {}
+        self.queues: dict[str, _Mailbox] = {}
+        self._on_room: Callable[[], None] = lambda: None
+        self._offers: Callable[[], Offers] = lambda: Offers([], [], [])
+        self._slots: dict[str, int] = {}
+
+    def serve(self, queues: Iterable[str], slots: int, offers: Callable[[], Offers]) -> None:
+        """Learn what the worker in this process takes: `slots` messages at a time from each queue, of these types."""
+        self._offers, self._slots = offers, dict.fromkeys(queues, slots)
+
+    def capacity(self, connection: Connection, *, depth: float, process_timeout: float) -> list[Capacity]:
+        """Return the free slots of each queue of this process: its messages reach no other's workers."""
+        names, versions, sizes = self._offers()
+        return [
+            Capacity(name, slots * depth - self.queues[name].outstanding, names, versions, sizes)
+            for name, slots in self._slots.items()
+        ]
+
+    def when_room(self, act: Callable[[], None]) -> None:
+        """Call `act` whenever a message has ended."""
+        self._on_room = act
 
     def declare_queue(self, queue_name: str) -> None:
         """Make a queue known; again is fine."""
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
-            self.queues[queue_name] = queue.SimpleQueue()
+            self.queues[queue_name] = _Mailbox()
             self.emit_after("declare_queue", queue_name)
 
     def enqueue(self, message: "dramatiq.Message[None]", *, delay: int | None = None) -> "dramatiq.Message[None]":
@@ -65,25 +111,52 @@ class InProcessBroker(_AnswersAll):
         self.queues[message.queue_name].put(message)
         return message
 
+    def end(self, queue_name: str) -> None:
+        """Learn that a message of a queue has ended."""
+        self.queues[queue_name].end()
+        self._on_room()
+
     def leftovers(self) -> Claims:
         """Take out and return the claims of messages that nobody consumed."""
         found: list[tuple[UUID, int]] = []
         for waiting in self.queues.values():
             with contextlib.suppress(queue.Empty):
                 while True:
-                    found += claims_in(waiting.get_nowait().args[0])
+                    found += claims_in(waiting.messages.get_nowait().args[0])
+                    waiting.end()
         return found
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> Consumer:
         """Return a consumer of a declared queue; `timeout` in milliseconds bounds each wait."""
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)  # type: ignore[no-untyped-call]  # as above
-        return _InProcessConsumer(self.queues[queue_name], timeout)
+        return _InProcessConsumer(self.queues[queue_name].messages, partial(self.end, queue_name), timeout)
+
+
+class _Mailbox:
+    """A queue's messages in memory, and how many have not ended."""
+
+    def __init__(self) -> None:
+        self.messages: queue.SimpleQueue[dramatiq.Message[None]] = queue.SimpleQueue()
+        self.outstanding = 0
+        self._lock = threading.Lock()
+
+    def put(self, message: "dramatiq.Message[None]") -> None:
+        with self._lock:
+            self.outstanding += 1
+        self.messages.put(message)
+
+    def end(self) -> None:
+        with self._lock:
+            self.outstanding -= 1
 
 
 class _InProcessConsumer(Consumer):
-    def __init__(self, source: "queue.SimpleQueue[dramatiq.Message[None]]", timeout: int) -> None:
+    def __init__(
+        self, source: "queue.SimpleQueue[dramatiq.Message[None]]", on_end: Callable[[], None], timeout: int
+    ) -> None:
         self._source = source
+        self._on_end = on_end
         self._timeout = timeout / 1000
 
     def __next__(self) -> MessageProxy | None:
@@ -93,10 +166,12 @@ class _InProcessConsumer(Consumer):
             return None
 
     def ack(self, message: MessageProxy) -> None:
-        """Nothing to do: a message in memory is gone once taken."""
+        """Tell that there is room for another message: this one was gone once taken."""
+        self._on_end()
 
     def nack(self, message: MessageProxy) -> None:
-        """Nothing to do: its claim runs out and is given back by Postgres."""
+        """Do as `ack`: its claim runs out and is given back by Postgres."""
+        self._on_end()
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Put back what a worker that stops has not begun."""
@@ -202,15 +277,22 @@ def ping(url: str) -> None:
 
 
 def messages_of(claims: Iterable[Claim]) -> list[tuple["dramatiq.Message[None]", list[Claim]]]:
-    """Group claims into messages: tasks of one queue, type and tenant travel together, as many as their type allows."""
-    groups: dict[tuple[str, str, UUID | None, int], list[Claim]] = {}
+    """Group claims into messages: tasks of one queue, type and tenant travel together, as many as their type allows.
+
+    The messages come in the order of the claims that fill them up, so that no group is sent whole before the next.
+    """
+    parts: dict[tuple[str, str, UUID | None, int], list[Claim]] = {}
+    ready: list[list[Claim]] = []
     for claim in claims:
-        groups.setdefault((claim.queue, claim.task_type, claim.tenant_id, claim.batch_size), []).append(claim)
-    return [
-        (_message(part), part)
-        for (*_, size), members in groups.items()
-        for part in (members[i : i + size] for i in range(0, len(members), size))
-    ]
+        key = (claim.queue, claim.task_type, claim.tenant_id, claim.batch_size)
+        part = parts.get(key)
+        if part is None:
+            part = parts[key] = []
+            ready.append(part)
+        part.append(claim)
+        if len(part) >= claim.batch_size:
+            del parts[key]
+    return [(_message(part), part) for part in ready]
 
 
 def publish(broker: Broker, message: "dramatiq.Message[None]") -> None:

@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from core import events
-from core.errors import PermanentError, TimeLimitError, UnavailableError
+from core.errors import InterruptionError, PermanentError, TimeLimitError, UnavailableError
 from db import queue
 from db.queue import Claims
 from pipelines.outcomes import Outcome
@@ -21,7 +22,9 @@ from pipelines.task import BatchItem
 from workers.attempts import Context, Progress, Run, attempt_span, decode, fail
 from workers.connections import Connections
 from workers.givenup import GivenUp
+from workers.interruptions import conclude, heed, split_stuck
 from workers.recording import Recorder
+from workers.running import RunningAttempts, Seat
 from workers.sizes import BatchSizes
 from workers.timelimits import TimeLimits
 
@@ -29,6 +32,8 @@ from workers.timelimits import TimeLimits
 _PART_FACTOR = 5
 # A task that this worker cannot run is not offered again at once: it would come back as likely as not.
 _STRANGER_SECONDS = 1.0
+# What a handler may raise without harm to its neighbours.
+_RAISED = (Exception, SystemExit, KeyboardInterrupt, InterruptionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,42 +46,39 @@ class ExecutorConfig:
     pooled: bool
     lease_seconds: float
     target_seconds: float
+    interrupt_seconds: float = 5.0
 
 
 class Executor:
     """Runs messages for the threads of one worker process; each thread has connections of its own."""
 
-    def __init__(
-        self, config: ExecutorConfig, resources: Resources, *, on_message_end: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, config: ExecutorConfig, resources: Resources) -> None:
         self._config = config
         self._resources = resources
-        self._on_message_end = on_message_end
-        self._sizes = BatchSizes(config.target_seconds)
+        self.sizes = BatchSizes(config.target_seconds)
         self._longest_part = _PART_FACTOR * config.target_seconds
         self._connections = Connections({"tenant": config.url, "system": config.system_url}, pooled=config.pooled)
         self._progress = Progress(config.url, pooled=config.pooled)
         self._draining = threading.Event()
-        self.time_limits = TimeLimits()
+        self.on_stuck: Callable[[], None] = lambda: None
+        self.running = RunningAttempts()
+        self.time_limits = TimeLimits(self.running, self._abandon, grace_seconds=config.interrupt_seconds)
         self.given_up = GivenUp(config.url, config.worker_id, pooled=config.pooled)
         self._recorder = Recorder(config.worker_id, config.lease_seconds, self._connections, self.given_up)
 
     def run_message(self, task: AnyTask, claims: Claims) -> None:
         """Run the tasks of a message, in parts as large as the measured time of their type allows."""
         rest = list(claims)
-        try:
-            while rest and not self._draining.is_set():
-                size = self._sizes.next_size(task.name, len(rest))
-                part, rest = rest[:size], rest[size:]
-                try:
-                    self._run_part(task, part)
-                except BaseException:
-                    self.given_up.add(part)
-                    raise
-            if rest:
-                self.give_back(rest)
-        finally:
-            self._on_message_end()
+        while rest and not self._draining.is_set():
+            size = self.sizes.next_size(task.name, len(rest))
+            part, rest = rest[:size], rest[size:]
+            try:
+                self._run_part(task, part)
+            except BaseException:
+                self.given_up.add(part)
+                raise
+        if rest:
+            self.give_back(rest)
 
     def give_back(self, claims: Claims, *, delay: float = 0.0) -> None:
         """Give claims back that were not taken; a relay that sleeps is woken for them."""
@@ -87,6 +89,20 @@ class Executor:
     def refuse(self, claims: Claims) -> None:
         """Give back what another worker of the queue was meant to get: this one does not know the task type."""
         self.give_back(claims, delay=_STRANGER_SECONDS)
+
+    def _abandon(self, seat: Seat, runs: Sequence[Run]) -> None:
+        """End what a thread holds whose handler cannot be interrupted; the thread is lost to this process."""
+        task = seat.task
+        if task is None:
+            raise RuntimeError("a seat that runs something has a task")
+        self.running.abandon(seat)
+        ended, waiting = split_stuck(task, seat, runs)
+        if waiting:
+            self._untake(task, waiting)
+        if ended:
+            self._recorder.record(task, ended)
+        events.emit(events.HandlerStuck(task.name, runs[0].attempt.task_id, len(runs)))
+        self.on_stuck()
 
     def drain(self) -> None:
         """Take nothing more; what runs goes on."""
@@ -107,16 +123,23 @@ class Executor:
             # A newer program enqueued the others: they wait, at no cost, for a worker that knows them.
             newer = [run for run in taken if run.attempt.payload_version > known]
             self._untake(task, newer, delay=_STRANGER_SECONDS)
+        seat = self.running.begin(task, runs)
+        try:
+            self._work_off(task, seat, runs, started)
+        finally:
+            self.running.end(seat)
+
+    def _work_off(self, task: AnyTask, seat: Seat, runs: Sequence[Run], started: float) -> None:
         for run in runs:
             decode(task, run)
         ready = [run for run in runs if run.outcome is None]
         if ready:
             events.emit(events.AttemptStarted(task.name, len(ready)))
-            self._compute(task, ready)
+            self._compute(task, seat, ready)
         ended = [run for run in runs if run.outcome is not None]
         if ended:
             self._recorder.record(task, ended)
-            self._sizes.measured(task.name, len(ended), time.monotonic() - started)
+            self.sizes.measured(task.name, len(ended), time.monotonic() - started)
         for run in ended:
             self._progress.forget(run.attempt.task_id)
 
@@ -154,10 +177,10 @@ class Executor:
             else:
                 return
 
-    def _compute(self, task: AnyTask, runs: Sequence[Run]) -> None:
+    def _compute(self, task: AnyTask, seat: Seat, runs: Sequence[Run]) -> None:
         """Run handlers until each run has its outcome, or is given back as not begun."""
         if task.run_batch is not None:
-            self._compute_together(task, runs)
+            self._compute_together(task, seat, runs)
             return
         leave_at = time.monotonic() + self._longest_part
         for position, run in enumerate(runs):
@@ -165,31 +188,29 @@ class Executor:
                 # Slower than was known, or told to stop: what was not begun is for whoever is free.
                 self._untake(task, runs[position:])
                 return
-            self._compute_one(task, run)
+            if not (seat.orders and heed(task, seat, run)):
+                self._compute_one(task, seat, run)
 
-    def _compute_one(self, task: AnyTask, run: Run) -> None:
+    def _compute_one(self, task: AnyTask, seat: Seat, run: Run) -> None:
         if task.run is None or run.payload is None:
             raise RuntimeError("a run without a handler or a payload")
         run.started = time.monotonic()
+        deadline = run.started + task.time_limit.total_seconds()
         try:
-            with self.time_limits.watch(task.time_limit.total_seconds()), attempt_span(task, run):
-                outcome = task.run(self._context(task, run), run.payload)
+            with attempt_span(task, run):
+                outcome = seat.call((run,), deadline, task.run, self._context(task, run), run.payload)
             run.end(outcome)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
-            fail(task, run, error)
+        except _RAISED as error:
+            conclude(task, seat, run, error)
 
-    def _compute_together(self, task: AnyTask, runs: Sequence[Run]) -> None:
+    def _compute_together(self, task: AnyTask, seat: Seat, together: Sequence[Run]) -> None:
+        runs = [run for run in together if not heed(task, seat, run)] if seat.orders else together
+        if not runs:
+            return
         try:
-            outcomes = self._call_batch(task, runs)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
-            # One bad task must not fail its neighbours: each runs again by itself, within the same attempt. Time that
-            # is used up is used up for all.
-            is_shared = isinstance(error, TimeLimitError) or len(runs) == 1
-            for run in runs:
-                if is_shared:
-                    fail(task, run, error)
-                else:
-                    self._compute_together(task, [run])
+            outcomes = self._call_batch(task, seat, runs)
+        except _RAISED as error:
+            self._compute_apart(task, seat, runs, error)
             return
         for run, outcome in zip(runs, outcomes, strict=True):
             try:
@@ -197,15 +218,32 @@ class Executor:
             except PermanentError as error:
                 fail(task, run, error)
 
-    def _call_batch(self, task: AnyTask, runs: Sequence[Run]) -> Sequence[Outcome]:
-        if task.run_batch is None:
-            raise RuntimeError("a batch without a handler")
+    def _compute_apart(self, task: AnyTask, seat: Seat, runs: Sequence[Run], error: BaseException) -> None:
+        """Go on after a batch raised, within the same attempts: one bad task must not fail its neighbours."""
+        if any(run.attempt.task_id in seat.orders for run in runs):
+            self._compute_together(task, seat, runs)  # without those that are not wanted
+        elif len(runs) == 1 or isinstance(error, TimeLimitError):  # time that is used up is used up for all
+            for run in runs:
+                conclude(task, seat, run, error)
+        else:
+            for run in runs:
+                self._compute_together(task, seat, [run])
+
+    def _call_batch(self, task: AnyTask, seat: Seat, runs: Sequence[Run]) -> Sequence[Outcome]:
         items = [BatchItem(self._context(task, run), run.payload) for run in runs if run.payload is not None]
-        with self.time_limits.watch(task.time_limit.total_seconds()):
-            outcomes = task.run_batch(items)
+        started = time.monotonic()
+        for run in runs:
+            run.started = started
+        outcomes = seat.call(tuple(runs), started + task.time_limit.total_seconds(), _run_batch, task, items)
         if len(outcomes) != len(runs):
             raise RuntimeError(f"{task.name} returned {len(outcomes)} outcomes for {len(runs)} tasks")
         return outcomes
 
     def _context(self, task: AnyTask, run: Run) -> Context:
-        return Context(run.attempt, self._resources, self._connections.kept(task.scope), self._progress)
+        return Context(run.attempt, self._resources, self._connections.kept(task.scope), self._progress, self.running)
+
+
+def _run_batch(task: AnyTask, items: Sequence[BatchItem[Any]]) -> Sequence[Outcome]:
+    if task.run_batch is None:
+        raise RuntimeError("a batch without a handler")
+    return task.run_batch(items)

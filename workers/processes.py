@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import dramatiq
-from dramatiq.broker import Broker
 
 from core import events
 from core.errors import SettingsError, UnavailableError
@@ -19,11 +18,14 @@ from db.connection import Connection, KeptConnection, connect
 from pipelines.registry import Registry
 from pipelines.resources import Resources
 from workers.actors import declare_actors
+from workers.alerts import alert_loops
 from workers.beat import Beat
-from workers.broker import WAIT_MS, AnyBroker, open_broker
+from workers.broker import WAIT_MS, AnyBroker, Offers, open_broker
+from workers.companion import Heartbeat
 from workers.executor import Executor, ExecutorConfig
-from workers.heartbeat import Heartbeat
 from workers.relay import Caretaker, Listener, Relay, Rescuer
+from workers.sizes import Offer
+from workers.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def broker_of(settings: Settings) -> AnyBroker:
 class RelayProcess:
     """The relay's loops in this process."""
 
-    def __init__(self, settings: Settings, addresses: Addresses, broker: Broker) -> None:
+    def __init__(self, settings: Settings, addresses: Addresses, broker: AnyBroker) -> None:
         self.process = _process_row("relay")
 
         def near(name: str) -> KeptConnection:
@@ -55,12 +57,16 @@ class RelayProcess:
         listener = Listener(direct, self.process.id, self.wake)
         relay = Relay(near("relay"), broker, settings.relay, self.process.id, hears=listener.hears)
         self._relay = Loop(relay)
+        # A message that ends makes room for the next: the relay need not wait for its poll.
+        broker.when_room(self.wake)
         timeout = settings.relay.process_timeout
         self.loops = [
             # Two beats may be missed before anybody calls it silent.
             Loop(Beat(near("beat"), self.process, lambda: _late(self.loops), pause=timeout / 3)),
             Loop(Caretaker(near("caretaker"), timeout)),
             Loop(Rescuer(near("rescuer"), settings.relay.rescue_seconds, self.wake)),
+            Loop(Statistics(near("statistics"), settings.statistics.keep_days)),
+            *alert_loops(near, settings),
             Loop(listener),
             self._relay,
         ]
@@ -91,8 +97,6 @@ class WorkerProcess:
         broker: AnyBroker,
         registry: Registry,
         resources: Resources,
-        *,
-        on_message_end: Callable[[], None] = lambda: None,
     ) -> None:
         tasks = [task for task in registry if task.scope == "tenant" or addresses.system_url]
         self._settings = settings
@@ -113,16 +117,24 @@ class WorkerProcess:
             addresses.pooled,
             settings.worker.lease_seconds,
             settings.worker.target_seconds,
+            settings.worker.interrupt_seconds,
         )
-        self.executor = Executor(config, resources, on_message_end=on_message_end)
+        self.executor = Executor(config, resources)
         heartbeat = Heartbeat(
             url=addresses.url,
             pooled=addresses.pooled,
             process=self.process,
             lease_seconds=settings.worker.lease_seconds,
+            interrupt_seconds=settings.worker.interrupt_seconds,
             loops_late=lambda: _late(self.loops),
+            running=self.executor.running,
         )
-        self.loops = [Loop(heartbeat), Loop(self.executor.time_limits), Loop(self.executor.given_up)]
+        beating = Loop(heartbeat)
+        self.executor.running.on_busy = beating.wake
+        self.loops = [beating, Loop(self.executor.time_limits), Loop(self.executor.given_up)]
+        if broker.is_shared:
+            connection = KeptConnection(addresses.url, name="offer", pooled=addresses.pooled)
+            self.loops.append(Loop(Offer(connection, self.process.id, self._batch_sizes)))
         self._worker: dramatiq.Worker | None = None
         self._stopped = threading.Lock()
 
@@ -131,6 +143,7 @@ class WorkerProcess:
         declare_actors(self._broker, self._registry, self.executor.run_message, self.executor.refuse)
         for name in self.queues:
             self._broker.declare_queue(name)
+        self._broker.serve(self.queues, self._settings.worker.threads, self._offers)
         self._worker = dramatiq.Worker(
             self._broker, queues=set(self.queues), worker_threads=self._settings.worker.threads, worker_timeout=WAIT_MS
         )
@@ -145,6 +158,7 @@ class WorkerProcess:
         """Drain within the grace time, hand back what still runs; return whether every thread ended. Twice is fine."""
         if self._worker is None or not self._stopped.acquire(blocking=False):
             return True
+        self._broker.serve((), 0, self._offers)
         self._tell(lambda connection: queue.stop_serving(connection, self.process.id))
         self.executor.drain()
         self._worker.stop(timeout=int(self._settings.worker.grace_seconds * 1000))
@@ -159,6 +173,17 @@ class WorkerProcess:
             self._resources.close()
         events.emit(events.ProcessStopped("worker", self.process.id, handed_back or 0))
         return is_drained
+
+    def _offers(self) -> Offers:
+        sizes = self._batch_sizes()
+        return Offers(list(sizes), [self.process.task_types[name] for name in sizes], list(sizes.values()))
+
+    def _batch_sizes(self) -> dict[str, int]:
+        """Return how many tasks of each type travel together: as many as it says, else by what was measured."""
+        sizes, tasks = self.executor.sizes, {name: self._registry.get(name) for name in self.process.task_types}
+        return {
+            name: task.batch_size or sizes.travel_size(task.name, task.most_together) for name, task in tasks.items()
+        }
 
     def _tell(self, act: Callable[[Connection], int | None]) -> int | None:
         """Tell the database something if it answers: nothing depends on it."""

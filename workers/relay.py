@@ -9,16 +9,17 @@ from collections.abc import Callable
 from uuid import UUID
 
 import psycopg
-from dramatiq.broker import Broker
 
 from core import events
 from core.errors import UnavailableError
 from core.settings import RelaySettings
 from db import queue
 from db.connection import Connection, KeptConnection
-from workers.broker import messages_of, publish
+from workers.broker import AnyBroker, messages_of, publish
+from workers.claiming import Claimer
 
 _BUSY_ROUNDS = 8
+_PROMOTE_SECONDS = 0.05
 _FULL_PAUSES = (0.002, 0.5)
 _UNKNOWN_PAUSE = 0.05  # the beat makes a process known
 _RESCUE_LIMIT = 1000
@@ -34,7 +35,7 @@ class Relay:
     def __init__(
         self,
         connection: KeptConnection,
-        broker: Broker,
+        broker: AnyBroker,
         settings: RelaySettings,
         process_id: UUID,
         *,
@@ -49,12 +50,15 @@ class Relay:
         self._heard: bool | None = None
         self._busy_rounds = 0
         self._full_rounds = 0
+        self._claimers: dict[str, Claimer] = {}
+        self._promote_at = 0.0
 
     def run_once(self) -> float:
         """Do one round; raises UnavailableError when database or broker is away, and nothing is lost by that."""
         connection = self._connection.get()
-        queue.promote(connection, self._settings.batch)
-        wanted = queue.capacity(connection, depth=self._settings.depth, process_timeout=self._settings.process_timeout)
+        self._promote(connection)
+        settings = self._settings
+        wanted = self._broker.capacity(connection, depth=settings.depth, process_timeout=settings.process_timeout)
         rounds = [self._dispatch(connection, capacity) for capacity in wanted if capacity.free > 0]
         is_full = any(capacity.free < 1 for capacity in wanted) or any(
             count and not drained for count, drained in rounds
@@ -67,7 +71,10 @@ class Relay:
 
     def _dispatch(self, connection: Connection, wanted: queue.Capacity) -> tuple[int, bool]:
         """Claim and publish what fits; return how many tasks, and whether there was room for more than there were."""
-        claims = queue.claim(connection, wanted, limit=self._settings.batch, claim_seconds=self._settings.claim_seconds)
+        settings = self._settings
+        if wanted.queue not in self._claimers:
+            self._claimers[wanted.queue] = Claimer(limit=settings.batch, claim_seconds=settings.claim_seconds)
+        claims, is_all = self._claimers[wanted.queue].claim(connection, wanted)
         messages = messages_of(claims)
         for position, (message, _) in enumerate(messages):
             try:
@@ -80,7 +87,13 @@ class Relay:
         if claims:
             events.emit(events.TasksPublished(len(claims), len(messages)))
         used = sum(1 / claim.batch_size for claim in claims)
-        return len(claims), used + 1 <= wanted.free and len(claims) < self._settings.batch
+        return len(claims), is_all and used + 1 <= wanted.free
+
+    def _promote(self, connection: Connection) -> None:
+        """Let deferred tasks in whose time has come, unless that was done a moment ago."""
+        if time.monotonic() >= self._promote_at:
+            promoted = queue.promote(connection, self._settings.batch)
+            self._promote_at = 0.0 if promoted else time.monotonic() + _PROMOTE_SECONDS
 
     def _next_pause(self, connection: Connection, claimed: int, *, is_full: bool) -> float:
         if claimed and (is_full or not self._is_sleeping):
@@ -103,7 +116,11 @@ class Relay:
             return 0.0  # what was enqueued before the flag was seen did not ring: look once more
         due = queue.next_due(connection)
         longest = self._settings.poll_seconds if self._hears() else self._settings.poll_seconds_deaf
-        return longest if due is None else min(longest, due + 0.001)
+        pause = longest if due is None else min(longest, due + 0.001)
+        self._promote_at = (
+            time.monotonic() + pause
+        )  # whatever is due earlier rings, and is seen by the next of these looks
+        return pause
 
     def _tell(self, connection: Connection, *, is_sleeping: bool) -> None:
         """Say whether producers shall ring, if it is news."""

@@ -123,9 +123,7 @@ def _engine(settings: Settings, url: str, registry: Registry) -> Iterator[None]:
     quiet = settings.model_copy(update={"broker": settings.broker.model_copy(update={"url": None})})
     broker = broker_of(quiet)
     relay = RelayProcess(quiet, Addresses(role_url(url, "relay")), broker)
-    worker = WorkerProcess(
-        quiet, Addresses(role_url(url, "worker")), broker, registry, Resources(), on_message_end=relay.wake
-    )
+    worker = WorkerProcess(quiet, Addresses(role_url(url, "worker")), broker, registry, Resources())
     worker.start()
     relay.start()
     try:

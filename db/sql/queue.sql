@@ -20,82 +20,101 @@ SELECT GREATEST(extract(epoch FROM run_after - clock_timestamp()), 0)::float8
 FROM queue.tasks_live WHERE NOT is_due ORDER BY run_after LIMIT 1;
 
 -- name: capacity
--- Free slots of each queue that live workers serve and nobody paused, with the task types they know and the newest payload
--- version of each. A task takes 1 / batch_size of a slot, since that many travel in one message; `depth` messages a slot
--- keep workers busy.
+-- Free slots of each queue that live workers serve, with the task types they know, the newest payload version of each and
+-- how many tasks of it may travel in one message: what its type allows, and no more than the slowest worker has measured.
+-- A task takes 1 / batch_size of a slot; `depth` messages a slot keep workers busy.
 WITH alive AS MATERIALIZED (
-    SELECT q.name AS queue, p.slots, p.task_types
+    SELECT q.name AS queue, p.slots, p.task_types, p.batch_sizes
     FROM queue.processes p CROSS JOIN LATERAL unnest(p.queues) AS q (name)
     WHERE p.kind = 'worker' AND p.beat_at > now() - make_interval(secs => %(process_timeout)s)
-        AND NOT EXISTS (SELECT FROM queue.queues z WHERE z.name = q.name AND z.paused_at IS NOT NULL)
 ), serving AS (
     SELECT queue, sum(slots)::float8 AS slots FROM alive GROUP BY queue
 ), known AS (
-    SELECT queue, array_agg(name) AS task_types, array_agg(version) AS versions
+    SELECT type.queue, array_agg(type.name) AS task_types, array_agg(type.version) AS versions,
+        array_agg(LEAST(type.measured, COALESCE(published.batch_size, 1))) AS batch_sizes
     FROM (
-        SELECT alive.queue, t.key AS name, max(t.value::integer) AS version
+        SELECT alive.queue, t.key AS name, max(t.value::integer) AS version,
+            min(COALESCE((alive.batch_sizes->>t.key)::integer, 1)) AS measured
         FROM alive CROSS JOIN LATERAL jsonb_each_text(alive.task_types) AS t GROUP BY alive.queue, t.key
-    ) AS newest
-    GROUP BY queue
+    ) AS type LEFT JOIN queue.task_types published ON published.name = type.name
+    GROUP BY type.queue
 ), occupied AS (
-    SELECT live.queue, sum(1.0 / COALESCE(t.batch_size, 1))::float8 AS slots
-    FROM queue.tasks_live live LEFT JOIN queue.task_types t ON t.name = live.task_type
-    WHERE live.deadline_at IS NOT NULL OR live.claimed_until IS NOT NULL
-    GROUP BY live.queue
+    SELECT queue, sum(1.0 / batch_size)::float8 AS slots FROM queue.tasks_live WHERE claimed_until IS NOT NULL GROUP BY queue
 )
-SELECT queue, serving.slots * %(depth)s - COALESCE(occupied.slots, 0) AS free, known.task_types, known.versions
+SELECT queue, serving.slots * %(depth)s - COALESCE(occupied.slots, 0) AS free, known.task_types, known.versions, known.batch_sizes
 FROM serving JOIN known USING (queue) LEFT JOIN occupied USING (queue);
 
+-- name: due_tenants
+-- The tenants that have due tasks in a queue, from %(first)s on, at most %(limit)s; the nil UUID stands for none. Nothing while
+-- the queue is paused.
+WITH RECURSIVE due AS (
+    (SELECT CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END AS tenant FROM queue.tasks_live
+     WHERE queue = %(queue)s AND is_due AND hold_reason IS NULL AND claimed_until IS NULL
+         AND CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END >= %(first)s
+         AND NOT EXISTS (SELECT FROM queue.queues q WHERE q.name = %(queue)s AND q.paused_at IS NOT NULL)
+     ORDER BY CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END LIMIT 1)
+    UNION ALL
+    -- the next one by a step down the index, however many tasks each has
+    SELECT (SELECT CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END FROM queue.tasks_live
+            WHERE queue = %(queue)s AND is_due AND hold_reason IS NULL AND claimed_until IS NULL
+                AND CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END > due.tenant
+            ORDER BY CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END LIMIT 1)
+    FROM due WHERE due.tenant IS NOT NULL
+)
+SELECT tenant FROM due WHERE tenant IS NOT NULL LIMIT %(limit)s;
+
 -- name: claim
--- Claim the first due tasks of a queue by rank, at most %(limit)s and as many as fit into %(free)s slots.
+-- Claim due tasks of a queue, at most %(each)s of each tenant and as many as fit into %(free)s slots: first those that are first
+-- by rank within their tenant. Of a tenant, ranks below its %(from_ranks)s are not looked at.
 WITH due AS MATERIALIZED (
-    -- fenced, so that LIMIT and SKIP LOCKED are done before anything is joined
-    SELECT id, task_type, rank FROM queue.tasks_live
-    WHERE queue = %(queue)s AND status = 'pending' AND is_due AND hold_reason IS NULL AND claimed_until IS NULL
-        -- NULL for a type that no worker knows
-        AND payload_version <= (%(versions)b::integer[])[array_position(%(task_types)b::text[], task_type)]
-        -- a tenant's waiting tasks are held when it is suspended; this is for one that came back from a worker since
-        AND NOT COALESCE(tenant_id = ANY (ARRAY(SELECT id FROM identity.tenants WHERE status <> 'active')), false)
-    ORDER BY rank LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
+    SELECT first.* FROM unnest(%(tenants)s::uuid[], %(from_ranks)s::bigint[]) AS given (tenant, from_rank) CROSS JOIN LATERAL (
+        -- LIMIT and SKIP LOCKED are done before anything is joined
+        SELECT live.ctid AS place, live.task_type, live.rank, given.tenant FROM queue.tasks_live live
+        WHERE live.queue = %(queue)s AND live.is_due AND live.hold_reason IS NULL AND live.claimed_until IS NULL
+            AND CASE WHEN live.tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE live.tenant_id END = given.tenant AND live.rank >= given.from_rank
+            -- NULL for a type that no worker knows
+            AND live.payload_version <= (%(versions)s::integer[])[array_position(%(task_types)s::text[], live.task_type)]
+        ORDER BY live.rank LIMIT %(each)s
+        FOR UPDATE SKIP LOCKED
+    ) AS first
+    -- a tenant's waiting tasks are held when it is suspended; this is for one that came back from a worker since
+    WHERE given.tenant <> ALL (ARRAY(SELECT id FROM identity.tenants WHERE status <> 'active'))
+), turns AS MATERIALIZED (
+    SELECT place, rank, (%(batch_sizes)s::integer[])[array_position(%(task_types)s::text[], task_type)] AS batch_size,
+        row_number() OVER (PARTITION BY tenant ORDER BY rank) AS turn
+    FROM due
 ), fitting AS MATERIALIZED (
-    SELECT due.id, t.batch_size,
-        sum(1.0 / t.batch_size) OVER (ORDER BY due.rank, due.id) - 1.0 / t.batch_size AS before
-    FROM due JOIN queue.task_types t ON t.name = due.task_type
+    SELECT place, batch_size,
+        sum(1.0::float8 / batch_size) OVER (ORDER BY turn, rank ROWS UNBOUNDED PRECEDING) - 1.0::float8 / batch_size AS before
+    FROM turns
 )
 UPDATE queue.tasks_live live
 SET claim_number = live.claim_number + 1, updated_at = now(),
-    claimed_until = now() + make_interval(secs => %(claim_seconds)s)
+    claimed_until = now() + make_interval(secs => %(claim_seconds)s),
+    -- a task that was tried before travels alone: should it kill its worker again, it kills no neighbour's attempt
+    batch_size = CASE WHEN live.attempts > 0 THEN 1 ELSE fitting.batch_size END
 FROM fitting
-WHERE live.id = fitting.id AND fitting.before < %(free)s
--- a task that was tried before travels alone: should it kill its worker again, it kills no neighbour's attempt
-RETURNING live.id, live.claim_number, live.queue, live.task_type, live.tenant_id,
-    CASE WHEN live.attempts > 0 THEN 1 ELSE fitting.batch_size END;
+-- the rows are locked: their places are certain
+WHERE live.ctid = fitting.place AND fitting.before < %(free)s
+RETURNING live.id, live.claim_number, live.queue, live.task_type, live.tenant_id, live.batch_size, live.rank, fitting.before;
 
 -- name: give_back
 -- Claims whose message the broker refused, or that a worker may not run, wait again; no attempt is counted.
 UPDATE queue.tasks_live live SET claimed_until = NULL, updated_at = now(),
     run_after = CASE WHEN %(delay)s::float8 > 0 THEN now() + make_interval(secs => %(delay)s) ELSE live.run_after END,
     is_due = %(delay)s::float8 <= 0
-FROM unnest(%(ids)b::uuid[], %(claims)b::integer[]) AS given (id, claim_number)
-WHERE live.id = given.id AND live.claim_number = given.claim_number AND live.claimed_until IS NOT NULL;
+FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
+WHERE live.id = given.id AND live.claim_number = given.claim_number AND live.status = 'pending' AND live.claimed_until IS NOT NULL;
 
 -- name: take
--- Start the attempts of a message: compare and set on the claim number. Late, doubled and old messages touch no row.
+-- Start the attempts of a message: compare and set on the claim number. Late, doubled and old messages touch no row. Nothing
+-- that an index holds is changed, so that the row's new version is found by the old one's entries (HOT).
 UPDATE queue.tasks_live live
-SET status = 'in_progress', attempts = live.attempts + 1, claimed_until = NULL, worker_id = %(worker_id)s,
+SET status = 'in_progress', attempts = live.attempts + 1, worker_id = %(worker_id)s,
     started_at = now(), updated_at = now(), lease_until = now() + make_interval(secs => %(lease_seconds)s),
     deadline_at = now() + make_interval(secs => %(time_limit)s), progress = NULL, progress_message = NULL
-FROM (
-    -- A row that another transaction holds is being taken, given back or cancelled: not ours. Without SKIP LOCKED two
-    -- takes of a doubled message, or one and the other's finish, wait for each other in a circle.
-    SELECT free.id FROM queue.tasks_live free
-    JOIN unnest(%(ids)b::uuid[], %(claims)b::integer[]) AS given (id, claim_number)
-        ON free.id = given.id AND free.claim_number = given.claim_number
-    WHERE free.status = 'pending' AND free.claimed_until IS NOT NULL
-    FOR UPDATE OF free SKIP LOCKED
-) AS mine
-WHERE live.id = mine.id
+FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
+WHERE live.id = given.id AND live.claim_number = given.claim_number AND live.status = 'pending' AND live.claimed_until IS NOT NULL
 -- as text: what Python's JSON refuses (a number of 5,000 digits) is one task's failure, not its message's
 RETURNING live.id, live.claim_number, live.attempts, live.max_attempts, live.snoozes, live.tenant_id, live.payload::text,
     live.payload_version, live.trace_context, extract(epoch FROM now() - GREATEST(live.run_after, live.created_at))::float8;
@@ -103,24 +122,24 @@ RETURNING live.id, live.claim_number, live.attempts, live.max_attempts, live.sno
 -- name: untake
 -- A worker gives back what it took and has not begun; the attempt is not counted.
 UPDATE queue.tasks_live live
-SET status = 'pending', attempts = live.attempts - 1, lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now(),
+SET status = 'pending', attempts = live.attempts - 1, claimed_until = NULL, lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now(),
     run_after = CASE WHEN %(delay)s::float8 > 0 THEN now() + make_interval(secs => %(delay)s) ELSE live.run_after END,
     is_due = %(delay)s::float8 <= 0
-FROM unnest(%(ids)b::uuid[], %(claims)b::integer[]) AS given (id, claim_number)
+FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
 
 -- name: end_leases
 -- Attempts that their own worker has given up: their leases are over now, and rescue counts them as lost.
 UPDATE queue.tasks_live live SET lease_until = '-infinity', deadline_at = now()
-FROM unnest(%(ids)b::uuid[], %(claims)b::integer[]) AS given (id, claim_number)
+FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
 
 -- name: hold_attempts
 -- Lock the attempts that are still ours, before their effects are written. The lock outlives the lease: rescue skips it.
 SELECT live.id FROM queue.tasks_live live
-JOIN unnest(%(ids)b::uuid[], %(claims)b::integer[]) AS given (id, claim_number)
+JOIN unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
     ON live.id = given.id AND live.claim_number = given.claim_number
 WHERE live.status = 'in_progress' AND live.worker_id = %(worker_id)s
 FOR UPDATE OF live;
@@ -129,7 +148,7 @@ FOR UPDATE OF live;
 -- End tasks: each leaves the live leaf and enters history. Guarded by the claim number and the owner of the lease.
 WITH ended AS (
     DELETE FROM queue.tasks_live live
-    USING unnest(%(ids)b::uuid[], %(claims)b::integer[], %(statuses)b::text[], %(results)s::jsonb[], %(errors)b::text[])
+    USING unnest(%(ids)s::uuid[], %(claims)s::integer[], %(statuses)b::text[], %(results)s::jsonb[], %(errors)b::text[])
         AS given (id, claim_number, status, result, error)
     WHERE live.id = given.id AND live.claim_number = given.claim_number
         AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
@@ -148,18 +167,18 @@ RETURNING id;
 -- name: reschedule
 -- Attempts that end without ending their task: it waits again, `delay` seconds.
 UPDATE queue.tasks_live live
-SET status = 'pending', lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now(),
+SET status = 'pending', claimed_until = NULL, lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now(),
     run_after = now() + make_interval(secs => given.delay), is_due = given.delay <= 0,
     -- a snooze waits its turn: it keeps its place
     rank = CASE WHEN given.snooze = 1 THEN live.rank
         ELSE queue.rank_of(now() + make_interval(secs => given.delay), live.priority) END,
     attempts = live.attempts - given.snooze, snoozes = live.snoozes + given.snooze,
     last_error = COALESCE(given.error, live.last_error)
-FROM unnest(%(ids)b::uuid[], %(claims)b::integer[], %(delays)b::float8[], %(errors)b::text[], %(snoozes)b::integer[])
+FROM unnest(%(ids)s::uuid[], %(claims)s::integer[], %(delays)b::float8[], %(errors)b::text[], %(snoozes)b::integer[])
     AS given (id, claim_number, delay, error, snooze)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
-RETURNING live.id;
+RETURNING live.id, live.cancel_requested_at IS NOT NULL;
 
 -- name: ring
 -- As the trigger of an INSERT does: only when a relay sleeps.
@@ -169,7 +188,7 @@ SELECT pg_notify('greenroom_wake', '') WHERE EXISTS (SELECT FROM queue.processes
 -- Keep what came of attempts that did not end as done.
 INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, traceback, worker_id, started_at)
 SELECT id, tenant_id, claim_number, number, outcome, error, traceback, worker_id, clock_timestamp() - make_interval(secs => seconds)
-FROM unnest(%(ids)b::uuid[], %(tenants)s::uuid[], %(claims)b::integer[], %(numbers)b::integer[], %(outcomes)b::text[],
+FROM unnest(%(ids)s::uuid[], %(tenants)s::uuid[], %(claims)s::integer[], %(numbers)b::integer[], %(outcomes)b::text[],
     %(errors)b::text[], %(tracebacks)b::text[], %(workers)b::uuid[], %(seconds)b::float8[])
     AS given (id, tenant_id, claim_number, number, outcome, error, traceback, worker_id, seconds);
 
@@ -181,48 +200,88 @@ WHERE id IN (
     -- a row that its own finish holds needs no renewal
     SELECT id FROM queue.tasks_live
     -- and a lease that ran out is the rescuer's: after an outage its worker may have given the attempt up
-    WHERE deadline_at IS NOT NULL AND worker_id = %(worker_id)s AND lease_until < deadline_at AND lease_until > now()
+    WHERE claimed_until IS NOT NULL AND worker_id = %(worker_id)s AND lease_until < deadline_at AND lease_until > now()
     FOR UPDATE SKIP LOCKED
 );
 
 -- name: hand_back
--- At the end of the grace time, what still runs waits again at once and the attempt is not counted.
+-- At the end of the grace time, what still runs waits again at once and the attempt is not counted. What has used its time
+-- up is left to the rescuer, who counts it.
 WITH given AS (
-    UPDATE queue.tasks_live SET status = 'pending', attempts = attempts - 1, lease_until = NULL, deadline_at = NULL,
-        worker_id = NULL, updated_at = now(), is_due = true
+    UPDATE queue.tasks_live SET status = 'pending', claimed_until = NULL, lease_until = NULL, deadline_at = NULL,
+        worker_id = NULL, updated_at = now(), is_due = true,
+        attempts = attempts - CASE WHEN cancel_requested_at IS NULL THEN 1 ELSE 0 END
     WHERE id IN (
         -- a row that its own finish holds is about to end by itself, and waiting for it could be a circle
-        SELECT id FROM queue.tasks_live WHERE deadline_at IS NOT NULL AND worker_id = %(worker_id)s FOR UPDATE SKIP LOCKED
+        SELECT id FROM queue.tasks_live
+        WHERE claimed_until IS NOT NULL AND worker_id = %(worker_id)s AND deadline_at > now() FOR UPDATE SKIP LOCKED
     )
-    RETURNING id, tenant_id, claim_number, attempts + 1 AS number, started_at
+    RETURNING id, tenant_id, claim_number, attempts, started_at, cancel_reason
 )
 INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, worker_id, started_at)
-SELECT id, tenant_id, claim_number, number, 'handed_back', 'the worker stopped', %(worker_id)s, started_at FROM given;
+SELECT id, tenant_id, claim_number, attempts + CASE WHEN cancel_reason IS NULL THEN 1 ELSE 0 END,
+    CASE WHEN cancel_reason IS NULL THEN 'handed_back' ELSE 'cancel' END, COALESCE(cancel_reason, 'the worker stopped'),
+    %(worker_id)s, started_at
+FROM given;
+
+-- name: end_cancelled
+-- Tasks that were asked to end while they ran and whose attempt is over: they do not wait again. Runs in the transaction
+-- that would let them, so that nobody sees one that does.
+WITH ended AS (
+    DELETE FROM queue.tasks_live WHERE cancel_requested_at IS NOT NULL AND status = 'pending' RETURNING *
+)
+INSERT INTO queue.tasks_history (id, task_type, payload, status, attempts, last_error, run_after, completed_at, created_at, updated_at,
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, snoozes,
+    claim_number, started_at, progress, progress_message)
+SELECT id, task_type, payload, 'cancelled', attempts, cancel_reason, run_after, clock_timestamp(), created_at, now(),
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, snoozes,
+    claim_number, started_at, progress, progress_message
+FROM ended;
+
+-- name: orders
+-- What a worker has to know of its attempts: which were asked to end (with the reason), and which of those that it named are
+-- not its own any more (without one).
+SELECT id, claim_number, cancel_reason FROM queue.tasks_live
+WHERE cancel_requested_at IS NOT NULL AND status = 'in_progress' AND worker_id = %(worker_id)s
+UNION ALL
+SELECT given.id, given.claim_number, NULL
+FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
+WHERE NOT EXISTS (
+    SELECT FROM queue.tasks_live live
+    WHERE live.id = given.id AND live.claim_number = given.claim_number AND live.status = 'in_progress'
+        AND live.worker_id = %(worker_id)s
+);
+
+-- name: next_deadline
+-- Seconds until the first of a worker's attempts has used its time up; no row when it runs none.
+SELECT extract(epoch FROM deadline_at - now())::float8 FROM queue.tasks_live
+WHERE claimed_until IS NOT NULL AND worker_id = %(worker_id)s ORDER BY deadline_at LIMIT 1;
 
 -- name: expire_leases
 -- A process that is gone for certain renews nothing any more: its attempts may be rescued now.
 UPDATE queue.tasks_live SET lease_until = now()
 WHERE id IN (
-    SELECT id FROM queue.tasks_live WHERE deadline_at IS NOT NULL AND worker_id = %(worker_id)s FOR UPDATE SKIP LOCKED
+    SELECT id FROM queue.tasks_live WHERE claimed_until IS NOT NULL AND worker_id = %(worker_id)s FOR UPDATE SKIP LOCKED
 );
 
 -- name: rescue
--- Leases that ran out: the attempt stays counted and is recorded as lost; out of attempts, the task fails.
+-- Leases that ran out: the attempt stays counted and is recorded as lost; out of attempts, the task fails. One that was asked
+-- to end does.
 WITH expired AS MATERIALIZED (
-    SELECT id, attempts >= max_attempts AS is_last, worker_id,
+    SELECT id, attempts >= max_attempts OR cancel_requested_at IS NOT NULL AS is_last, worker_id,
         -- one that kills its worker time and again drags fewer neighbours along if they do not all come back together
         CASE WHEN attempts > 1 THEN random() * LEAST(power(2, attempts), 60) ELSE 0 END AS delay,
         CASE WHEN lease_until = '-infinity' THEN 'the worker gave the attempt up'
              WHEN deadline_at <= now() THEN 'the attempt ran for longer than its time limit'
              ELSE 'the lease ran out: the worker was killed, cut off or frozen' END AS reason
     FROM queue.tasks_live
-    -- deadline_at names the index of occupied slots, which no lease's renewal has to touch
-    WHERE deadline_at IS NOT NULL AND lease_until <= now()
+    -- claimed_until names the index of occupied slots, which no lease's renewal has to touch
+    WHERE claimed_until IS NOT NULL AND lease_until <= now()
     ORDER BY lease_until LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), retried AS (
     UPDATE queue.tasks_live live
-    SET status = 'pending', lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now(),
+    SET status = 'pending', claimed_until = NULL, lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now(),
         run_after = now() + make_interval(secs => expired.delay), is_due = expired.delay = 0, last_error = expired.reason
     FROM expired WHERE live.id = expired.id AND NOT expired.is_last
     RETURNING live.id, live.tenant_id, live.claim_number, live.attempts, live.started_at, expired.worker_id, expired.reason
@@ -234,9 +293,10 @@ WITH expired AS MATERIALIZED (
     INSERT INTO queue.tasks_history (id, task_type, payload, status, attempts, last_error, run_after, completed_at, created_at,
         updated_at, tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key,
         max_attempts, snoozes, claim_number, worker_id, started_at, failed_at, progress, progress_message)
-    SELECT id, task_type, payload, 'failed', attempts, reason, run_after, clock_timestamp(), created_at,
+    SELECT id, task_type, payload, CASE WHEN cancel_reason IS NULL THEN 'failed' ELSE 'cancelled' END, attempts,
+        COALESCE(cancel_reason, reason), run_after, clock_timestamp(), created_at,
         now(), tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key,
-        max_attempts, snoozes, claim_number, worker_id, started_at, now(), progress, progress_message
+        max_attempts, snoozes, claim_number, worker_id, started_at, CASE WHEN cancel_reason IS NULL THEN now() END, progress, progress_message
     FROM ended
 ), recorded AS (
     INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, worker_id, started_at)
@@ -251,7 +311,7 @@ SELECT (SELECT count(*) FROM retried), (SELECT count(*) FROM ended);
 UPDATE queue.tasks_live SET claimed_until = NULL, updated_at = now()
 WHERE id IN (
     SELECT id FROM queue.tasks_live
-    WHERE COALESCE(deadline_at, claimed_until) <= now() AND claimed_until IS NOT NULL
+    WHERE claimed_until <= now() AND status = 'pending'
     ORDER BY claimed_until LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 );
@@ -275,6 +335,10 @@ SELECT id, status, result, last_error FROM queue.tasks_history WHERE id = ANY (%
 INSERT INTO queue.processes (id, kind, host, pid, queues, task_types, slots, loops_late)
 VALUES (%(id)s, %(kind)s, %(host)s, %(pid)s, %(queues)s, %(task_types)s, %(slots)s, %(loops_late)s)
 ON CONFLICT (id) DO UPDATE SET beat_at = now(), loops_late = EXCLUDED.loops_late;
+
+-- name: offer
+-- A worker says how many tasks of each type it takes in one message.
+UPDATE queue.processes SET batch_sizes = %(batch_sizes)s WHERE id = %(id)s;
 
 -- name: stop_serving
 -- A process that drains takes no more work.

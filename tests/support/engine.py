@@ -7,11 +7,13 @@ from uuid import UUID, uuid4
 
 from core.settings import Settings, load_settings
 from db import queue
+from db.connection import Connection
 from pipelines.publish import publish_types
 from pipelines.registry import Registry
 from pipelines.resources import Resources
 from tests.support.database import Database
 from workers.broker import AnyBroker, messages_of
+from workers.claiming import Claimer
 from workers.executor import Executor, ExecutorConfig
 from workers.processes import Addresses, RelayProcess, WorkerProcess
 
@@ -39,7 +41,7 @@ class Engine:
     ) -> None:
         addresses = Addresses(database.url("worker"), system_url=database.url("system"))
         self.relay = RelayProcess(settings, Addresses(database.url("relay")), broker)
-        self.worker = WorkerProcess(settings, addresses, broker, registry, Resources(), on_message_end=self.relay.wake)
+        self.worker = WorkerProcess(settings, addresses, broker, registry, Resources())
         if not heartbeat:  # it is a process, and few tests run for longer than a lease
             self.worker.loops = [loop for loop in self.worker.loops if loop.service.name != "heartbeat"]
 
@@ -74,6 +76,13 @@ def engine(
         running.stop()
 
 
+def claim_from(
+    relay: Connection, wanted: queue.Capacity, *, limit: int = 1000, claim_seconds: float = 30.0
+) -> list[queue.Claim]:
+    """Claim from one queue as a relay does that looks at it for the first time."""
+    return Claimer(limit=limit, claim_seconds=claim_seconds).claim(relay, wanted)[0]
+
+
 class Line:
     """The engine by hand, in the caller's thread: `claim`, `run`, or both as `run_once`. One worker, no broker."""
 
@@ -95,6 +104,8 @@ class Line:
         )
         publish(database, registry)
         queue.beat(self.worker, self.process)
+        sizes = {name: registry.get(name).most_together for name in self.process.task_types}
+        queue.offer(self.worker, self.process.id, sizes)
         config = ExecutorConfig(
             self.process.id, database.url("worker"), database.url("system"), False, lease_seconds, 60.0
         )
@@ -104,7 +115,7 @@ class Line:
         """Promote what is due and claim what fits."""
         queue.promote(self.relay, limit)
         wanted = queue.capacity(self.relay, depth=1.0, process_timeout=3600.0)
-        found = [c for w in wanted for c in queue.claim(self.relay, w, limit=limit, claim_seconds=claim_seconds)]
+        found = [c for w in wanted for c in claim_from(self.relay, w, limit=limit, claim_seconds=claim_seconds)]
         return found[:limit]
 
     def run(self, claims: Sequence[queue.Claim]) -> int:

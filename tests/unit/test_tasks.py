@@ -200,7 +200,7 @@ def test_batches_grow_and_shrink_with_what_was_measured() -> None:
 
 
 def claim(queue: str, task_type: str, tenant: UUID | None, size: int) -> Claim:
-    return Claim(uuid4(), 1, queue, task_type, tenant, size)
+    return Claim(uuid4(), 1, queue, task_type, tenant, size, 0, 0.0)
 
 
 def test_messages_hold_one_queue_type_tenant_and_at_most_their_batch() -> None:

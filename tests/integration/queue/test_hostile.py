@@ -114,7 +114,7 @@ def test_a_batch_that_exceeds_its_limit_is_not_run_again(database: Database) -> 
     registry = Registry([Task(payload=Odd, run_batch=run_batch, batch_size=10)])
     line = Line(database, registry)
     producer = database.connect("producer")
-    line.executor._sizes.measured("test.odd", 1, 0.0)
+    line.executor.sizes.measured("test.odd", 1, 0.0)
     ids = [enqueue(producer, Odd()) for _ in range(3)]
     line.run_once()
 
@@ -293,7 +293,7 @@ def test_what_was_computed_stands_though_the_database_blinks_as_the_rest_goes_ba
         return Done()
 
     line = line_of(effects, run, batch_size=2)
-    monkeypatch.setattr(line.executor._sizes, "next_size", lambda name, waiting: waiting)
+    monkeypatch.setattr(line.executor.sizes, "next_size", lambda name, waiting: waiting)
     for _ in range(2):
         enqueue(effects.connect("producer"), Odd())
     line.run_once()

@@ -13,7 +13,7 @@ from pipelines.registry import Registry
 from pipelines.task import RetryPolicy, Task, TaskContext
 from pipelines.waiting import wait_for, wait_for_all
 from tests.support.database import Database
-from tests.support.engine import Line
+from tests.support.engine import Line, claim_from
 from tests.support.tasks import Answer, Noop, Raise, Report, Strict, Write
 
 
@@ -192,8 +192,8 @@ def test_priority_goes_first_and_waiting_overtakes_it(database: Database, line: 
     database.rows(
         "UPDATE queue.tasks_live SET rank = queue.rank_of(now() - interval '30 min', 0) WHERE id = %s", (old,)
     )
-    wanted = queue.Capacity("default", 1e9, ["test.noop"], [1])
-    order = [queue.claim(line.relay, wanted, limit=1, claim_seconds=30)[0].task_id for _ in range(3)]
+    wanted = queue.Capacity("default", 1e9, ["test.noop"], [1], [100])
+    order = [claim_from(line.relay, wanted, limit=1)[0].task_id for _ in range(3)]
     assert order == [old, high, low]
 
 
@@ -201,6 +201,6 @@ def test_a_claim_takes_no_more_than_fits(database: Database, line: Line) -> None
     producer = database.connect("producer")
     for n in range(30):
         enqueue(producer, Write(n=n))  # ten travel together
-    wanted = queue.Capacity("default", 1.5, ["test.write"], [1])
-    assert len(queue.claim(line.relay, wanted, limit=1000, claim_seconds=30)) == 15
-    assert queue.claim(line.relay, queue.Capacity("default", 5, ["test.noop"], [1]), limit=9, claim_seconds=30) == []
+    wanted = queue.Capacity("default", 1.5, ["test.write"], [1], [10])
+    assert len(claim_from(line.relay, wanted)) == 15
+    assert claim_from(line.relay, queue.Capacity("default", 5, ["test.noop"], [1], [100]), limit=9) == []

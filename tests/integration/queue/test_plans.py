@@ -16,12 +16,14 @@ from psycopg.types.json import Jsonb
 
 from db.embedded import EmbeddedServer
 from db.queries import Queries
+from db.queue import FIRST_RANK, NO_TENANT
 from tests.integration.queue.test_named_sql import _PARAMETER, numbered
 from tests.support.database import Database, cloned
 
 LIVE, ENDED = 60_000, 60_000
 WORKER = UUID("00000000-0000-4000-8000-000000000001")
 TASK = UUID("00000000-0000-4000-8000-00000000abcd")
+DEFAULT_TENANT = UUID("00000000-0000-7000-8000-000000000001")
 IDS = [TASK, *(uuid4() for _ in range(99))]
 ONES = [1] * len(IDS)
 LEASE = {"worker_id": WORKER, "lease_seconds": 30.0, "time_limit": 60.0}
@@ -30,11 +32,11 @@ LIST = {"status": None, "task_type": None, "queue": None, "held": False, "owner_
 
 _FILL = """
 INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, queue, rank, run_after, is_due,
-    status, attempts, claimed_until, lease_until, deadline_at, worker_id, started_at, claim_number, hold_reason,
+    status, attempts, claimed_until, batch_size, lease_until, deadline_at, worker_id, started_at, claim_number, hold_reason,
     priority, max_attempts)
 SELECT 'test.noop', '{"n": 1}', 1, identity.default_tenant_id(), 'q' || n %% 4, n, now() + (n || ' s')::interval,
     n %% 4 <> 0, CASE WHEN n %% 120 = 1 THEN 'in_progress' ELSE 'pending' END, 1,
-    CASE WHEN n %% 120 = 2 THEN now() + interval '1 h' END,
+    CASE WHEN n %% 120 IN (1, 2) THEN now() + interval '1 h' END, 1,
     CASE WHEN n %% 120 = 1 THEN now() + interval '1 h' END, CASE WHEN n %% 120 = 1 THEN now() + interval '1 h' END,
     CASE WHEN n %% 120 = 1 THEN gen_random_uuid() END, CASE WHEN n %% 120 = 1 THEN now() END, 1,
     CASE WHEN n %% 500 = 3 THEN 'held' END, 0, 5
@@ -66,9 +68,11 @@ GUARDS = [
     Guard("relay", "queue.capacity", {"depth": 2.0, "process_timeout": 30.0}, "tasks_live_occupied_idx", 2500),
     Guard(
         "relay", "queue.claim",
-        {"queue": "q1", "task_types": ["test.noop"], "versions": [1], "limit": 10, "free": 100.0, "claim_seconds": 30},
+        {"queue": "q1", "task_types": ["test.noop"], "versions": [1], "batch_sizes": [100], "free": 100.0,
+         "claim_seconds": 30, "tenants": [NO_TENANT, DEFAULT_TENANT], "from_ranks": [FIRST_RANK] * 2, "each": 10},
         "tasks_live_claim_idx",
     ),
+    Guard("relay", "queue.due_tenants", {"queue": "q1", "first": NO_TENANT, "limit": 200}, "tasks_live_claim_idx", 50),
     Guard("relay", "queue.give_back", PAIRS | {"delay": 0.0}, "tasks_live_id_key"),
     Guard("relay", "queue.rescue", {"limit": 100}, "tasks_live_occupied_idx", 2500),
     Guard("relay", "queue.reclaim", {"limit": 100}, "tasks_live_occupied_idx", 2500),

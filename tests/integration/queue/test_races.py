@@ -11,12 +11,12 @@ from db.queries import Queries
 from db.queue import Attempt, Capacity, Claim, Ending
 from pipelines.enqueue import enqueue, enqueue_many
 from tests.support.database import Database
-from tests.support.engine import Line
+from tests.support.engine import Line, claim_from
 from tests.support.tasks import Noop, Write
 
 THREADS = 8
 TASKS = 2_000
-WANTED = Capacity("default", 1e9, ["test.noop", "test.write"], [1, 1])
+WANTED = Capacity("default", 1e9, ["test.noop", "test.write"], [1, 1], [100, 10])
 
 
 def together(work: Callable[[int], object]) -> list[object]:
@@ -37,11 +37,11 @@ def test_eight_relays_claim_each_task_once(database: Database, line: Line) -> No
     claimed: list[Claim] = []
 
     def work(number: int) -> None:
-        while claims := queue.claim(relays[number], WANTED, limit=37, claim_seconds=30):
+        while claims := claim_from(relays[number], WANTED, limit=37):
             claimed.extend(claims)
 
     together(work)
-    again = queue.claim(relays[0], WANTED, limit=TASKS, claim_seconds=30)
+    again = claim_from(relays[0], WANTED, limit=TASKS)
     assert again == []
     assert len(claimed) == len({c.task_id for c in claimed}) == TASKS
     assert {c.claim_number for c in claimed} == {1}
