@@ -92,6 +92,54 @@ class ListenChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class QueuesMeasured(Event):
+    """A relay knows how queues stood last: by name, tasks that wait and that run, and seconds that the oldest waits."""
+
+    name = "queues.measured"
+    level = "debug"
+    queues: dict[str, tuple[int, int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRaised(Event):
+    """Something is wrong that was not before; `key` says what."""
+
+    name = "alert.raised"
+    level = "warning"
+    kind: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlertResolved(Event):
+    """It is not wrong any more."""
+
+    name = "alert.resolved"
+    kind: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsStanding(Event):
+    """A relay knows how many alerts of each kind are raised."""
+
+    name = "alerts.standing"
+    level = "debug"
+    kinds: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookFailed(Event):
+    """The webhook did not take an alert's state, for `problem`; it is told again after `retry_in` seconds."""
+
+    name = "webhook.failed"
+    level = "warning"
+    key: str
+    problem: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptStarted(Event):
     """A handler starts on a batch of tasks of one type."""
 

@@ -13,15 +13,18 @@ from prometheus_client.registry import Collector
 from core import events
 from core.errors import SettingsError
 from core.events import (
+    AlertsStanding,
     AttemptEnded,
     AttemptLost,
     Event,
     ListenChanged,
     LoopFailed,
     PublishFailed,
+    QueuesMeasured,
     StoreCalled,
     TasksPublished,
     TasksRescued,
+    WebhookFailed,
 )
 from core.loops import loops_late
 
@@ -82,6 +85,15 @@ class Metrics:
         self._rescued = Counter("greenroom_rescued", "Tasks taken back, by how.", ["how"], registry=registry)
         self._loop_failures = Counter("greenroom_loop_failures", "Rounds that raised.", ["loop"], registry=registry)
         self._heard = Gauge("greenroom_listen_heard", "1 if LISTEN hears, 0 if the relay polls.", registry=registry)
+        self._waiting = Gauge("greenroom_queue_waiting", "Due tasks that wait.", ["queue"], registry=registry)
+        self._running = Gauge("greenroom_queue_running", "Tasks that run.", ["queue"], registry=registry)
+        self._oldest = Gauge(
+            "greenroom_queue_oldest_seconds", "Time that the oldest due task waits.", ["queue"], registry=registry
+        )
+        self._alerts = Gauge("greenroom_alerts_raised", "Alerts that are raised.", ["kind"], registry=registry)
+        self._webhook_failures = Counter(
+            "greenroom_webhook_failures", "Times that the webhook did not take an alert.", registry=registry
+        )
         self._ended: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}
         self._queries: dict[str, Histogram] = {}
 
@@ -110,6 +122,23 @@ class Metrics:
                     self._rescued.labels(how).inc(tasks)
             case ListenChanged(heard=heard):
                 self._heard.set(heard)
+            case _:
+                self._tell_state(event)
+
+    def _tell_state(self, event: Event) -> None:
+        """Show what Postgres says of all processes; a queue or a kind that is not named any more is gone."""
+        match event:
+            case QueuesMeasured(queues=queues):
+                for position, gauge in enumerate((self._waiting, self._running, self._oldest)):
+                    gauge.clear()
+                    for queue, measures in queues.items():
+                        gauge.labels(queue).set(measures[position])
+            case AlertsStanding(kinds=kinds):
+                self._alerts.clear()
+                for kind, count in kinds.items():
+                    self._alerts.labels(kind).set(count)
+            case WebhookFailed():
+                self._webhook_failures.inc()
             case _:
                 pass
 

@@ -7,6 +7,7 @@ seconds, sizes in bytes.
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -137,6 +138,40 @@ def default_home() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/greenroom")
     return Path.home() / ".local" / "share" / "greenroom"
+class StatisticsSettings(Group):
+    """What happened by minute, for charts."""
+
+    keep_days: int = Field(
+        30, ge=1, le=3650, description="Minutes, and alerts that are over, are forgotten after days."
+    )
+
+
+class AlertsSettings(Group):
+    """What is wrong enough to tell somebody, and whom; docs/alerts.md."""
+
+    webhook_url: SecretStr | None = Field(
+        None, description="http:// or https:// address that each alert is posted to as JSON; unset: nobody is told."
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, min_length=16, description="Signs what is posted (HMAC-SHA256), at least 16 characters; unset: unsigned."
+    )
+    webhook_timeout: float = Field(5.0, gt=0, le=60, description="Seconds for one whole exchange with the webhook.")
+    failures: int = Field(1, ge=1, le=10_000, description="Final failures of a task type within failure_seconds.")
+    failure_seconds: float = Field(600.0, ge=1, le=86_400, description="How far back final failures are counted.")
+    stalled_seconds: float = Field(
+        300.0, ge=1, description="A task is due for this long, and nothing of its queue starts or ends meanwhile."
+    )
+    late_seconds: float = Field(60.0, ge=1, description="A loop whose next good round is overdue by this much is dead.")
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_http(cls, value: SecretStr | None) -> SecretStr | None:
+        parts = None if value is None else urlsplit(value.get_secret_value())
+        if parts is not None and (parts.scheme not in {"http", "https"} or not parts.hostname):
+            raise ValueError("must be an address that begins with http:// or https://")
+        return value
+
+
 
 
 class Settings(BaseSettings):
@@ -171,6 +206,8 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _commas(value)
+    statistics: StatisticsSettings = StatisticsSettings()
+    alerts: AlertsSettings = AlertsSettings()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
@@ -201,6 +238,8 @@ class Settings(BaseSettings):
         return found
 
 
+        if self.alerts.webhook_url is None and self.alerts.webhook_secret is not None:
+            found.append("alerts.webhook_secret without alerts.webhook_url: nobody is told of alerts")
 def load_settings(**overrides: Any) -> Settings:
     """Read the environment and `.env` once; raises SettingsError with one line for each setting that is wrong."""
     try:
