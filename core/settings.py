@@ -133,11 +133,6 @@ class ObserveSettings(Group):
     otlp_endpoint: str | None = Field(None, description="OTLP/HTTP address of a collector; unset: no traces.")
 
 
-def default_home() -> Path:
-    """Return where the embedded server and the storage live: /var/lib/greenroom for root, else below ~/.local/share."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/greenroom")
-    return Path.home() / ".local" / "share" / "greenroom"
 class StatisticsSettings(Group):
     """What happened by minute, for charts."""
 
@@ -172,6 +167,11 @@ class AlertsSettings(Group):
         return value
 
 
+def default_home() -> Path:
+    """Return where the embedded server and the storage live: /var/lib/greenroom for root, else below ~/.local/share."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/greenroom")
+    return Path.home() / ".local" / "share" / "greenroom"
 
 
 class Settings(BaseSettings):
@@ -201,13 +201,13 @@ class Settings(BaseSettings):
     documents: DocumentsSettings = DocumentsSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     observe: ObserveSettings = ObserveSettings()
+    statistics: StatisticsSettings = StatisticsSettings()
+    alerts: AlertsSettings = AlertsSettings()
 
     @field_validator("task_modules", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _commas(value)
-    statistics: StatisticsSettings = StatisticsSettings()
-    alerts: AlertsSettings = AlertsSettings()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
