@@ -233,13 +233,13 @@ class Settings(BaseSettings):
         cores = os.cpu_count() or 1
         if self.worker.threads > 4 * cores:
             found.append(f"worker.threads is {self.worker.threads} on {cores} cores: handlers share one interpreter")
+        if self.alerts.webhook_url is None and self.alerts.webhook_secret is not None:
+            found.append("alerts.webhook_secret without alerts.webhook_url: nobody is told of alerts")
         if self.database.is_pooled and self.database.direct_url is None:
             found.append("database.is_pooled without database.direct_url: LISTEN hears nothing, the relay polls")
         return found
 
 
-        if self.alerts.webhook_url is None and self.alerts.webhook_secret is not None:
-            found.append("alerts.webhook_secret without alerts.webhook_url: nobody is told of alerts")
 def load_settings(**overrides: Any) -> Settings:
     """Read the environment and `.env` once; raises SettingsError with one line for each setting that is wrong."""
     try:
