@@ -22,6 +22,10 @@ _CHECKS = {
         WHERE t.status <> 'done' AND t.task_type LIKE 'fault.%' AND (
             t.status <> 'failed' OR t.attempts <> t.max_attempts OR t.max_attempts <>
                 (SELECT count(*) FROM queue.attempts a WHERE a.task_id = t.id AND a.outcome = 'lost'))""",
+    # I3: nobody else may begin while a lease is valid.
+    "was taken from its worker under a valid lease": """
+        SELECT l.task_id, l.claim_number FROM public.left_leases l JOIN queue.attempts a
+            ON a.task_id = l.task_id AND a.claim_number = l.claim_number AND a.outcome = 'lost'""",
     "is poison, and did not fail": """
         SELECT t.id, t.status FROM queue.tasks_history t WHERE t.task_type = 'fault.poison' AND t.status <> 'failed'""",
     # A hand-back or a snooze costs no attempt, and its number comes again.

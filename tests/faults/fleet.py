@@ -22,6 +22,7 @@ TIMES = {
     "WORKER_GRACE_SECONDS": "2",
     "WORKER_THREADS": "4",
 }
+_PATIENCE_SECONDS = 60.0
 Harm = Callable[["Fleet", random.Random, float], int]
 
 
@@ -66,16 +67,22 @@ class Fleet:
             member.thaw()
 
 
-def undergo(fleet: Fleet, harm: Harm, draw: random.Random, seconds: float, *, amount: int = 1) -> int:
-    """Do harm to a fleet at work and wait until every task has ended; return how often it hit."""
-    fleet.feed(40 * amount, 4 * amount, draw)
+def suffer(fleet: Fleet, harm: Harm, draw: random.Random, seconds: float) -> int:
+    """Do harm to a fleet at work and mend it; return how often it hit. What was fed may still be under way."""
+    fleet.feed(40, 4, draw)
     fleet.await_work()
     try:
         hits = harm(fleet, draw, seconds)
     finally:
         fleet.heal()
-    fleet.feed(20 * amount, 0, draw)
-    fleet.rig.await_end(90.0)
+    fleet.feed(20, 0, draw)
+    return hits
+
+
+def undergo(fleet: Fleet, harm: Harm, draw: random.Random, seconds: float) -> int:
+    """Suffer harm, and wait until every task has ended; return how often it hit."""
+    hits = suffer(fleet, harm, draw, seconds)
+    fleet.rig.await_end(_PATIENCE_SECONDS)
     return hits
 
 

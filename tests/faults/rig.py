@@ -21,6 +21,7 @@ from pipelines.enqueue import enqueue_many
 from pipelines.payload import Payload
 from tests.faults.processes import Member, Role, belonging_to
 from tests.faults.tasks import EFFECTS, GRANT
+from tests.faults.witness import WITNESS
 from tests.support.database import Database, cloned
 from tests.support.waiting import eventually
 
@@ -57,8 +58,8 @@ class Rig:
         settings = load_settings(_env_file=None, home=self.folder, task_modules=(TASK_MODULE,))
         prepare(database.owner_url, settings)
         create_folder(database.owner_url, settings)
-        database.rows(EFFECTS)
-        database.rows(GRANT)
+        for statement in (EFFECTS, GRANT, *WITNESS):
+            database.rows(statement)
 
     # -------------------------------------------------------------------------------------------- processes
 

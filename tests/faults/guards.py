@@ -1,0 +1,97 @@
+"""The guards that the invariants stand on, and which test turns red without each. `test_guards` takes them out.
+
+I4 comes with the scheduler and I5 with limits: their guards have a line here when they are there.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A piece of a file and what stands there without it; `test` is the id of the test that has to fail then."""
+
+    invariant: str
+    what: str
+    file: str
+    text: str
+    instead: str
+    test: str
+
+
+_SCENARIOS = "tests/faults/test_scenarios.py::test_no_task_is_lost_and_none_happens_twice"
+GUARDS = (
+    Guard(
+        "I1",
+        "nobody rescues a lease that ran out",
+        "db/sql/queue.sql",
+        "WHERE deadline_at IS NOT NULL AND lease_until <= now()",
+        "WHERE deadline_at IS NOT NULL AND lease_until <= now() AND false",
+        f"{_SCENARIOS}[machine_killed]",
+    ),
+    Guard(
+        "I1",
+        "nobody gives back a claim that no worker took",
+        "db/sql/queue.sql",
+        "WHERE COALESCE(deadline_at, claimed_until) <= now() AND claimed_until IS NOT NULL",
+        "WHERE COALESCE(deadline_at, claimed_until) <= now() AND claimed_until IS NOT NULL AND false",
+        f"{_SCENARIOS}[redis_flushed]",
+    ),
+    Guard(
+        "I2",
+        "effects are written without a look whether the attempt still is the worker's",
+        "db/queue.py",
+        'return {row[0] for row in QUERIES.run(connection, "hold_attempts", {**pairs, "worker_id": worker_id})}',
+        "return set(pairs['ids'])",
+        f"{_SCENARIOS}[commit_unanswered]",
+    ),
+    Guard(
+        "I3",
+        "rescue takes attempts whose lease is valid",
+        "db/sql/queue.sql",
+        "WHERE deadline_at IS NOT NULL AND lease_until <= now()",
+        "WHERE deadline_at IS NOT NULL",
+        f"{_SCENARIOS}[redis_flushed]",
+    ),
+    Guard(
+        "I6",
+        "a tenant is bound to the session and not to the transaction",
+        "db/connection.py",
+        "set_config('app.current_tenant_id', %s, true)",
+        "set_config('app.current_tenant_id', %s, false)",
+        "tests/integration/test_row_security.py::"
+        "test_the_binding_ends_with_its_transaction_and_a_savepoint_does_not_end_it",
+    ),
+    Guard(
+        "I7",
+        "errors keep the payload's values",
+        "workers/attempts.py",
+        'text = text.replace(secret, "[payload]")',
+        "pass",
+        "tests/integration/queue/test_secrecy.py",
+    ),
+    Guard(
+        "I8",
+        "a version is swapped in while vectors are missing",
+        "db/sql/documents.sql",
+        "    AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(space_id)s"
+        " AND v.chunk_id = c.id)\nORDER BY c.chunk_index;\n\n-- name: chunks_to_embed",
+        "    AND false ORDER BY c.chunk_index;\n\n-- name: chunks_to_embed",
+        "tests/integration/documents/test_pipeline.py::test_readers_see_the_old_version_until_the_new_one_is_whole",
+    ),
+    Guard(
+        "I9",
+        "the claim's condition is not its index's any more",
+        "db/sql/queue.sql",
+        "status = 'pending' AND is_due AND hold_reason IS NULL AND claimed_until IS NULL",
+        "status = 'pending' AND is_due IS NOT false AND hold_reason IS NULL AND claimed_until IS NULL",
+        "tests/integration/queue/test_plans.py",
+    ),
+    Guard(
+        "I10",
+        "loops never say that they are late",
+        "core/service.py",
+        "return max(self._clock.monotonic() - self._wanted_at, 0.0)",
+        "return 0.0",
+        "tests/unit/test_core.py::test_a_loop_is_late_from_the_moment_that_its_last_good_round_named",
+    ),
+)
