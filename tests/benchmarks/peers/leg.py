@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +55,11 @@ class Bench:
         return answer
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """Run the leg's processes for the block; they begin together, once the last one is ready."""
+    def working(self) -> Iterator[Callable[[], None]]:
+        """Run the leg's processes for the block; they begin together, once the last one is ready.
+
+        Yields what raises LegError if one of them has ended.
+        """
         processes: list[subprocess.Popen[str]] = []
         log = self.folder / "log"
         try:
@@ -67,9 +70,13 @@ class Bench:
             for process in processes:
                 _stdin(process).write("go\n")
                 _stdin(process).flush()
-            yield
-            if ended := [process.returncode for process in processes if process.poll() is not None]:
-                raise LegError(f"a worker ended with {ended[0]}: {_last_lines(log.read_text())}")
+
+            def check() -> None:
+                if ended := [process.returncode for process in processes if process.poll() is not None]:
+                    raise LegError(f"a worker ended with {ended[0]}: {_last_lines(log.read_text())}")
+
+            yield check
+            check()
         finally:
             for process in processes:
                 _kill(process)

@@ -32,6 +32,18 @@ LEGS = (
     Leg("greenroom", "single", "postgres", 0.2, ("engine", "engine"), is_ours=True),
     Leg("pgqueuer", "tuned", "postgres", 1.0),
     Leg("pgqueuer", "default", "postgres", 0.5),
+    Leg("awa", "tuned", "postgres", 0.5),
+    Leg("awa", "default", "postgres", 0.2),
+    Leg("chancy", "tuned", "postgres", 0.5),
+    Leg("procrastinate", "tuned", "postgres", 0.04),
+    Leg("procrastinate", "default", "postgres", 0.04),
+    Leg("saq", "tuned", "redis", 0.2),
+    Leg("saq", "default", "redis", 0.2),
+    Leg("huey", "tuned", "redis", 0.2),
+    Leg("dramatiq", "tuned", "redis", 0.3),
+    Leg("dramatiq", "default", "redis", 0.2),
+    Leg("celery", "tuned", "redis", 0.1),
+    Leg("celery", "default", "redis", 0.05, ("worker",)),
 )
 
 

@@ -125,7 +125,7 @@ def main(make: Callable[[Config, Marks], Adapter], run: Callable[[Any], dict[str
         case "pace":
             answer(run(_pace(adapter, marks, **arguments)))
         case "work":
-            adapter.work(arguments["kind"], _gate)
+            adapter.work(arguments["kind"], _gate_on(_standard_output_for_answers()))
         case _:
             raise SystemExit(f"unknown command {command}")
 
@@ -136,9 +136,19 @@ def answer(value: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _gate() -> None:
-    answer({"ready": True})
-    sys.stdin.readline()
+def _standard_output_for_answers() -> int:
+    """Give what a peer prints to standard error, which is a file: a pipe that nobody reads would stop it once full."""
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    return answers
+
+
+def _gate_on(answers: int) -> Callable[[], None]:
+    def gate() -> None:
+        os.write(answers, b'{"ready": true}\n')
+        sys.stdin.readline()
+
+    return gate
 
 
 async def _enqueue(adapter: Adapter, task: str, count: int, chunk: int, warm: int = 0) -> dict[str, float]:
