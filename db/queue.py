@@ -68,8 +68,7 @@ class Attempt(NamedTuple):
     waited: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a task ends for good: `status` is done, failed or cancelled."""
 
     attempt: Attempt
@@ -156,6 +155,10 @@ def _columns(pairs: Iterable[tuple[UUID, int]]) -> dict[str, str]:
     listed = list(pairs)
     ids, numbers = ",".join([i.hex for i, _ in listed]), ",".join([str(number) for _, number in listed])
     return {"ids": f"{{{ids}}}", "claims": f"{{{numbers}}}"}
+
+
+def _unless_all_none(values: list[Any]) -> list[Any] | None:
+    return values if any(value is not None for value in values) else None
 
 
 def promote(connection: Connection, limit: int) -> int:
@@ -247,9 +250,10 @@ def finish(connection: Connection, endings: Sequence[Ending], worker_id: UUID) -
     """Move ended tasks to history; return the ids of those that were still ours."""
     values = {
         **_columns((e.attempt.task_id, e.attempt.claim_number) for e in endings),
-        "statuses": [e.status for e in endings],
-        "results": [None if e.result is None else Jsonb(e.result) for e in endings],
-        "errors": [e.error for e in endings],
+        "statuses": f"{{{','.join([e.status for e in endings])}}}",
+        # unnest fills up what is shorter with NULLs
+        "results": _unless_all_none([None if e.result is None else Jsonb(e.result) for e in endings]),
+        "errors": _unless_all_none([e.error for e in endings]),
         "worker_id": worker_id,
     }
     return {row[0] for row in QUERIES.run(connection, "finish", values)}

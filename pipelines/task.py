@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 from uuid import UUID
+
+from pydantic_core import from_json
 
 from core.backoff import Backoff
 from core.errors import PermanentError, RegistrationError, RetryableError
@@ -124,11 +126,14 @@ class Task(Generic[P]):
         """The task type's name, which the payload owns."""
         return self.payload.task_type
 
-    def decode(self, fields: dict[str, Any], version: int) -> P:
-        """Validate a stored payload, upgrading one of an older version; raises pydantic.ValidationError."""
-        if version < self.payload.payload_version:
-            fields = self.payload.upgrade(dict(fields), version)
-        return self.payload.model_validate(fields)
+    def decode(self, text: str, version: int) -> P:
+        """Validate a stored payload's JSON, upgrading one of an older version; raises pydantic.ValidationError."""
+        if version >= self.payload.payload_version:
+            return self.payload.model_validate_json(text)
+        fields = from_json(text)
+        return self.payload.model_validate(
+            self.payload.upgrade(fields, version) if isinstance(fields, dict) else fields
+        )
 
     def outcome_of(self, error: Exception) -> Retry | Fail:
         """Turn an exception of the handler into an outcome."""

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from core import events, traces
-from core.errors import PermanentError, UnavailableError
+from core.errors import PermanentError, TaskCancelledError, UnavailableError
 from db import queue
 from db.connection import KeptConnection, tenant_transaction
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
@@ -24,9 +25,12 @@ from pipelines.registry import AnyTask
 from pipelines.resources import Resources
 from pipelines.transaction import Transaction
 
+if TYPE_CHECKING:
+    from workers.running import RunningAttempts
+
 _PROGRESS_PAUSE = 0.2
 _ERROR_LIMIT = 10_000
-_TRACEBACK_LIMIT = 20_000
+TRACEBACK_LIMIT = 20_000
 _RESULT_LIMIT = 1_000_000
 
 
@@ -40,7 +44,6 @@ class Run:
     traceback: str | None = None
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
-    fields: dict[str, Any] = field(default_factory=dict)
     secret_fields: tuple[str, ...] = ()
 
     @property
@@ -67,8 +70,14 @@ class Run:
 
     def _secrets(self) -> set[str]:
         """Return what an error must not repeat: texts and numbers of the payload, secret fields however short."""
-        secret = (_values(self.fields.get(name), shortest=1) for name in self.secret_fields)
-        return _values(self.fields).union(*secret)
+        try:
+            fields = from_json(self.attempt.payload_json)  # read once more, since few attempts fail
+        except ValueError:
+            return set()  # what cannot be read was refused by `decode`, and its error names no value
+        if not isinstance(fields, dict):
+            return _values(fields)
+        secret = (_values(fields.get(name), shortest=1) for name in self.secret_fields)
+        return _values(fields).union(*secret)
 
 
 def decode(task: AnyTask, run: Run) -> None:
@@ -78,19 +87,11 @@ def decode(task: AnyTask, run: Run) -> None:
         run.end(Fail(f"a task of scope {task.scope} {'has no' if task.scope == 'system' else 'needs a'} tenant"))
         return
     try:
-        fields = json.loads(run.attempt.payload_json)
-    except (ValueError, RecursionError) as error:
-        run.end(Fail(f"invalid payload: Python cannot read its JSON ({type(error).__name__})"))
-        return
-    if not isinstance(fields, dict):  # whoever writes payload_version is not checked by the trigger
-        run.end(Fail("invalid payload: it must be a JSON object"))
-        return
-    run.fields = fields
-    try:
-        run.payload = task.decode(run.fields, run.attempt.payload_version)
+        run.payload = task.decode(run.attempt.payload_json, run.attempt.payload_version)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}".lstrip(": ")
+            for item in error.errors(include_input=False, include_url=False, include_context=False)
         )
         run.end(Fail(f"invalid payload: {problems}"[:_ERROR_LIMIT]))
     except Exception as error:
@@ -103,7 +104,7 @@ def fail(task: AnyTask, run: Run, raised: BaseException) -> None:
     error = raised if isinstance(raised, Exception) else RuntimeError(f"the handler raised {type(raised).__name__}")
     run.end(task.outcome_of(error))
     # Frames show our source and never values; the message is the outcome's reason, scrubbed.
-    run.traceback = "".join(traceback_module.format_tb(raised.__traceback__))[-_TRACEBACK_LIMIT:]
+    run.traceback = "".join(traceback_module.format_tb(raised.__traceback__))[-TRACEBACK_LIMIT:]
     attempt, kind = run.attempt, type(error).__name__
     events.emit(events.AttemptRaised(task.name, attempt.task_id, attempt.number, kind, events.raised_at(raised)))
 
@@ -209,6 +210,7 @@ class Context:
     resources: Resources
     connection: KeptConnection
     reporter: Progress
+    running: "RunningAttempts"
 
     @property
     def task_id(self) -> UUID:
@@ -240,5 +242,11 @@ class Context:
             yield Transaction(connection, self.tenant_id)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
-        """Report progress (0 to 1)."""
+        """Report progress (0 to 1); raises TaskCancelledError when the task is not wanted any more."""
+        if self.is_cancelled():
+            raise TaskCancelledError
         self.reporter.report(self.attempt_row, fraction, message)
+
+    def is_cancelled(self) -> bool:
+        """Return whether the task is not wanted any more, for a handler that shields itself from interruptions."""
+        return self.running.is_cancelled(self.task_id)

@@ -35,7 +35,7 @@ class Recorder:
 
     def record(self, task: AnyTask, runs: Sequence[Run]) -> None:
         """Write effects and endings, and report them; while the database is away, try as long as a lease may hold."""
-        step = MAX_SAVEPOINTS if any(apply_of(run) for run in runs) else len(runs)
+        step = MAX_SAVEPOINTS if _any_writes(runs) else len(runs)
         for i in range(0, len(runs), step):
             part = runs[i : i + step]
             kept = self._persist(task, part)
@@ -72,7 +72,7 @@ class Recorder:
         tenant_id = runs[0].attempt.tenant_id
         with connection.transaction():
             bind_tenant(connection, tenant_id)
-            if not any(apply_of(run) for run in runs):
+            if not _any_writes(runs):
                 return self._finish(connection, task, runs)
             held = queue.hold_attempts(connection, [run.attempt for run in runs], self._worker_id)
             for run in runs:
@@ -104,6 +104,10 @@ class Recorder:
         if kept_records := [record for record in records if record.attempt.task_id in kept]:
             queue.record_attempts(connection, kept_records, self._worker_id)
         return kept
+
+
+def _any_writes(runs: Sequence[Run]) -> bool:
+    return any([apply_of(run) is not None for run in runs])
 
 
 class UnfinishedError(PermanentError):

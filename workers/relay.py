@@ -48,6 +48,7 @@ class Relay:
         self._hears = hears
         self._is_sleeping = False
         self._heard: bool | None = None
+        self._told_at = 0.0
         self._busy_rounds = 0
         self._full_rounds = 0
         self._claimers: dict[str, Claimer] = {}
@@ -110,7 +111,7 @@ class Relay:
             shortest, longest = _FULL_PAUSES
             return float(min(shortest * 2 ** min(self._full_rounds, 20), longest))
         was_awake = not self._is_sleeping
-        if not self._mark(connection, is_sleeping=True):
+        if not self._stays_asleep() and not self._mark(connection, is_sleeping=True):
             return _UNKNOWN_PAUSE
         if was_awake:
             return 0.0  # what was enqueued before the flag was seen did not ring: look once more
@@ -122,6 +123,11 @@ class Relay:
         )  # whatever is due earlier rings, and is seen by the next of these looks
         return pause
 
+    def _stays_asleep(self) -> bool:
+        """Return whether all know that this relay sleeps: told a while ago, it may have been forgotten since."""
+        is_told = self._is_sleeping and self._hears() == self._heard
+        return is_told and time.monotonic() < self._told_at + self._settings.poll_seconds / 2
+
     def _tell(self, connection: Connection, *, is_sleeping: bool) -> None:
         """Say whether producers shall ring, if it is news."""
         if (is_sleeping, self._hears()) != (self._is_sleeping, self._heard):
@@ -131,7 +137,7 @@ class Relay:
         """Say whether producers shall ring; return False while this process is not known, or not any more."""
         heard = self._hears()
         is_known = queue.mark_sleeping(connection, self._process_id, is_sleeping=is_sleeping, hears_notify=heard)
-        self._is_sleeping, self._heard = is_known and is_sleeping, heard
+        self._is_sleeping, self._heard, self._told_at = is_known and is_sleeping, heard, time.monotonic()
         return is_known
 
 

@@ -9,7 +9,7 @@
 UPDATE queue.tasks_live SET is_due = true, updated_at = now()
 WHERE id IN (
     SELECT id FROM queue.tasks_live
-    WHERE NOT is_due AND run_after <= now()
+    WHERE NOT is_due AND NOT is_waiting AND run_after <= now()
     ORDER BY run_after LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 );
@@ -17,7 +17,7 @@ WHERE id IN (
 -- name: next_due
 -- Seconds until the next deferred task is due; no row when none is deferred.
 SELECT GREATEST(extract(epoch FROM run_after - clock_timestamp()), 0)::float8
-FROM queue.tasks_live WHERE NOT is_due ORDER BY run_after LIMIT 1;
+FROM queue.tasks_live WHERE NOT is_due AND NOT is_waiting ORDER BY run_after LIMIT 1;
 
 -- name: capacity
 -- Free slots of each queue that live workers serve, with the task types they know, the newest payload version of each and
@@ -79,6 +79,7 @@ WITH due AS MATERIALIZED (
     ) AS first
     -- a tenant's waiting tasks are held when it is suspended; this is for one that came back from a worker since
     WHERE given.tenant <> ALL (ARRAY(SELECT id FROM identity.tenants WHERE status <> 'active'))
+        AND NOT EXISTS (SELECT FROM queue.queues q WHERE q.name = %(queue)s AND q.paused_at IS NOT NULL)
 ), turns AS MATERIALIZED (
     SELECT place, rank, (%(batch_sizes)s::integer[])[array_position(%(task_types)s::text[], task_type)] AS batch_size,
         row_number() OVER (PARTITION BY tenant ORDER BY rank) AS turn
@@ -148,7 +149,7 @@ FOR UPDATE OF live;
 -- End tasks: each leaves the live leaf and enters history. Guarded by the claim number and the owner of the lease.
 WITH ended AS (
     DELETE FROM queue.tasks_live live
-    USING unnest(%(ids)s::uuid[], %(claims)s::integer[], %(statuses)b::text[], %(results)s::jsonb[], %(errors)b::text[])
+    USING unnest(%(ids)s::uuid[], %(claims)s::integer[], %(statuses)s::text[], %(results)s::jsonb[], %(errors)s::text[])
         AS given (id, claim_number, status, result, error)
     WHERE live.id = given.id AND live.claim_number = given.claim_number
         AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s

@@ -36,7 +36,7 @@ SECRET = "correct horse battery staple"
 
 
 def message(queue: str = "default", tasks: int = 1) -> "dramatiq.Message[None]":
-    claims = [Claim(uuid4(), 1, queue, "test.noop", None, 100) for _ in range(tasks)]
+    claims = [Claim(uuid4(), 1, queue, "test.noop", None, 100, 0, 0.0) for _ in range(tasks)]
     [(made, _)] = messages_of(claims)
     return made
 

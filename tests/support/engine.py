@@ -104,7 +104,7 @@ class Line:
         )
         publish(database, registry)
         queue.beat(self.worker, self.process)
-        sizes = {name: registry.get(name).most_together for name in self.process.task_types}
+        sizes = {name: registry.get(name).batch_size or 1 for name in self.process.task_types}
         queue.offer(self.worker, self.process.id, sizes)
         config = ExecutorConfig(
             self.process.id, database.url("worker"), database.url("system"), False, lease_seconds, 60.0

@@ -204,7 +204,7 @@ def test_a_payload_that_is_no_object_fails_its_own_task(database: Database) -> N
     line.run_once()
 
     task = line.task(task_id)
-    assert (task["status"], task["last_error"]) == ("failed", "invalid payload: it must be a JSON object")
+    assert (task["status"], task["last_error"]) == ("failed", "invalid payload: Input should be an object")
     line.close()
 
 
@@ -223,7 +223,7 @@ def test_json_that_python_refuses_fails_its_own_task_alone(database: Database, v
     first, second, third = database.rows(query)
     assert (first[0], third[0]) == ("done", "done")
     assert second[0] == "failed"
-    assert second[1].startswith("invalid payload: Python cannot read its JSON")
+    assert second[1].startswith("invalid payload: Invalid JSON: ")
     line.close()
 
 
