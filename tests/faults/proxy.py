@@ -13,7 +13,6 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -285,16 +284,12 @@ class Proxy:
             link.ends_with_answer = True
 
 
-@contextmanager
-def postgres_proxy(url: str) -> Iterator[Proxy]:
-    """Carry connections to the embedded server of an address for the block."""
+def postgres_proxy(url: str) -> Proxy:
+    """Return a proxy that leads to the embedded server of an address."""
     given = conninfo_to_dict(url)
-    with Proxy(Path(str(given["host"])) / f".s.PGSQL.{given['port']}") as proxy:
-        yield proxy
+    return Proxy(Path(str(given["host"])) / f".s.PGSQL.{given['port']}")
 
 
-@contextmanager
-def redis_proxy(url: str) -> Iterator[Proxy]:
-    """Carry connections to the Redis of a `unix://` address for the block."""
-    with Proxy(Path(urlsplit(url).path)) as proxy:
-        yield proxy
+def redis_proxy(url: str) -> Proxy:
+    """Return a proxy that leads to the Redis of a `unix://` address."""
+    return Proxy(Path(urlsplit(url).path))

@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.guards import GUARDS, Guard
 from tests.faults.processes import PROJECT
+from tests.faults.scenarios import ALL
 
 _PARTS = ("core", "db", "pipelines", "workers", "scheduler", "console", "tests")
 _FAILED = 1  # pytest's exit status where tests ran and some failed
@@ -46,3 +47,9 @@ def test_the_suite_turns_red_without(copy: Path, guard: Guard) -> None:
     )
     assert done.returncode == _FAILED, done.stdout[-3000:] + done.stderr[-1000:]
     assert "AssertionError" in done.stdout, done.stdout[-3000:]
+
+
+def test_the_page_names_every_scenario_and_every_guard() -> None:
+    page = (PROJECT / "docs" / "faults.md").read_text()
+    assert [harm.__name__ for harm in ALL if f"`{harm.__name__}`" not in page] == []
+    assert [guard.what for guard in GUARDS if f"| {guard.invariant} | {guard.what} |" not in page] == []

@@ -36,12 +36,12 @@ from tests.support.tasks import Noop
 # What each query that moves a task is guarded by, and does without in the test of the oracle itself.
 GUARDS = {
     "give_back": " AND live.claim_number = given.claim_number",
-    "take": " AND free.claim_number = given.claim_number",
+    "take": " AND live.claim_number = given.claim_number",
     "finish": " AND live.claim_number = given.claim_number",
     "reschedule": " AND live.worker_id = %(worker_id)s",
     "rescue": " AND lease_until <= now()",
     "renew": " AND lease_until > now()",
-    "claim": " AND claimed_until IS NULL",
+    "claim": " AND live.claimed_until IS NULL",
     "replay": " AND status IN ('failed', 'cancelled')",
 }
 _LIVE = ("pending", "in_progress")
@@ -51,7 +51,8 @@ _STEPS = 50
 _TASKS = 4
 _rarely = st.sampled_from([False, False, False, True])
 _ROWS = """
-    SELECT id, status, attempts, snoozes, claim_number, worker_id, claimed_until IS NOT NULL FROM queue.outbox_tasks
+    SELECT id, status, attempts, snoozes, claim_number, worker_id, claimed_until IS NOT NULL AND status = 'pending'
+    FROM queue.outbox_tasks
 """
 
 
@@ -72,7 +73,10 @@ class Hands:
 
 @dataclass
 class Model:
-    """What a task's row has to say. `is_over` is of its claim while it is pending, of its lease while it runs."""
+    """What a task's row has to say. `is_over` is of its claim while it is pending, of its lease while it runs.
+
+    `is_unwanted`: it was asked to end while it ran, and does when its attempt is over.
+    """
 
     key: str | None = None
     status: str = "pending"
@@ -83,6 +87,8 @@ class Model:
     is_claimed: bool = False
     is_over: bool = False
     is_deferred: bool = False
+    is_given_up: bool = False
+    is_unwanted: bool = False
     recorded: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -91,17 +97,17 @@ class Model:
         return self.status in _LIVE
 
     def wait(self, outcome: str | None = None, *, counts: bool = True) -> None:
-        """Let it wait again; an attempt that does not count is taken back."""
-        self.status, self.worker_id, self.is_over = "pending", None, False
+        """Let it wait again, or end if that was asked for; an attempt that does not count is taken back."""
+        self.status, self.worker_id, self.is_over, self.is_given_up = "pending", None, False, False
         self.attempts -= not counts
         if outcome:
             self.recorded[outcome] += 1
+        if self.is_unwanted:
+            self.end("cancelled")
 
-    def end(self, status: str, outcome: str | None = None) -> None:
+    def end(self, status: str) -> None:
         """Let it end."""
-        self.status, self.is_claimed = status, False
-        if outcome:
-            self.recorded[outcome] += 1
+        self.status, self.is_claimed, self.is_unwanted = status, False, False
 
 
 class Machine(RuleBasedStateMachine):
@@ -186,12 +192,12 @@ class Machine(RuleBasedStateMachine):
     def rescue(self) -> None:
         """Leases that are over, and no others, cost an attempt; the last one fails the task."""
         over = [task for task in self.tasks.values() if task.status == "in_progress" and task.is_over]
-        last = [task for task in over if task.attempts >= _MAX_ATTEMPTS]
+        last = [task for task in over if task.attempts >= _MAX_ATTEMPTS or task.is_unwanted]
         assert queue.rescue(self.line.relay, 1000) == (len(over) - len(last), len(last))
         for task in over:
             task.is_deferred = task.attempts > 1
             task.wait("lost")
-            if task in last:
+            if task.is_live and task.attempts >= _MAX_ATTEMPTS:
                 task.end("failed")
 
     # -------------------------------------------------------------------------------------------- workers
@@ -239,13 +245,14 @@ class Machine(RuleBasedStateMachine):
         worker_id = self.workers[who ^ is_impostor]
         is_ours = self._runs(attempt, worker_id)
         waiting = queue.Rescheduling(attempt, 3600.0 if is_late else 0.0, "again", is_snooze)
-        kept = queue.reschedule(self.line.worker, [waiting], worker_id)
+        with self.line.worker.transaction():
+            kept = queue.reschedule(self.line.worker, [waiting], worker_id)
         assert kept == ({attempt.task_id} if is_ours else set())
         if is_ours:
             task = self.tasks[attempt.task_id]
-            task.wait(counts=not is_snooze)
             task.snoozes += is_snooze
             task.is_deferred = is_late
+            task.wait(counts=not is_snooze)
 
     @rule(held=attempts)
     def untake(self, held: tuple[queue.Attempt, int]) -> None:
@@ -265,7 +272,8 @@ class Machine(RuleBasedStateMachine):
         claims = [(attempt.task_id, attempt.claim_number)]
         assert queue.end_leases(self.line.worker, claims, self.workers[who]) == is_ours
         if is_ours:
-            self.tasks[attempt.task_id].is_over = True
+            task = self.tasks[attempt.task_id]
+            task.is_over = task.is_given_up = True
 
     @rule(held=attempts)
     def report(self, held: tuple[queue.Attempt, int]) -> None:
@@ -291,21 +299,23 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1))
     def hand_back(self, who: int) -> None:
-        """What a worker that stops could not end waits again, at no cost."""
-        running = self._running(who)
+        """What a worker that stops could not end waits again, at no cost; what it gave up is left to the rescuer."""
+        running = [task for task in self._running(who) if not task.is_given_up]
         assert queue.hand_back(self.line.worker, self.workers[who]) == len(running)
         for task in running:
-            task.wait("handed_back", counts=False)
+            task.wait("cancel" if task.is_unwanted else "handed_back", counts=task.is_unwanted)
 
     # -------------------------------------------------------------------------------------------- operator
 
     @rule(task_id=made)
     def cancel(self, task_id: UUID) -> None:
-        """Whatever is live can be cancelled."""
+        """What waits ends; what runs is asked to."""
         task = self.tasks[task_id]
-        assert tasks.cancel(self.operator, task_id, "not wanted") == task.is_live
-        if task.is_live:
-            task.end("cancelled", "cancel" if task.status == "in_progress" else None)
+        answers = {"pending": "cancelled", "in_progress": "requested"}
+        assert tasks.cancel(self.operator, task_id, "not wanted") == answers.get(task.status)
+        if task.status == "pending":
+            task.end("cancelled")
+        task.is_unwanted = task.status == "in_progress"
 
     @rule(task_id=made)
     def replay(self, task_id: UUID) -> None:
@@ -402,8 +412,13 @@ class Machine(RuleBasedStateMachine):
 def interleave(line: Line, examples: int, phases: Sequence[Phase] = tuple(Phase)) -> None:
     """Run that many random sequences of calls."""
     hands = Hands.of(line)
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis leaves it untyped
-        lambda: Machine(hands),
+
+    class Bound(Machine):
+        def __init__(self) -> None:
+            super().__init__(hands)
+
+    run_state_machine_as_test(
+        Bound,
         settings=settings(
             max_examples=examples,
             phases=phases,
