@@ -28,24 +28,23 @@ class Claimer:
         self._from_ranks: dict[UUID, int] = {}
         self._first_tenant = queue.NO_TENANT
         self._look_at = 0.0
-        self._went_on = False
 
     def claim(self, connection: Connection, wanted: queue.Capacity) -> tuple[list[queue.Claim], bool]:
         """Return what was claimed, in the order in which it shall run, and whether that was all there was."""
-        # Where a look is due, what is at hand goes first: a lone task that is waited for need not wait for the look.
-        may_go_on = bool(self._from_ranks) and (self._clock() < self._look_at or not self._went_on)
-        self._went_on = may_go_on
-        if may_go_on and (claims := self._claim(connection, wanted)):
+        if self._from_ranks and self._clock() < self._look_at and (claims := self._claim(connection, wanted)):
             return claims, False
-        found, is_whole = self._look(connection, wanted.queue)
-        if not found:
+        is_whole = self._look(connection, wanted.queue)
+        if not self._from_ranks:
             return [], is_whole
-        each = -(-self._limit // found)
+        each = -(-self._limit // len(self._from_ranks))
         claims = self._claim(connection, wanted)
-        return claims, is_whole and len(claims) < each
+        is_all = is_whole and len(claims) < each
+        if is_all:
+            self._look_at = 0.0  # whatever comes next may be anybody's
+        return claims, is_all
 
-    def _look(self, connection: Connection, name: str) -> tuple[int, bool]:
-        """Find the tenants that have due tasks; return how many, and whether these are all."""
+    def _look(self, connection: Connection, name: str) -> bool:
+        """Find the tenants that have due tasks; return whether these are all."""
         started = self._clock()
         tenants = queue.due_tenants(connection, name, first=self._first_tenant, limit=_TENANTS)
         took = self._clock() - started
@@ -53,9 +52,8 @@ class Claimer:
         is_whole = self._first_tenant == queue.NO_TENANT and len(tenants) < _TENANTS
         # Those behind the last one are next; behind the very last, it begins again.
         self._first_tenant = UUID(int=tenants[-1].int + 1) if len(tenants) == _TENANTS else queue.NO_TENANT
-        if tenants:  # else those of before are as likely as any to be next
-            self._from_ranks = dict.fromkeys(tenants, queue.FIRST_RANK)
-        return len(tenants), is_whole
+        self._from_ranks = dict.fromkeys(tenants, queue.FIRST_RANK)
+        return is_whole
 
     def _claim(self, connection: Connection, wanted: queue.Capacity) -> list[queue.Claim]:
         claims = queue.claim(connection, wanted, self._from_ranks, limit=self._limit, claim_seconds=self._claim_seconds)

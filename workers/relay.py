@@ -66,6 +66,10 @@ class Relay:
         )
         return self._next_pause(connection, sum(count for count, _ in rounds), is_full=is_full)
 
+    def wants_room(self) -> bool:
+        """Return whether the last round found tasks, or may have left some, that the workers had no room for."""
+        return self._full_rounds > 0 or self._busy_rounds > 0
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
