@@ -139,6 +139,25 @@ def when_database_answers(start: Callable[[], None], name: str, stopping: thread
     return False
 
 
+def await_database(
+    place: Place,
+    kind: str,
+    stopping: threading.Event,
+    prepare: Callable[[Connection], object] = lambda connection: None,
+) -> bool:
+    """Wait for a database with this program's schema and `prepare` it; return False if told to stop before.
+
+    Connects as a process of that `kind` (relay, worker).
+    """
+
+    def start() -> None:
+        with connect(place.login(kind), name=kind, pooled=place.is_pooled) as connection:
+            require_schema(connection)
+            prepare(connection)
+
+    return when_database_answers(start, kind, stopping)
+
+
 def require_schema(connection: Connection, *, patience: float = 0.0) -> None:
     """Raise SchemaError, with what to do, unless the database has this program's schema.
 
@@ -156,8 +175,10 @@ def observe(service: str) -> None:
     from core.observe import configure
 
     wanted = settings().observe
+    if service in {"console", "supervisor"}:
+        wanted = wanted.model_copy(update={"metrics_port": None, "otlp_endpoint": None})
     if service == "console":
-        wanted = wanted.model_copy(update={"log_level": "warning", "metrics_port": None, "otlp_endpoint": None})
+        wanted = wanted.model_copy(update={"log_level": "warning"})
     _ending.callback(configure(wanted, service=service))
 
 
@@ -203,9 +224,9 @@ def _beside(found: Settings) -> Place | None:
 
 @contextmanager
 def _own_workers(place: Place) -> Iterator[None]:
-    from console.engine import Engine
+    from console.engine import Engine, handlers_of
 
-    engine = Engine(place, broker_url=None)
+    engine = Engine(place, *handlers_of(place.settings))
     engine.start()
     try:
         yield

@@ -11,11 +11,14 @@ GreenroomError
 ├── PermanentError             an attempt that must not be repeated: the task fails now
 ├── RetryableError             an attempt worth repeating, optionally not before `retry_after`
 │   └── UnavailableError       a service that we depend on does not answer
-├── AttemptLostError           the attempt's lease or claim is no longer ours: nothing was written
 ├── TimeLimitError             an attempt ran for longer than its task type allows
 ├── WaitTimeoutError           a task did not end in the time that the caller gave
 ├── SchemaError                the database's schema and this program do not fit
 └── EmbeddedServerError        the embedded PostgreSQL cannot be started or stopped
+
+InterruptionError              raised in a handler's thread to end it; passes `except Exception`
+├── TaskCancelledError         the task is not wanted any more
+└── AttemptLostError           the attempt's lease or claim is no longer ours: nothing of it can be written
 """
 
 from datetime import timedelta
@@ -75,10 +78,6 @@ class UnavailableError(RetryableError):
     """A database, broker or remote service does not answer; waiting may help."""
 
 
-class AttemptLostError(GreenroomError):
-    """Another claim owns the task by now; this attempt wrote nothing."""
-
-
 class TimeLimitError(GreenroomError):
     """The attempt ran for longer than its task type allows."""
 
@@ -93,3 +92,15 @@ class SchemaError(GreenroomError):
 
 class EmbeddedServerError(GreenroomError):
     """The embedded PostgreSQL server cannot do what was asked; the text says what to do."""
+
+
+class InterruptionError(BaseException):
+    """Base of what is raised in a handler's thread to end it. A handler may clean up, and has to let it pass."""
+
+
+class TaskCancelledError(InterruptionError):
+    """The task was asked to end while it ran."""
+
+
+class AttemptLostError(InterruptionError):
+    """Another claim owns the task by now: nothing that this attempt computes can be written."""

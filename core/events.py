@@ -52,6 +52,29 @@ class ProcessStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessLeaving(Event):
+    """A process takes nothing more, finishes what runs and is replaced, for `reason`."""
+
+    name = "process.leaving"
+    level = "warning"
+    kind: str
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded(Event):
+    """A child of ours ended by itself (`status` below 0: by that signal); its successor starts after `retry_in`."""
+
+    name = "child.ended"
+    level = "error"
+    kind: str
+    pid: int
+    status: int
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
 class TasksPublished(Event):
     """The relay claimed tasks and the broker took them."""
 
@@ -191,6 +214,17 @@ class AttemptLost(Event):
     task_type: str
     task_id: UUID
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerStuck(Event):
+    """A handler of `tasks` tasks, one of them `task_id`, could not be interrupted: its thread is lost."""
+
+    name = "handler.stuck"
+    level = "error"
+    task_type: str
+    task_id: UUID
+    tasks: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,11 +73,14 @@ class RelaySettings(Group):
 class WorkerSettings(Group):
     """How a worker process runs tasks."""
 
+    processes: int = Field(
+        1, ge=1, le=64, description="Worker processes of one `greenroom up` or `worker`; one that ends is replaced."
+    )
     threads: int = Field(
         4,
         ge=1,
         le=64,
-        description="Messages at a time. Handlers share one interpreter: more threads help those that wait.",
+        description="Messages at a time in a process. Handlers share one interpreter: more help those that wait.",
     )
     queues: Annotated[tuple[str, ...], NoDecode] = Field((), description="Queues to serve, with commas; empty: all.")
     lease_seconds: float = Field(
@@ -87,6 +90,17 @@ class WorkerSettings(Group):
         20.0, ge=0, description="At SIGTERM, running attempts have this long before they are handed back."
     )
     target_seconds: float = Field(1.0, gt=0, description="Batches grow and shrink so that one takes about this long.")
+    recycle_tasks: int = Field(
+        0, ge=0, description="After so many attempts a process finishes what runs and is replaced; 0: never."
+    )
+    memory_limit: int = Field(
+        0, ge=0, description="A process with more resident memory finishes what runs and is replaced; 0: no limit."
+    )
+    interrupt_seconds: float = Field(
+        5.0,
+        ge=0.5,
+        description="A handler that heeds no interruption for this long is given up with its process.",
+    )
 
     @field_validator("queues", mode="before")
     @classmethod

@@ -16,6 +16,7 @@ from db.queue import ring
 
 QUERIES = Queries("tasks")
 Status = Literal["pending", "in_progress", "done", "failed", "cancelled"]
+Cancelling = Literal["cancelled", "requested"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +70,20 @@ class TaskDetail(TaskRow):
     deadline_at: datetime | None
     worker_id: UUID | None
     trace_context: str | None
+    cancel_requested_at: datetime | None
+    cancel_reason: str | None
     secret_fields: list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """An attempt that did not end its task as done."""
+    """An attempt that did not end its task as done, or whose handler logged something."""
 
     number: int
     outcome: str
     error: str | None
     traceback: str | None
+    log: str | None
     claim_number: int
     worker_id: UUID | None
     started_at: datetime | None
@@ -216,12 +220,24 @@ def replay(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
     return [row[0] for row in rows]
 
 
-def cancel(connection: Connection, task_id: UUID, reason: str) -> bool:
-    """End a live task now; a running attempt cannot commit any more. Return False where the task has ended."""
+def cancel(connection: Connection, task_id: UUID, reason: str) -> Cancelling | None:
+    """End a task that waits, ask for the end of one that runs; return which, or None where it has ended already.
+
+    A worker that runs it hears of the request within a second. If its handler has computed its outcome by then, that
+    stands.
+    """
     with connection.transaction():
-        rows = QUERIES.run(connection, "cancel", {"id": task_id, "reason": reason})
-        _tell(connection, rows, "task.cancelled", "cancelled", {"reason": reason})
-    return bool(rows)
+        status = QUERIES.run(connection, "lock_live", {"id": task_id})
+        if not status:
+            return None
+        values = {"id": task_id, "reason": reason}
+        if status == [("pending",)]:
+            rows = QUERIES.run(connection, "cancel", values)
+            _tell(connection, rows, "task.cancelled", "cancelled", {"reason": reason})
+            return "cancelled"
+        rows = QUERIES.run(connection, "request_cancel", values)
+        _tell(connection, rows, "task.cancel_requested", "asked to end", {"reason": reason})
+        return "requested"
 
 
 def release(connection: Connection, task_id: UUID) -> tuple[bool, str | None]:

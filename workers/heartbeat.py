@@ -1,16 +1,19 @@
-"""The heartbeat: a small process beside each worker that renews its leases with one statement.
+"""The heartbeat: a small process beside each worker that renews its leases with one statement, and hears for it.
 
-A process of its own, because a handler that holds the interpreter would starve a thread. It renews nothing for a parent
-that is stopped (SIGSTOP), expires the parent's leases at once when the parent is gone without a word, and ends with it.
+A process of its own, because a handler that holds the interpreter would starve a thread. It renews nothing for a
+parent that is stopped (SIGSTOP), expires the parent's leases at once when the parent is gone without a word, and ends
+with it. While the parent runs something, it asks the database which attempts were cancelled or lost, and tells the
+parent. A parent that does not react within the grace time is given up: killed, its attempts handed back.
+
 Run as `python -m workers.heartbeat`; its configuration is the first line of its standard input, as JSON, and each later
-line says how late the parent's loops are. `stop` ends it in order.
+line is a word of the parent's. `stop` ends it in order. On its standard output it writes orders, a line of JSON each.
 """
 
+import contextlib
 import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,93 +26,36 @@ from db import queue
 from db.connection import Connection, KeptConnection
 
 _LOOK_SECONDS = 1.0
-_ROOT = Path(__file__).resolve().parent.parent
-
-
-class Heartbeat:
-    """The parent's side: starts the process, starts it anew should it die, and tells it how late the loops are."""
-
-    name = "heartbeat"
-
-    def __init__(
-        self,
-        *,
-        url: str,
-        pooled: bool,
-        process: queue.ProcessRow,
-        lease_seconds: float,
-        loops_late: Callable[[], dict[str, float]],
-    ) -> None:
-        self._config = {
-            "url": url,
-            "pooled": pooled,
-            "parent": os.getpid(),
-            "lease_seconds": lease_seconds,
-            "process": {name: getattr(process, name) for name in queue.ProcessRow.__slots__} | {"id": str(process.id)},
-        }
-        self._pause = max(lease_seconds / 6, 0.5)
-        self._loops_late = loops_late
-        self._child: subprocess.Popen[bytes] | None = None
-
-    def run_once(self) -> float:
-        """Tell how late the loops are; start the process if it is not there."""
-        ended = self._child.poll() if self._child is not None else None
-        if self._child is None or ended is not None:
-            # The pipe's end is not inherited by other children (close_fds), so its closing means that we are gone.
-            # `-P`: a folder that happens to be the working directory must not shadow our packages.
-            self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "workers.heartbeat"],
-                stdin=subprocess.PIPE,
-                env=os.environ | {"PYTHONPATH": str(_ROOT)},
-            )
-            self._write(self._config)
-        self._write(self._loops_late())
-        if ended is not None:
-            # Seen by the loop's supervisor: one that ends again and again is a failing loop, not a silent one.
-            raise RuntimeError(
-                f"the heartbeat's process had ended by itself (exit status {ended}) and was started anew"
-            )
-        return self._pause
-
-    def close(self) -> None:
-        """End the process in order: it renews no more, and expires nothing."""
-        if self._child is None or self._child.stdin is None:
-            return
-        try:
-            self._child.stdin.write(b"stop\n")
-            self._child.stdin.close()
-        except OSError:
-            pass  # gone already, which is what we want
-        try:
-            self._child.wait(5)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-
-    def _write(self, value: Any) -> None:
-        if self._child is None or self._child.stdin is None:
-            raise RuntimeError("the heartbeat's process was not started")
-        self._child.stdin.write(json.dumps(value).encode() + b"\n")
-        self._child.stdin.flush()
+# While the parent runs something it speaks each second, and we ask the database this often.
+_ASK_SECONDS = 0.75
+_SILENT_SECONDS = 2.0
+# What the parent has beyond its own grace time, before its child does what it could not.
+_PATIENCE_SECONDS = 2.0
 
 
 class Beating:
-    """The child's side: renew, beat, and watch the parent."""
+    """Renews, beats, asks after the parent's attempts, and watches the parent (workers/companion.py)."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._connection = KeptConnection(config["url"], name="heartbeat", pooled=config["pooled"], timeout=5)
         self._parent: int = config["parent"]
         self._lease_seconds: float = config["lease_seconds"]
+        self._grace_seconds: float = config["interrupt_seconds"] + _PATIENCE_SECONDS
         self._process = queue.ProcessRow(**(config["process"] | {"id": UUID(config["process"]["id"])}))
         self._late: dict[str, float] = {}
+        self._is_busy = False
+        self._attempts: queue.Claims = ()
         self._heard_at = time.monotonic()
         self._next = 0.0
+        self._ask_at = 0.0
+        self._ordered: dict[queue.Order, float] = {}
+        self._deadline: float | None = None
 
     def run(self) -> None:
-        """Beat until told to stop or left alone."""
+        """Beat until told to stop or left alone, or until the parent had to be given up."""
         buffer = b""
         while True:
-            readable, _, _ = select.select([0], [], [], _LOOK_SECONDS)
+            readable, _, _ = select.select([0], [], [], _ASK_SECONDS if self._is_busy else _LOOK_SECONDS)
             if readable:
                 data = os.read(0, 65536)
                 if not data:
@@ -123,20 +69,78 @@ class Beating:
             elif os.getppid() != self._parent:
                 self._parent_is_gone()
                 return
-            if time.monotonic() >= self._next and not self._parent_is_stopped():
-                self._next = time.monotonic() + self._lease_seconds / 3
-                self._try(self._beat)
+            if self._parent_is_stopped():
+                self._heard_at, self._deadline, self._ordered = time.monotonic(), None, {}  # it cannot react
+                continue
+            self._look_after()
+            if self._is_stuck():
+                self._give_parent_up()
+                return
 
     def _hear(self, lines: list[bytes]) -> None:
         for line in lines:
-            self._late = json.loads(line)
-            self._heard_at = time.monotonic()
+            word = json.loads(line)
+            self._late, self._is_busy = word["late"], word["is_busy"]
+            self._attempts = [(UUID(task_id), claim) for task_id, claim in word["attempts"]]
+            self._heard_at, self._deadline = time.monotonic(), None
+
+    def _look_after(self) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self._lease_seconds / 3
+            self._try(self._beat)
+        if self._is_busy and now >= self._ask_at:
+            self._ask_at = now + _ASK_SECONDS
+            self._try(self._ask)
 
     def _beat(self, connection: Connection) -> None:
         queue.renew(connection, self._process.id, self._lease_seconds)
         # The parent speaks every few seconds; one that does not has a loop that hangs, or all of them.
         silent = max(time.monotonic() - self._heard_at - self._lease_seconds / 3, 0.0)
         queue.beat(connection, self._process, {name: late + silent for name, late in self._late.items()})
+
+    # ------------------------------------------------------------------------------------------- orders
+
+    def _ask(self, connection: Connection) -> None:
+        """Tell the parent, once each, which of its attempts were cancelled or are not its own any more."""
+        now = time.monotonic()
+        found = queue.orders(connection, self._process.id, self._attempts)
+        new = [order for order in found if order not in self._ordered]
+        if new and not self._tell(new):
+            found = [order for order in found if order in self._ordered]
+        self._ordered = {order: self._ordered.get(order, now) for order in found}
+        if self._deadline is None and now > self._heard_at + _SILENT_SECONDS:
+            # While the parent is silent it begins nothing: what it runs now is what it is stuck in, if it is.
+            seconds = queue.next_deadline(connection, self._process.id)
+            self._deadline = None if seconds is None else now + max(seconds, 0.0)
+
+    def _tell(self, orders: list[queue.Order]) -> bool:
+        line = json.dumps([(order.task_id.hex, order.claim_number, order.reason) for order in orders]).encode()
+        try:
+            os.write(1, line + b"\n")
+        except BlockingIOError:  # the parent does not read: it is told again, should it ever
+            return False
+        return True
+
+    def _is_stuck(self) -> bool:
+        """Return whether the parent has not ended what it should have, in its grace time and ours."""
+        limit = time.monotonic() - self._grace_seconds
+        is_disobeyed = any(at < limit for order, at in self._ordered.items() if order.reason is not None)
+        return is_disobeyed or (self._deadline is not None and self._deadline < limit)
+
+    def _give_parent_up(self) -> None:
+        """End a parent that holds its interpreter, and hand back what it ran."""
+        sys.stderr.write(
+            f"heartbeat: process {self._parent} does not react and is killed; its attempts are handed back\n"
+        )
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._parent, signal.SIGKILL)
+        while os.getppid() == self._parent:
+            time.sleep(0.01)
+        self._try(lambda connection: queue.hand_back(connection, self._process.id))
+        self._parent_is_gone()
+
+    # ------------------------------------------------------------------------------------------- the parent
 
     def _parent_is_gone(self) -> None:
         """The parent died without a word: nothing of its can commit any more, so its attempts may start anew."""
@@ -159,7 +163,7 @@ class Beating:
             return False  # no /proc here: a stopped parent is not told apart
         return state in {"T", "t"}
 
-    def _try(self, act: Callable[[Connection], None]) -> None:
+    def _try(self, act: Callable[[Connection], Any]) -> None:
         try:
             act(self._connection.get())
         except Exception as error:
@@ -174,6 +178,7 @@ def main() -> None:
     # A signal to the whole group is for the parent, which drains under our beats and then says stop.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    os.set_blocking(1, False)
     first = bytearray()
     while not first.endswith(b"\n"):
         piece = os.read(0, 1)

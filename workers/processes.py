@@ -3,8 +3,10 @@
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 import dramatiq
@@ -23,9 +25,12 @@ from workers.beat import Beat
 from workers.broker import WAIT_MS, AnyBroker, Offers, open_broker
 from workers.companion import Heartbeat
 from workers.executor import Executor, ExecutorConfig
+from workers.recycling import Recycling
 from workers.relay import Caretaker, Listener, Relay, Rescuer
 from workers.sizes import Offer
 from workers.statistics import Statistics
+
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,8 @@ class RelayProcess:
         listener = Listener(direct, self.process.id, self.wake)
         relay = Relay(near("relay"), broker, settings.relay, self.process.id, hears=listener.hears)
         self._relay = Loop(relay)
-        # A message that ends makes room for the next: the relay need not wait for its poll.
-        broker.when_room(self.wake)
+        # A message that ends makes room for the next: a relay that waits for that need not wait for its poll.
+        broker.when_room(lambda: self.wake() if relay.wants_room() else None)
         timeout = settings.relay.process_timeout
         self.loops = [
             # Two beats may be missed before anybody calls it silent.
@@ -97,6 +102,8 @@ class WorkerProcess:
         broker: AnyBroker,
         registry: Registry,
         resources: Resources,
+        *,
+        on_leave: Callable[[str], None] = lambda reason: None,
     ) -> None:
         tasks = [task for task in registry if task.scope == "tenant" or addresses.system_url]
         self._settings = settings
@@ -131,7 +138,10 @@ class WorkerProcess:
         )
         beating = Loop(heartbeat)
         self.executor.running.on_busy = beating.wake
-        self.loops = [beating, Loop(self.executor.time_limits), Loop(self.executor.given_up)]
+        # `on_leave` is told why this process had better be replaced; whoever gave it calls `quiesce` and `stop` then.
+        self.executor.on_stuck = partial(on_leave, "a handler could not be interrupted")
+        recycling = Recycling(settings.worker, self.executor.running.ended, on_leave)
+        self.loops = [beating, Loop(self.executor.time_limits), Loop(self.executor.given_up), Loop(recycling)]
         if broker.is_shared:
             connection = KeptConnection(addresses.url, name="offer", pooled=addresses.pooled)
             self.loops.append(Loop(Offer(connection, self.process.id, self._batch_sizes)))
@@ -158,10 +168,8 @@ class WorkerProcess:
         """Drain within the grace time, hand back what still runs; return whether every thread ended. Twice is fine."""
         if self._worker is None or not self._stopped.acquire(blocking=False):
             return True
-        self._broker.serve((), 0, self._offers)
-        self._tell(lambda connection: queue.stop_serving(connection, self.process.id))
-        self.executor.drain()
-        self._worker.stop(timeout=int(self._settings.worker.grace_seconds * 1000))
+        self.quiesce()
+        self._worker.stop(timeout=self._grace_ms())
         is_drained = not any(thread.is_alive() for thread in self._worker.workers)
         if leftovers := self._broker.leftovers():
             self._tell(lambda connection: queue.give_back(connection, leftovers))
@@ -173,6 +181,26 @@ class WorkerProcess:
             self._resources.close()
         events.emit(events.ProcessStopped("worker", self.process.id, handed_back or 0))
         return is_drained
+
+    def quiesce(self) -> None:
+        """Take nothing more; what runs goes on."""
+        self._broker.serve((), 0, self._offers)
+        self._tell(lambda connection: queue.stop_serving(connection, self.process.id))
+        self.executor.drain()
+
+    def is_idle(self) -> bool:
+        """Return whether no handler runs, but those that were given up."""
+        return not any(seat.part for seat in self.executor.running.seats)
+
+    def _grace_ms(self) -> int:
+        """Return how long to wait for the threads; where some never end, having waited for the others."""
+        grace = self._settings.worker.grace_seconds
+        if not self.executor.running.abandoned:
+            return int(grace * 1000)
+        deadline = time.monotonic() + grace
+        while not self.is_idle() and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+        return int(_LOOK_SECONDS * 1000)
 
     def _offers(self) -> Offers:
         sizes = self._batch_sizes()

@@ -1,48 +1,43 @@
-"""Time limits: a handler that runs for too long is interrupted in its own thread.
+"""Time limits, and the end of what cannot be interrupted.
 
-The exception arrives between two bytecodes; a handler stuck in C code is not reached, and its lease, which is never
-renewed past the limit, runs out instead.
+A handler that runs for too long is interrupted in its own thread. One that was interrupted, for whatever reason, and
+does not come back within the grace time is given up: it is stuck in C code, or it swallows what is raised in it.
 """
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from dramatiq.threading import raise_thread_exception
+from collections.abc import Callable
 
 from core.errors import TimeLimitError
+from workers.attempts import Run
+from workers.running import RunningAttempts, Seat
+
+Abandon = Callable[[Seat, tuple[Run, ...]], None]
 
 
 class TimeLimits:
-    """The deadlines of a process's threads, and the service that enforces them."""
+    """Enforces the limits; `abandon` is given a seat that is stuck, with what its handler was called with."""
 
     name = "time limits"
 
-    def __init__(self, pause: float = 0.5) -> None:
+    def __init__(
+        self, running: RunningAttempts, abandon: Abandon, *, grace_seconds: float = 5.0, pause: float = 0.5
+    ) -> None:
+        self._running = running
+        self._abandon = abandon
+        self._grace_seconds = grace_seconds
         self._pause = pause
-        self._deadlines: dict[int, float] = {}
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def watch(self, seconds: float) -> Iterator[None]:
-        """Interrupt this thread with TimeLimitError if the block takes longer than `seconds`."""
-        thread = threading.get_ident()
-        with self._lock:
-            self._deadlines[thread] = time.monotonic() + seconds
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._deadlines.pop(thread, None)
 
     def run_once(self) -> float:
-        """Interrupt the threads whose time is over, once each."""
-        now = time.monotonic()
-        with self._lock:
-            for thread in [thread for thread, deadline in self._deadlines.items() if deadline < now]:
-                del self._deadlines[thread]
-                raise_thread_exception(thread, TimeLimitError)  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
+        """Interrupt handlers whose time is over, once each; give up those that did not heed it."""
+        for seat in tuple(self._running.seats):
+            runs, now = seat.runs, time.monotonic()
+            if not runs:
+                continue
+            if seat.interrupted_at is not None:
+                if now > seat.interrupted_at + self._grace_seconds:
+                    self._abandon(seat, runs)
+            elif now > seat.deadline:
+                seat.interrupt(runs, TimeLimitError)
         return self._pause
 
     def close(self) -> None:

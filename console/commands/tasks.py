@@ -21,6 +21,11 @@ Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks.")
 OfType = Annotated[str | None, typer.Option("--type", help="Only that task type.")]
 OfQueue = Annotated[str | None, typer.Option("--queue", help="Only that queue.")]
 _SHOWN = 500
+_CANCELLING: dict[tasks.Cancelling | None, str | None] = {
+    "cancelled": "cancelled",
+    "requested": "runs, and is asked to end",
+    None: None,
+}
 
 
 @app.command("list")
@@ -77,18 +82,21 @@ def show(task: Annotated[str, typer.Argument(metavar="ID", help="The task's id."
 @app.command()
 def retry(ids: Ids) -> None:
     """Let waiting tasks start at once, whatever they were waiting for."""
-    _each(ids, lambda operation, one: tasks.retry_now(operation.connection, one), "due now", _why_not_retried)
+    _each(
+        ids,
+        lambda operation, one: "due now" if tasks.retry_now(operation.connection, one) else None,
+        _why_not_retried,
+    )
 
 
 @app.command()
 def cancel(
     ids: Ids, reason: Annotated[str, typer.Option("--reason", help="Kept with the task.")] = "cancelled by an operator"
 ) -> None:
-    """End tasks now. One that runs can write nothing any more, though its handler may run on for a while."""
+    """End tasks that wait, now; those that run are asked to end, and do so in a moment unless they are done by then."""
     _each(
         ids,
-        lambda operation, one: tasks.cancel(operation.connection, one, reason[:10_000]),
-        "cancelled",
+        lambda operation, one: _CANCELLING[tasks.cancel(operation.connection, one, reason[:10_000])],
         lambda found: f"is {found.status} already",
     )
 
@@ -97,13 +105,13 @@ def cancel(
 def release(ids: Ids) -> None:
     """Judge held tasks anew: what fits by now waits for its turn, the rest stays held."""
 
-    def act(operation: Operation, one: UUID) -> bool:
+    def act(operation: Operation, one: UUID) -> str | None:
         was_held, reason = tasks.release(operation.connection, one)
         if was_held and reason:
             raise GreenroomError(f"task {one} is still held: {reason}")
-        return was_held
+        return "released" if was_held else None
 
-    _each(ids, act, "released", lambda found: "is not held")
+    _each(ids, act, lambda found: "is not held")
 
 
 @app.command()
@@ -151,18 +159,17 @@ def masked(payload: Any, secret_fields: list[str] | None) -> Any:
 
 def _each(
     ids: list[str],
-    act: Callable[[Operation, UUID], bool],
-    word: str,
+    act: Callable[[Operation, UUID], str | None],
     why_not: Callable[[tasks.TaskDetail], str],
 ) -> None:
-    """Do one deed to each task; one that cannot be done is said and does not keep the others from theirs."""
+    """Do one deed to each task and say what was done; one that cannot be keeps no other from its own."""
     wanted, failures = task_ids(ids), 0
     with operate() as operation:
         for one in wanted:
             try:
-                if not act(operation, one):
+                if (done := act(operation, one)) is None:
                     raise GreenroomError(f"task {one} {why_not(_existing(operation, one))}")
-                output.show_line(f"{one}: {word}")
+                output.show_line(f"{one}: {done}")
             except GreenroomError as error:
                 output.show_error(str(error))
                 failures += 1

@@ -1,15 +1,19 @@
-"""`greenroom up`: everything on this machine, in one process."""
+"""`greenroom up`: everything on this machine. This process runs the embedded server, its children do the work."""
 
-import os
 import shlex
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+
+import typer
 
 from console import output
 from console.addresses import Place, given_place
-from console.runtime import end, observe, own_server, settings, when_database_answers
+from console.commands.processes import worker_roles
+from console.runtime import observe, own_server, settings, when_database_answers
 from console.signals import stop_event
+from console.supervisor import Role, Supervisor
 from core.settings import Settings
 from db import identity
 from db.connection import connect
@@ -20,16 +24,14 @@ from db.roles import role_name
 def up() -> None:
     """Run Postgres (or use GREENROOM_DATABASE_URL), relay and worker until SIGTERM or Ctrl-C."""
     stopping = stop_event()
-    observe("up")
-    is_drained = True
+    observe("supervisor")
+    is_refused = False
     with _place(settings(), stopping) as place:
         if place is not None and not stopping.is_set():
-            is_drained = _work(place, stopping)
+            is_refused = _work(place, stopping)
     output.note("stopped")
-    if not is_drained:
-        # Threads that ignored the grace time would hold the interpreter's end up; their attempts were handed back.
-        end()
-        os._exit(0)
+    if is_refused:
+        raise typer.Exit(1)
 
 
 @contextmanager
@@ -50,18 +52,27 @@ def _place(found: Settings, stopping: threading.Event) -> Iterator[Place | None]
 
 
 def _work(place: Place, stopping: threading.Event) -> bool:
-    from console.engine import Engine
-
-    broker = place.settings.broker.url
-    engine = Engine(place, broker_url=broker.get_secret_value() if broker else None)
-    engine.start()
+    """Keep the children at work until the end is wanted; return whether one of them refused to start."""
+    found = place.settings
+    supervisor = Supervisor(_roles(found), stopping, grace_seconds=found.worker.grace_seconds)
+    supervisor.start()
     try:
-        _show(place)
-        stopping.wait()
+        if supervisor.await_ready():
+            _show(place)
+            stopping.wait()
         output.note("stopping: what runs is finished or handed back")
     finally:
-        is_drained = engine.stop()
-    return is_drained
+        supervisor.stop()
+    return supervisor.is_refused
+
+
+def _roles(found: Settings) -> list[Role]:
+    """Return relay and worker together in each child; where they meet over Redis, one relay for all workers."""
+    count = found.worker.processes
+    if found.broker.url is None:
+        return worker_roles("up", found, count)
+    relay, *workers = worker_roles("worker", found, 1 + count)
+    return [replace(relay, kind="relay"), *workers]
 
 
 def _show(place: Place) -> None:

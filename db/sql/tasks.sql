@@ -18,11 +18,12 @@ ORDER BY id DESC LIMIT %(limit)s;
 SELECT o.id, o.task_type, o.status, o.queue, o.priority, o.attempts, o.max_attempts, o.run_after, o.created_at, o.started_at,
     o.completed_at, o.progress, o.progress_message, o.hold_reason, o.last_error, o.tenant_id, o.owner_kind, o.owner_id,
     o.payload, o.payload_version, o.result, o.metadata, o.unique_key, o.snoozes, o.claim_number, o.claimed_until, o.lease_until,
-    o.deadline_at, o.worker_id, o.trace_context, (queue.task_type(o.task_type)).secret_fields
+    o.deadline_at, o.worker_id, o.trace_context, o.cancel_requested_at, o.cancel_reason,
+    (queue.task_type(o.task_type)).secret_fields
 FROM queue.outbox_tasks o WHERE o.id = %(id)s;
 
 -- name: attempts_of
-SELECT number, outcome, error, traceback, claim_number, worker_id, started_at, ended_at
+SELECT number, outcome, error, traceback, log, claim_number, worker_id, started_at, ended_at
 FROM queue.attempts WHERE task_id = %(id)s ORDER BY ended_at, number;
 
 -- name: queues
@@ -93,13 +94,14 @@ WHERE (status = 'failed' OR (%(cancelled)s AND status = 'cancelled'))
     AND (%(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s))
 ORDER BY completed_at LIMIT %(limit)s;
 
+-- name: lock_live
+-- The status of a task that lives, held until the end of the transaction: it is neither taken nor ended meanwhile.
+SELECT status FROM queue.tasks_live WHERE id = %(id)s FOR UPDATE;
+
 -- name: cancel
--- The task ends now. A running attempt is fenced off: its effects cannot commit any more.
+-- A task that waits, or is on its way to a worker, ends now: a message that names it is of no use any more.
 WITH ended AS (
-    DELETE FROM queue.tasks_live WHERE id = %(id)s RETURNING *
-), recorded AS (
-    INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, worker_id, started_at)
-    SELECT id, tenant_id, claim_number, attempts, 'cancel', %(reason)s, worker_id, started_at FROM ended WHERE status = 'in_progress'
+    DELETE FROM queue.tasks_live WHERE id = %(id)s AND status = 'pending' RETURNING *
 )
 INSERT INTO queue.tasks_history (id, task_type, payload, status, attempts, last_error, run_after, completed_at, created_at, updated_at,
     tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, left_open,
@@ -108,6 +110,13 @@ SELECT id, task_type, payload, 'cancelled', attempts, %(reason)s, run_after, clo
     tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, left_open,
     snoozes, claim_number, worker_id, started_at, progress, progress_message
 FROM ended
+RETURNING id, tenant_id;
+
+-- name: request_cancel
+-- A task that runs is ended by its worker, which looks for requests; the first one's reason stands.
+UPDATE queue.tasks_live SET cancel_requested_at = COALESCE(cancel_requested_at, now()),
+    cancel_reason = COALESCE(cancel_reason, %(reason)s)
+WHERE id = %(id)s AND status = 'in_progress'
 RETURNING id, tenant_id;
 
 -- name: release

@@ -114,23 +114,6 @@ def test_a_late_end_touches_no_row(database: Database, line: Line, statement: st
     assert (line.task(task_id)["status"], line.task(task_id)["is_due"]) == ("pending", True)
 
 
-def test_a_cancelled_attempt_is_fenced(effects: Database) -> None:
-    operator = effects.connect("operator")
-    ids: list[UUID] = []
-
-    def cancel() -> None:
-        assert OPERATOR.run(operator, "cancel", {"id": ids[0], "reason": "not wanted"})
-
-    line = line_with(effects, cancel)
-    ids.append(enqueue(effects.connect("producer"), Write(n=1)))
-    line.run_once()
-    row = line.task(ids[0])
-    assert (row["status"], row["last_error"]) == ("cancelled", "not wanted")
-    assert effects.rows("SELECT n FROM effects") == []
-    assert [kept[1] for kept in line.attempts(ids[0])] == ["cancel"]
-    line.close()
-
-
 def test_rescue_counts_the_attempt_and_fails_the_last(database: Database, line: Line) -> None:
     task_id = enqueue(database.connect("producer"), Noop(), max_attempts=2)
     for expected in ((1, 0), (0, 1)):

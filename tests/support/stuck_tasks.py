@@ -1,0 +1,130 @@
+"""Task types whose handlers are hard to end: each in another way. `GREENROOM_TASK_MODULES` may name this module."""
+
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from core.errors import InterruptionError
+from pipelines.outcomes import Done, Outcome
+from pipelines.payload import Payload
+from pipelines.task import BatchItem, Task, TaskContext
+from tests.support.tasks import TASKS as PLAIN_TASKS
+from tests.support.tasks import effect
+
+_logger = logging.getLogger("handlers.talk")
+
+
+class Sleep(Payload):
+    """Sleeps in one C call, which gives the interpreter up and heeds no interruption, then writes one effect."""
+
+    task_type = "stuck.sleep"
+    seconds: float = 60.0
+    n: int = 0
+
+
+class Hold(Payload):
+    """Holds the interpreter in one C call for about `seconds`."""
+
+    task_type = "stuck.hold"
+    seconds: float = 60.0
+
+
+class Limited(Payload):
+    """As Sleep, with a time limit of half a second."""
+
+    task_type = "stuck.limited"
+    seconds: float = 60.0
+
+
+class LimitedHold(Payload):
+    """As Hold, with a time limit of half a second."""
+
+    task_type = "stuck.limited_hold"
+    seconds: float = 60.0
+
+
+class Stubborn(Payload):
+    """Goes on whatever is raised in it, for a while; `looks` says that it asks whether it is still wanted."""
+
+    task_type = "stuck.stubborn"
+    looks: bool = False
+    seconds: float = 60.0
+
+
+class Together(Payload):
+    """A batch: sleeps in small steps for as long as its slowest says, then writes one effect each."""
+
+    task_type = "stuck.together"
+    seconds: float = 0.0
+    n: int = 0
+
+
+class Talk(Payload):
+    """Logs `lines` lines and a warning, then ends as `end` says."""
+
+    task_type = "stuck.talk"
+    lines: int = 0
+    secret: str = ""
+    end: str = "done"
+
+
+def _sleep(context: TaskContext, payload: Sleep | Limited) -> Outcome:
+    time.sleep(payload.seconds)
+    return Done(apply=effect(getattr(payload, "n", 0)))
+
+
+def _hold(context: TaskContext, payload: Hold | LimitedHold) -> Outcome:
+    # As `test.grip` does, but the first call is as long as the whole: nothing is measured here.
+    until = time.monotonic() + payload.seconds
+    digits = 4_000_000
+    while time.monotonic() < until:
+        pow(3, digits)
+        digits *= 8
+    return Done()
+
+
+def _stubborn(context: TaskContext, payload: Stubborn) -> Outcome:
+    until = time.monotonic() + payload.seconds
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.01)
+        except InterruptionError:
+            if payload.looks and context.is_cancelled():
+                raise
+    return Done()
+
+
+def _together(items: Sequence[BatchItem[Together]]) -> Sequence[Outcome]:
+    until = time.monotonic() + max(item.payload.seconds for item in items)
+    while time.monotonic() < until:
+        time.sleep(0.01)
+    return [Done(apply=effect(item.payload.n)) for item in items]
+
+
+def _talk(context: TaskContext, payload: Talk) -> Outcome:
+    for n in range(payload.lines):
+        _logger.info("line %d of %s", n, payload.secret)
+    if payload.lines:
+        warnings.warn(f"beware of {payload.secret}", stacklevel=1)
+    if payload.end == "raise":
+        try:
+            raise KeyError(payload.secret)
+        except KeyError:
+            _logger.exception("could not use %s", payload.secret)
+            raise
+    return Done()
+
+
+TASKS: Sequence[Task[Any]] = (
+    *PLAIN_TASKS,
+    Task(payload=Sleep, run=_sleep),
+    Task(payload=Hold, run=_hold),
+    Task(payload=Limited, run=_sleep, time_limit=timedelta(seconds=0.5), max_attempts=1),
+    Task(payload=LimitedHold, run=_hold, time_limit=timedelta(seconds=0.5), max_attempts=1),
+    Task(payload=Stubborn, run=_stubborn),
+    Task(payload=Together, run_batch=_together, batch_size=10),
+    Task(payload=Talk, run=_talk, max_attempts=1),
+)
