@@ -45,6 +45,26 @@ class GuardedCursor(psycopg.Cursor[Any]):
         self._refuse_endings(statement)
         return super().copy(statement, params, **options)
 
+    # Effects are sent without waiting for what the server says: whoever asks, waits.
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows the statement touched."""
+        self._fetch_pipeline()
+        return super().rowcount
+
+    @property
+    def description(self) -> list[psycopg.Column] | None:
+        """The columns of the rows that the statement returns, if it returns any."""
+        self._fetch_pipeline()
+        return super().description
+
+    @property
+    def statusmessage(self) -> str | None:
+        """What the server says of the statement."""
+        self._fetch_pipeline()
+        return super().statusmessage
+
     def _execute_send(self, query: Any, *, force_extended: bool = False, binary: bool | None = None) -> None:
         # Without parameters psycopg speaks the simple protocol, where `SELECT 1; COMMIT` is two statements.
         super()._execute_send(query, force_extended=True, binary=binary)

@@ -20,9 +20,6 @@ from workers.connections import Connections
 from workers.endings import apply_of, ending_of, settled
 from workers.givenup import GivenUp
 
-# More than 64 savepoints in a transaction overflow Postgres' cache of subtransactions, and every snapshot pays for it.
-MAX_SAVEPOINTS = 64
-
 
 class Recorder:
     """Records the outcomes of a worker's attempts; called by the threads that computed them."""
@@ -35,12 +32,9 @@ class Recorder:
 
     def record(self, task: AnyTask, runs: Sequence[Run]) -> None:
         """Write effects and endings, and report them; while the database is away, try as long as a lease may hold."""
-        step = MAX_SAVEPOINTS if _any_writes(runs) else len(runs)
-        for i in range(0, len(runs), step):
-            part = runs[i : i + step]
-            kept = self._persist(task, part)
-            for run in part:
-                _report(task, run, was_kept=run.attempt.task_id in kept)
+        kept = self._persist(task, runs)
+        for run in runs:
+            _report(task, run, was_kept=run.attempt.task_id in kept)
 
     def _persist(self, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
         backoff = Backoff(base=0.1, maximum=2.0)
@@ -49,6 +43,8 @@ class Recorder:
         while True:
             try:
                 return self._commit(task, runs)
+            except ApplyError as refused:
+                return self._persist_refused(task, runs, refused.error)
             except (UnavailableError, UnfinishedError, psycopg.Error) as error:
                 if not _is_passing(error):
                     return self._persist_refused(task, runs, error)
@@ -58,10 +54,11 @@ class Recorder:
             failures += 1
             time.sleep(backoff.delay(failures))
 
-    def _persist_refused(self, task: AnyTask, runs: Sequence[Run], error: Exception) -> set[UUID]:
-        """Go on after the server has refused the common transaction: each alone, and only the culprit pays."""
+    def _persist_refused(self, task: AnyTask, runs: Sequence[Run], error: BaseException) -> set[UUID]:
+        """Go on after the common transaction has failed: by halves, until the culprit is alone and the only one to pay."""
         if len(runs) > 1:
-            return set().union(*(self._persist(task, [run]) for run in runs))
+            middle = len(runs) // 2
+            return self._persist(task, runs[:middle]) | self._persist(task, runs[middle:])
         if isinstance(runs[0].outcome, Retry | Fail):
             raise error  # not even the failure can be stored: the lease will run out
         fail(task, runs[0], _limit_exceeded(error) or error)
@@ -69,21 +66,31 @@ class Recorder:
 
     def _commit(self, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
         connection = self._connections.of(task.scope)
-        tenant_id = runs[0].attempt.tenant_id
+        if any([apply_of(run) is not None for run in runs]):
+            return self._commit_effects(connection, task, runs)
+        if all([isinstance(run.outcome, Done) for run in runs]):
+            return self._finish(connection, task, runs)  # one statement: a transaction of its own
         with connection.transaction():
+            return self._finish(connection, task, runs)
+
+    def _commit_effects(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
+        """Write the effects of all, and their endings, in one transaction; statements are sent without waiting for each.
+
+        So an error may show later than where it happened: that a transaction failed is certain, and not by whose doing.
+        """
+        tenant_id = runs[0].attempt.tenant_id
+        with connection.pipeline(), connection.transaction():
             bind_tenant(connection, tenant_id)
-            if not _any_writes(runs):
-                return self._finish(connection, task, runs)
             held = queue.hold_attempts(connection, [run.attempt for run in runs], self._worker_id)
             for run in runs:
                 if run.attempt.task_id in held and (apply := apply_of(run)):
-                    _apply_in_savepoint(connection, task, run, apply)
+                    _apply(connection, task, run, apply)
             # An apply may have bound another tenant for its own purpose.
             bind_tenant(connection, tenant_id)
             kept = self._finish(connection, task, runs)
             if kept != held:
                 raise UnfinishedError("the effects were undone: the task could not be completed with them")
-            return kept
+        return kept
 
     def _finish(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
         endings: list[queue.Ending] = []
@@ -106,25 +113,29 @@ class Recorder:
         return kept
 
 
-def _any_writes(runs: Sequence[Run]) -> bool:
-    return any([apply_of(run) is not None for run in runs])
-
-
 class UnfinishedError(PermanentError):
     """Effects were written and their tasks could not be completed: the transaction is undone."""
 
 
-def _apply_in_savepoint(connection: Connection, task: AnyTask, run: Run, apply: Apply) -> None:
-    """Write one task's effects; a failure undoes them alone and becomes the task's outcome."""
+class ApplyError(PermanentError):
+    """What an apply raised; the transaction is undone."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__(type(error).__name__)
+
+
+def _apply(connection: Connection, task: AnyTask, run: Run, apply: Apply) -> None:
+    """Write one task's effects; raises ApplyError, and what says that the database is away as it is."""
     try:
-        with attempt_span(task, run), connection.transaction():
+        with attempt_span(task, run):
             transaction = Transaction(connection, run.attempt.tenant_id)
             apply(transaction)
             transaction.flush()
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         if connection.closed or connection.broken or (isinstance(error, psycopg.Error) and _is_passing(error)):
             raise
-        fail(task, run, error)
+        raise ApplyError(error) from error
 
 
 def _report(task: AnyTask, run: Run, *, was_kept: bool) -> None:
@@ -140,13 +151,13 @@ def _report(task: AnyTask, run: Run, *, was_kept: bool) -> None:
     )  # fmt: skip
 
 
-def _is_passing(error: Exception) -> bool:
+def _is_passing(error: BaseException) -> bool:
     """Return whether a later try may succeed: the server is away, or another transaction was in the way."""
     conflicts = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
     return is_unavailable(error) or isinstance(error, conflicts)
 
 
-def _limit_exceeded(error: Exception) -> PermanentError | None:
+def _limit_exceeded(error: BaseException) -> PermanentError | None:
     """Return what to say of a result that the task's row has no room for: another attempt would compute it again."""
     if isinstance(error, psycopg.errors.CheckViolation) and error.diag.schema_name == "queue":
         return PermanentError(
