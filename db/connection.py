@@ -7,20 +7,47 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg.abc import RV, PQGen
 
 from core.errors import UnavailableError
 
 Connection = psycopg.Connection[Any]
 
+# Longer than the relay's statements may run, and than a handler's (db/roles.py): who has not heard by then never will.
+_ANSWER_SECONDS, _HANDLER_SECONDS = 45.0, 330.0
 
-def connect(url: str, *, name: str, pooled: bool = False, timeout: int = 10) -> Connection:
+
+class _ImpatientConnection(psycopg.Connection[Any]):
+    """A connection that breaks when a call is not answered in time.
+
+    A server that hangs, or a pooler, still acknowledges what it is sent: neither keepalives nor the server's own
+    timeouts would ever end the wait.
+    """
+
+    answer_seconds: float | None = None
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Do as psycopg does, for `answer_seconds` at most; raises OperationalError, and the connection is broken."""
+        if timeout is not None or self.answer_seconds is None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, self.answer_seconds)
+        except psycopg.errors._WaitTimeout:
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"no answer within {self.answer_seconds:g} s") from None
+
+
+def connect(
+    url: str, *, name: str, pooled: bool = False, timeout: int = 10, answer_seconds: float | None = None
+) -> Connection:
     """Open an autocommit connection; transactions are opened explicitly with `connection.transaction()`.
 
     `name` is what `pg_stat_activity` shows. `pooled` says that a pooler in transaction mode stands between: no prepared
-    statements then. Raises UnavailableError when the server does not answer within `timeout` seconds.
+    statements then. A call that is not answered within `answer_seconds` breaks the connection; None waits for ever.
+    Raises UnavailableError when the server cannot be reached within `timeout` seconds.
     """
     try:
-        return psycopg.connect(
+        connection = _ImpatientConnection.connect(
             url,
             autocommit=True,
             application_name=f"greenroom {name}",
@@ -32,9 +59,24 @@ def connect(url: str, *, name: str, pooled: bool = False, timeout: int = 10) -> 
             # keepalives do not watch data that is under way: a cut line would hang for the kernel's quarter hour
             tcp_user_timeout=20_000,
         )
+        connection.answer_seconds = answer_seconds
+        return connection
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise UnavailableError(f"cannot connect to the database: {reason}") from error
+
+
+@contextmanager
+def patient(connection: Connection) -> Iterator[None]:
+    """Wait for answers, within the block, as long as a handler's statements may run."""
+    if not isinstance(connection, _ImpatientConnection):
+        yield
+        return
+    before, connection.answer_seconds = connection.answer_seconds, _HANDLER_SECONDS
+    try:
+        yield
+    finally:
+        connection.answer_seconds = before
 
 
 class KeptConnection:
@@ -47,9 +89,10 @@ class KeptConnection:
         name: str,
         pooled: bool = False,
         timeout: int = 10,
+        answer_seconds: float = _ANSWER_SECONDS,
         cursor: type[psycopg.Cursor[Any]] | None = None,
     ) -> None:
-        self._open = partial(connect, url, name=name, pooled=pooled, timeout=timeout)
+        self._open = partial(connect, url, name=name, pooled=pooled, timeout=timeout, answer_seconds=answer_seconds)
         self._cursor = cursor
         self._connection: Connection | None = None
 

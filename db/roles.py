@@ -25,11 +25,11 @@ STATEMENT_TIMEOUTS = {
 }
 
 # The queue's statements live off small indexes of a table whose size changes by the second: without fresh statistics
-# the planner would read all of it for a batch. They are planned once, which takes half a millisecond: Postgres would plan
-# them anew each time, since it holds an array of unknown length for long. A handler that wants to may SET LOCAL either
-# back. The relay's own walk plain indexes only: those forget entries of rows that are gone, which a bitmap scan visits
-# again until a vacuum. Nor does a relay wait for the disk: what it writes it would do again after a crash of the server,
-# and no attempt begins on a claim that could be forgotten, since the take's commit waits for all that was written before.
+# the planner would read all of it for a batch. They are planned once, which takes half a millisecond: Postgres would
+# plan them anew each time, since it holds an array of unknown length for long. A handler that wants to may SET LOCAL
+# either back. The relay's own walk plain indexes only: those forget entries of rows that are gone, which a bitmap scan
+# visits again until a vacuum. Nor does a relay wait for the disk: what it writes it would do again after a crash of the
+# server, and no attempt begins on a claim that could be forgotten: the take's commit waits for all that came before.
 _ENGINE = {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
 _SETTINGS = {
     "relay": _ENGINE | {"enable_bitmapscan": "off", "synchronous_commit": "off"},

@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from core import events, traces
 from core.errors import PermanentError, TaskCancelledError, UnavailableError
 from db import queue
-from db.connection import KeptConnection, tenant_transaction
+from db.connection import KeptConnection, patient, tenant_transaction
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
@@ -26,6 +26,7 @@ from pipelines.resources import Resources
 from pipelines.transaction import Transaction
 
 if TYPE_CHECKING:
+    from workers.attemptlogs import AttemptLog
     from workers.running import RunningAttempts
 
 _PROGRESS_PAUSE = 0.2
@@ -45,6 +46,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     secret_fields: tuple[str, ...] = ()
+    log: "AttemptLog | None" = None
 
     @property
     def claim(self) -> tuple[UUID, int]:
@@ -59,7 +61,7 @@ class Run:
             case Retry(after=after) if after is not None and not isinstance(after, timedelta):
                 raise PermanentError("Retry(after=…) takes a timedelta")
             case Retry() | Fail() | Cancel():
-                outcome = replace(outcome, reason=scrub(str(outcome.reason), self._secrets())[:_ERROR_LIMIT])
+                outcome = replace(outcome, reason=scrub(str(outcome.reason), self.secrets())[:_ERROR_LIMIT])
             case Snooze(duration=duration):
                 if not isinstance(duration, timedelta):
                     raise PermanentError("Snooze(…) takes a timedelta")
@@ -68,7 +70,7 @@ class Run:
         self.outcome = outcome
         self.seconds = time.monotonic() - self.started
 
-    def _secrets(self) -> set[str]:
+    def secrets(self) -> set[str]:
         """Return what an error must not repeat: texts and numbers of the payload, secret fields however short."""
         try:
             fields = from_json(self.attempt.payload_json)  # read once more, since few attempts fail
@@ -237,7 +239,7 @@ class Context:
     def read(self) -> Iterator[Transaction]:
         """Open a short read-only transaction, bound to the task's tenant."""
         connection = self.connection.get()  # asked for at each read: the one before may have gone with its server
-        with tenant_transaction(connection, self.tenant_id):
+        with patient(connection), tenant_transaction(connection, self.tenant_id):
             connection.execute("SET TRANSACTION READ ONLY")
             yield Transaction(connection, self.tenant_id)
 

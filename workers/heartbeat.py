@@ -37,7 +37,9 @@ class Beating:
     """Renews, beats, asks after the parent's attempts, and watches the parent (workers/companion.py)."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self._connection = KeptConnection(config["url"], name="heartbeat", pooled=config["pooled"], timeout=5)
+        self._connection = KeptConnection(
+            config["url"], name="heartbeat", pooled=config["pooled"], timeout=5, answer_seconds=5.0
+        )
         self._parent: int = config["parent"]
         self._lease_seconds: float = config["lease_seconds"]
         self._grace_seconds: float = config["interrupt_seconds"] + _PATIENCE_SECONDS

@@ -10,7 +10,7 @@ from core import events
 from core.backoff import Backoff
 from core.errors import PermanentError, UnavailableError
 from db import queue
-from db.connection import Connection, bind_tenant
+from db.connection import Connection, bind_tenant, patient
 from db.queries import is_unavailable
 from pipelines.outcomes import Apply, Done, Fail, Retry
 from pipelines.registry import AnyTask
@@ -55,7 +55,7 @@ class Recorder:
             time.sleep(backoff.delay(failures))
 
     def _persist_refused(self, task: AnyTask, runs: Sequence[Run], error: BaseException) -> set[UUID]:
-        """Go on after the common transaction has failed: by halves, until the culprit is alone and the only one to pay."""
+        """Go on after the common transaction has failed: by halves, until the culprit is alone and pays alone."""
         if len(runs) > 1:
             middle = len(runs) // 2
             return self._persist(task, runs[:middle]) | self._persist(task, runs[middle:])
@@ -68,18 +68,18 @@ class Recorder:
         connection = self._connections.of(task.scope)
         if any([apply_of(run) is not None for run in runs]):
             return self._commit_effects(connection, task, runs)
-        if all([isinstance(run.outcome, Done) for run in runs]):
+        if all([isinstance(run.outcome, Done) and run.log is None for run in runs]):
             return self._finish(connection, task, runs)  # one statement: a transaction of its own
         with connection.transaction():
             return self._finish(connection, task, runs)
 
     def _commit_effects(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
-        """Write the effects of all, and their endings, in one transaction; statements are sent without waiting for each.
+        """Write the effects of all, and their endings, in one transaction, and wait only for what is asked for.
 
-        So an error may show later than where it happened: that a transaction failed is certain, and not by whose doing.
+        So an error may show later than where it happened: that a transaction failed is certain, and not whose doing.
         """
         tenant_id = runs[0].attempt.tenant_id
-        with connection.pipeline(), connection.transaction():
+        with patient(connection), connection.pipeline(), connection.transaction():
             bind_tenant(connection, tenant_id)
             held = queue.hold_attempts(connection, [run.attempt for run in runs], self._worker_id)
             for run in runs:
@@ -103,8 +103,11 @@ class Recorder:
                     endings.append(ending)
                 case queue.Rescheduling():
                     waits.append(ending)
-            if not isinstance(outcome, Done):
-                records.append(queue.AttemptRecord(run.attempt, outcome.word, ending.error, run.seconds, run.traceback))
+            if run.log is not None or not isinstance(outcome, Done):
+                log = None if run.log is None else run.log.text()
+                records.append(
+                    queue.AttemptRecord(run.attempt, outcome.word, ending.error, run.seconds, run.traceback, log)
+                )
         kept = queue.finish(connection, endings, self._worker_id) if endings else set()
         if waits:
             kept |= queue.reschedule(connection, waits, self._worker_id)

@@ -7,6 +7,7 @@ is still in; the thread goes out first and looks then whether something was anno
 """
 
 import ctypes
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ A = TypeVar("A")
 B = TypeVar("B")
 T = TypeVar("T")
 _NOTHING: tuple[Run, ...] = ()
+_FORKED = 70
+"""Exit status of a child that a handler forked and that would go on as a worker (EX_SOFTWARE of sysexits.h)."""
 
 
 class Seat:
@@ -29,6 +32,7 @@ class Seat:
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
+        self.process = os.getpid()
         self.task: AnyTask | None = None
         self.part: Sequence[Run] = _NOTHING
         self.runs: tuple[Run, ...] = _NOTHING
@@ -46,6 +50,8 @@ class Seat:
             try:
                 return handler(first, second)
             finally:
+                if os.getpid() != self.process:
+                    os._exit(_FORKED)  # a handler forked and its child came back too: the connections are not its own
                 self.runs = _NOTHING
                 if self.interrupted_at is not None:
                     self._settle()
@@ -87,7 +93,7 @@ class RunningAttempts:
 
     def begin(self, task: AnyTask, part: Sequence[Run]) -> Seat:
         """Return the calling thread's seat, with what it is about to work off."""
-        seat: Seat | None = getattr(self._local, "seat", None)
+        seat = self.current()
         if seat is None:
             seat = self._local.seat = Seat()
             self.seats.append(seat)
@@ -97,6 +103,10 @@ class RunningAttempts:
             self._is_known_busy = True
             self.on_busy()
         return seat
+
+    def current(self) -> Seat | None:
+        """Return the calling thread's seat, if it has one."""
+        return getattr(self._local, "seat", None)
 
     def end(self, seat: Seat) -> None:
         """Say that the seat's part is worked off."""
