@@ -16,6 +16,8 @@ from db.queries import Queries
 
 QUERIES = Queries("queue")
 WAKE_CHANNEL = "greenroom_wake"
+RESCUE_NOTICE = "rescue"
+"""What a notice on the wake channel says when it is for those who rescue."""
 NO_TENANT = UUID(int=0)
 """What stands for the tenant of tasks that have none, where the claim goes from tenant to tenant."""
 FIRST_RANK = -(2**63)
@@ -89,13 +91,14 @@ class Rescheduling:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """What is kept of an attempt that did not end as done; it ran for `seconds`."""
+    """What is kept of an attempt that did not end as done, or that logged something; it ran for `seconds`."""
 
     attempt: Attempt
     outcome: str
     error: str | None
     seconds: float
     traceback: str | None = None
+    log: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +288,7 @@ def ring(connection: Connection) -> None:
 
 
 def record_attempts(connection: Connection, records: Sequence[AttemptRecord], worker_id: UUID) -> None:
-    """Keep attempts that did not end as done."""
+    """Keep attempts that did not end as done, or that logged something."""
     values = {
         **_columns((r.attempt.task_id, r.attempt.claim_number) for r in records),
         "tenants": [r.attempt.tenant_id for r in records],
@@ -293,6 +296,7 @@ def record_attempts(connection: Connection, records: Sequence[AttemptRecord], wo
         "outcomes": [r.outcome for r in records],
         "errors": [r.error for r in records],
         "tracebacks": [r.traceback for r in records],
+        "logs": [r.log for r in records],
         "workers": [worker_id for _ in records],
         "seconds": [r.seconds for r in records],
     }
@@ -305,8 +309,11 @@ def renew(connection: Connection, worker_id: UUID, lease_seconds: float) -> int:
 
 
 def expire_leases(connection: Connection, worker_id: UUID) -> int:
-    """Let the leases of a process that is gone for certain run out now; return how many."""
-    return QUERIES.count(connection, "expire_leases", {"worker_id": worker_id})
+    """Let the leases of a process that is gone for certain run out now, and say so; return how many."""
+    expired = QUERIES.count(connection, "expire_leases", {"worker_id": worker_id})
+    if expired:
+        QUERIES.run(connection, "ring_rescuers")
+    return expired
 
 
 def hand_back(connection: Connection, worker_id: UUID) -> int:
@@ -327,6 +334,12 @@ def next_deadline(connection: Connection, worker_id: UUID) -> float | None:
     """Return the seconds until the first attempt of a process has used its time up, or None where it runs none."""
     rows = QUERIES.run(connection, "next_deadline", {"worker_id": worker_id})
     return float(rows[0][0]) if rows else None
+
+
+def is_occupied(connection: Connection) -> bool:
+    """Return whether any task is claimed or runs."""
+    [(found,)] = QUERIES.run(connection, "is_occupied")
+    return bool(found)
 
 
 def rescue(connection: Connection, limit: int) -> tuple[int, int]:

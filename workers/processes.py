@@ -21,6 +21,7 @@ from pipelines.registry import Registry
 from pipelines.resources import Resources
 from workers.actors import declare_actors
 from workers.alerts import alert_loops
+from workers.attemptlogs import AttemptLogs
 from workers.beat import Beat
 from workers.broker import WAIT_MS, AnyBroker, Offers, open_broker
 from workers.companion import Heartbeat
@@ -59,7 +60,8 @@ class RelayProcess:
             return KeptConnection(addresses.url, name=name, pooled=addresses.pooled)
 
         direct = KeptConnection(addresses.direct_url or addresses.url, name="listener")
-        listener = Listener(direct, self.process.id, self.wake)
+        rescuer = Loop(Rescuer(near("rescuer"), settings.relay.rescue_seconds, self.wake))
+        listener = Listener(direct, self.process.id, self.wake, rescuer.wake)
         relay = Relay(near("relay"), broker, settings.relay, self.process.id, hears=listener.hears)
         self._relay = Loop(relay)
         # A message that ends makes room for the next: a relay that waits for that need not wait for its poll.
@@ -69,7 +71,7 @@ class RelayProcess:
             # Two beats may be missed before anybody calls it silent.
             Loop(Beat(near("beat"), self.process, lambda: _late(self.loops), pause=timeout / 3)),
             Loop(Caretaker(near("caretaker"), timeout)),
-            Loop(Rescuer(near("rescuer"), settings.relay.rescue_seconds, self.wake)),
+            rescuer,
             Loop(Statistics(near("statistics"), settings.statistics.keep_days)),
             *alert_loops(near, settings),
             Loop(listener),
@@ -147,6 +149,7 @@ class WorkerProcess:
             self.loops.append(Loop(Offer(connection, self.process.id, self._batch_sizes)))
         self._worker: dramatiq.Worker | None = None
         self._stopped = threading.Lock()
+        self._logs = AttemptLogs(self.executor.running)
 
     def start(self) -> None:
         """Consume the queues; then become known, so that the relay sends work."""
@@ -162,6 +165,7 @@ class WorkerProcess:
         self._tell(lambda connection: queue.beat(connection, self.process))
         for loop in self.loops:
             loop.start()
+        self._logs.start()
         events.emit(events.ProcessStarted("worker", self.process.id, f"{self._settings.worker.threads} threads"))
 
     def stop(self) -> bool:
@@ -175,6 +179,7 @@ class WorkerProcess:
             self._tell(lambda connection: queue.give_back(connection, leftovers))
         handed_back = 0 if is_drained else self._tell(lambda connection: queue.hand_back(connection, self.process.id))
         stop_all(self.loops)
+        self._logs.close()
         self._tell(lambda connection: queue.unregister_process(connection, self.process.id))
         if is_drained:
             self.executor.close()

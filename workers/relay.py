@@ -20,9 +20,12 @@ from workers.claiming import Claimer
 
 _BUSY_ROUNDS = 8
 _PROMOTE_SECONDS = 0.05
+_TELL_AGAIN_ROUNDS = 2.5
 _FULL_PAUSES = (0.002, 0.5)
 _UNKNOWN_PAUSE = 0.05  # the beat makes a process known
 _RESCUE_LIMIT = 1000
+# What is claimed after a look at nothing is not overdue before its claim, and whoever ends a lease early rings.
+_SELDOM = 5
 _CARE_SECONDS = 45.0
 _PING_SECONDS = 30.0
 
@@ -130,7 +133,7 @@ class Relay:
     def _stays_asleep(self) -> bool:
         """Return whether all know that this relay sleeps: told a while ago, it may have been forgotten since."""
         is_told = self._is_sleeping and self._hears() == self._heard
-        return is_told and time.monotonic() < self._told_at + self._settings.poll_seconds / 2
+        return is_told and time.monotonic() < self._told_at + _TELL_AGAIN_ROUNDS * self._settings.poll_seconds
 
     def _tell(self, connection: Connection, *, is_sleeping: bool) -> None:
         """Say whether producers shall ring, if it is news."""
@@ -150,8 +153,11 @@ class Listener:
 
     name = "listener"
 
-    def __init__(self, connection: KeptConnection, process_id: UUID, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, connection: KeptConnection, process_id: UUID, wake: Callable[[], None], wake_rescuer: Callable[[], None]
+    ) -> None:
         self._connection = connection
+        self._wake_rescuer = wake_rescuer
         self._ping_channel = f"greenroom_ping_{process_id.hex}"
         self._wake = wake
         self._listens_on: Connection | None = None
@@ -199,6 +205,8 @@ class Listener:
         if notice.channel == self._ping_channel:
             self._pinged_at = None
             self._judge(heard=True)
+        elif notice.payload == queue.RESCUE_NOTICE:
+            self._wake_rescuer()
         else:
             self._wake()
 
@@ -225,8 +233,10 @@ class Rescuer:
         self._wake = wake
 
     def run_once(self) -> float:
-        """Rescue one batch; at once again while there is more."""
+        """Rescue one batch; at once again while there is more, and seldom while nothing is claimed or runs."""
         connection = self._connection.get()
+        if not queue.is_occupied(connection):
+            return self._pause * _SELDOM
         retried, failed = queue.rescue(connection, _RESCUE_LIMIT)
         unclaimed = queue.reclaim(connection, _RESCUE_LIMIT)
         if retried or failed or unclaimed:

@@ -186,12 +186,13 @@ RETURNING live.id, live.cancel_requested_at IS NOT NULL;
 SELECT pg_notify('greenroom_wake', '') WHERE EXISTS (SELECT FROM queue.processes WHERE is_sleeping);
 
 -- name: record_attempts
--- Keep what came of attempts that did not end as done.
-INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, traceback, worker_id, started_at)
-SELECT id, tenant_id, claim_number, number, outcome, error, traceback, worker_id, clock_timestamp() - make_interval(secs => seconds)
+-- Keep what came of attempts that did not end as done, and what the others logged.
+INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, traceback, log, worker_id, started_at)
+SELECT id, tenant_id, claim_number, number, outcome, error, traceback, log, worker_id,
+    clock_timestamp() - make_interval(secs => seconds)
 FROM unnest(%(ids)s::uuid[], %(tenants)s::uuid[], %(claims)s::integer[], %(numbers)b::integer[], %(outcomes)b::text[],
-    %(errors)b::text[], %(tracebacks)b::text[], %(workers)b::uuid[], %(seconds)b::float8[])
-    AS given (id, tenant_id, claim_number, number, outcome, error, traceback, worker_id, seconds);
+    %(errors)b::text[], %(tracebacks)b::text[], %(logs)b::text[], %(workers)b::uuid[], %(seconds)b::float8[])
+    AS given (id, tenant_id, claim_number, number, outcome, error, traceback, log, worker_id, seconds);
 
 -- name: renew
 -- One statement renews the leases of all that a process runs, never past an attempt's time limit.
@@ -264,6 +265,14 @@ UPDATE queue.tasks_live SET lease_until = now()
 WHERE id IN (
     SELECT id FROM queue.tasks_live WHERE claimed_until IS NOT NULL AND worker_id = %(worker_id)s FOR UPDATE SKIP LOCKED
 );
+
+-- name: is_occupied
+-- Whether any task is claimed or runs: only those can be overdue.
+SELECT EXISTS (SELECT FROM queue.tasks_live WHERE claimed_until IS NOT NULL);
+
+-- name: ring_rescuers
+-- Leases were ended that their worker will not renew: whoever rescues need not wait for its next look.
+SELECT pg_notify('greenroom_wake', 'rescue');
 
 -- name: rescue
 -- Leases that ran out: the attempt stays counted and is recorded as lost; out of attempts, the task fails. One that was asked

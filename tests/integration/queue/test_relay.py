@@ -180,12 +180,18 @@ def test_a_newer_payload_waits_at_no_cost_for_a_worker_that_knows_it(database: D
 
 def test_the_listener_proves_that_it_hears(database: Database, recorded: list[events.Event]) -> None:
     woken: list[int] = []
-    listener = Listener(kept(database), uuid4(), lambda: woken.append(1))
+    rescues: list[int] = []
+    listener = Listener(kept(database), uuid4(), lambda: woken.append(1), lambda: rescues.append(1))
     eventually(lambda: listener.run_once() == 0.0 and listener.hears())
     assert events.ListenChanged(True) in recorded
     woken.clear()
     database.rows(f"SELECT pg_notify('{queue.WAKE_CHANNEL}', '')")
     eventually(lambda: listener.run_once() == 0.0 and woken)
+    assert rescues == []
+    woken.clear()
+    queue.QUERIES.run(database.connect("worker"), "ring_rescuers")
+    eventually(lambda: listener.run_once() == 0.0 and rescues)
+    assert woken == []
     listener.close()
 
 
