@@ -13,6 +13,7 @@ from core.errors import UnavailableError
 from db import statistics
 from db.connection import KeptConnection
 from tests.support.database import Database
+from tests.support.engine import Line
 from tests.support.rows import ended, waiting
 from workers.statistics import Statistics
 
@@ -196,27 +197,22 @@ def test_three_relays_at_once_count_each_minute_once(database: Database, closed:
 
 
 def test_how_queues_stand_is_kept_and_told(
-    database: Database, closed: datetime, service: Statistics, recorded: list[events.Event]
+    database: Database, closed: datetime, line: Line, service: Statistics, recorded: list[events.Event]
 ) -> None:
     waiting(database, queue="mail", seconds=120, count=3)
     waiting(database, queue="mail", seconds=5)
     waiting(database, queue="mail", seconds=-60)
     waiting(database, queue="mail", hold_reason="held")
     database.rows("INSERT INTO queue.queues (name) VALUES ('idle')")
-    [claimed, running] = waiting(database, queue="busy", seconds=600, count=2)
-    database.rows("UPDATE queue.tasks_live SET claimed_until = now() WHERE id = %s", (claimed,))
-    database.rows(
-        "UPDATE queue.tasks_live SET status = 'in_progress', attempts = 1, started_at = now(), lease_until = now(),"
-        " deadline_at = now(), worker_id = gen_random_uuid(), claimed_until = now() WHERE id = %s",
-        (running,),
-    )
+    waiting(database, seconds=600, count=2)
+    line.take(line.claim()[:1])
     service.run_once()
     [told] = [event for event in recorded if isinstance(event, events.QueuesMeasured)]
-    assert {name: measures[:2] for name, measures in told.queues.items()} == {
-        "busy": (1, 1), "idle": (0, 0), "mail": (4, 0)
+    assert {name: told.queues[name][:2] for name in ("default", "idle", "mail")} == {
+        "default": (1, 1), "idle": (0, 0), "mail": (4, 0)
     }  # fmt: skip
-    assert {name: round(measures[2], -1) for name, measures in told.queues.items()} == {
-        "busy": 600, "idle": 0, "mail": 120
+    assert {name: round(told.queues[name][2], -1) for name in ("default", "idle", "mail")} == {
+        "default": 600, "idle": 0, "mail": 120
     }  # fmt: skip
     assert database.rows("SELECT DISTINCT minute FROM queue.gauges") == [(closed,)]
 
