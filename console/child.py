@@ -1,7 +1,8 @@
-"""A process that works: `python -m console.child up|relay|worker`, one of the supervisor's children or by itself.
+"""A process that works: `python -m console.child up|relay|worker|prepare`, a supervisor's child or by itself.
 
 Runs until it is told to stop, or its parent is gone: what runs has the grace time then. Or until it wants to be
-recycled: it takes nothing more then, and lets what runs come to its end.
+recycled: it takes nothing more then, and lets what runs come to its end. `prepare` brings the database to where the
+others can work with it, and ends: what that needs is not kept in memory.
 """
 
 import os
@@ -14,7 +15,7 @@ import psycopg
 from console import output
 from console.addresses import Place
 from console.lifeline import LEAVING, READY, RECYCLED, REFUSED, Lifeline, take_lifeline
-from console.runtime import await_database, beside_or_given, end, observe, settings
+from console.runtime import await_database, beside_or_given, end, observe, settings, when_database_answers
 from console.signals import stop_event
 from core import events
 from core.errors import GreenroomError
@@ -64,6 +65,9 @@ def main() -> int:
     line.when_cut(stopping.set)
     try:
         observe(kind)
+        if kind == "prepare":
+            _prepare(settings(), stopping)
+            return 0
         departure = Departure(kind, line)
         serving = _serving(kind, settings(), departure, stopping)
     except (GreenroomError, psycopg.Error) as error:
@@ -105,6 +109,19 @@ def _serving(kind: str, found: Settings, departure: Departure, stopping: threadi
         return Engine(place, registry, resources, departure.leave)
     worker = place.process("worker")
     return WorkerProcess(found, worker, broker_of(found), registry, resources, on_leave=departure.leave)
+
+
+def _prepare(found: Settings, stopping: threading.Event) -> None:
+    """Make the database ready for work, as its owner, as soon as it answers."""
+    from console.setup import create_folder, prepare
+
+    url = beside_or_given(found).owner_direct()
+
+    def start() -> None:
+        prepare(url, found)
+        create_folder(url, found)
+
+    when_database_answers(start, "up", stopping)
 
 
 class _RelayAlone:

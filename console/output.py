@@ -32,6 +32,11 @@ def show_json(value: Any) -> None:
     _write(sys.stdout, json.dumps(value, indent=2, default=_plain))
 
 
+def show_json_line(value: Any) -> None:
+    """Print a value as one line of JSON, for answers that go on."""
+    _write(sys.stdout, json.dumps(value, default=_plain))
+
+
 def show_line(text: str = "") -> None:
     """Print one line of an answer."""
     _write(sys.stdout, clean(text))

@@ -26,11 +26,12 @@ _ROOT = Path(__file__).resolve().parent.parent
 _SETTLED_SECONDS = 30.0
 # What a child may take beyond its grace time to end in order.
 _MARGIN_SECONDS = 15.0
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a child does: its kind (`up`, `relay`, `worker`), and what its environment has beyond ours.
+    """What a child does: its kind (see console/child.py), and what its environment has beyond ours.
 
     `is_alone` says that its successor cannot start before it has ended.
     """
@@ -66,6 +67,14 @@ class Child:
         status = self._process.wait(timeout)
         self._line.close()
         return status
+
+    def end_with(self, stopping: threading.Event) -> int:
+        """Wait for its end, and ask for it when the end of all is wanted; return its exit status."""
+        while not stopping.is_set():
+            with suppress(subprocess.TimeoutExpired):
+                return self.wait(_LOOK_SECONDS)
+        self.send(signal.SIGTERM)
+        return self.wait()
 
     def send(self, number: int) -> None:
         """Send a signal; one that has ended gets none."""

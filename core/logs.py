@@ -41,11 +41,13 @@ def start(log_format: LogFormat, level: str, service: str) -> Callable[[], None]
     root.setLevel(max(least, _LEAST_OF_LIBRARIES))
     ours.setLevel(least)
     logging.captureWarnings(True)
+    _configure_structlog(service)
     forget = events.subscribe(_subscriber(least, service))
 
     def close() -> None:
         forget()
         logging.captureWarnings(False)
+        structlog.reset_defaults()
         root.removeHandler(handler)
         root.setLevel(before[0])
         ours.setLevel(before[1])
@@ -85,6 +87,15 @@ class _Handler(logging.Handler):
             sys.stderr.flush()
         except Exception:
             self.handleError(record)
+
+
+def _configure_structlog(service: str) -> None:
+    """Let loggers that a handler gets from structlog say their lines as those of the standard library do."""
+    structlog.configure(
+        processors=[*_shared(service), ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
 
 
 def _subscriber(least: int, service: str) -> events.Subscriber:

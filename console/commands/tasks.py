@@ -10,11 +10,13 @@ import typer
 
 from console import output
 from console.commands.enqueue import moment_of
-from console.options import AsJson, Before, Limit, Tenant, id_of, task_id, task_ids
+from console.options import AsJson, Before, Limit, Tenant, Timeout, id_of, task_id, task_ids
 from console.runtime import Operation, operate
+from console.watching import watch as follow
 from core.errors import GreenroomError, NotFoundError, UsageError
 from db import tasks
 from db.connection import tenant_transaction
+from db.queue import TaskEnd
 
 app = typer.Typer(help="Tasks: list, show, retry, cancel, replay, release.", no_args_is_help=True)
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks.")]
@@ -61,12 +63,23 @@ def list_(
 
 
 @app.command()
-def show(task: Annotated[str, typer.Argument(metavar="ID", help="The task's id.")], as_json: AsJson = False) -> None:
+def show(
+    task: Annotated[str, typer.Argument(metavar="ID", help="The task's id.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end; 1 unless that is done.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show one task: what it is, how it went, its attempts. Secret fields of its payload print as stars."""
     wanted = task_id(task)
     with operate() as operation:
-        found = _existing(operation, wanted)
+        found = follow(operation, wanted, as_json=as_json) if watch else _existing(operation, wanted)
         attempts = tasks.attempts(operation.connection, found.id)
+    if not (watch and as_json):
+        _show(found, attempts, as_json=as_json)
+    if watch and found.status != "done":
+        raise typer.Exit(1)
+
+
+def _show(found: tasks.TaskDetail, attempts: list[tasks.AttemptRow], *, as_json: bool) -> None:
     facts = asdict(found) | {"payload": masked(found.payload, found.secret_fields)}
     if as_json:
         output.show_json(facts | {"attempt_records": [asdict(attempt) for attempt in attempts]})
@@ -77,6 +90,9 @@ def show(task: Annotated[str, typer.Argument(metavar="ID", help="The task's id."
         output.show_table(columns, [(a.number, a.outcome, a.ended_at, a.error) for a in attempts])
     if traceback := next((a.traceback for a in reversed(attempts) if a.traceback), None):
         output.show_line(traceback)
+    for attempt in attempts:
+        if attempt.log:
+            output.show_line(f"\nlog of attempt {attempt.number}:\n{attempt.log}")
 
 
 @app.command()
@@ -126,6 +142,8 @@ def replay(
     ] = None,
     limit: Limit = 1000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be replayed.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for their ends; 1 unless all are done.")] = False,
+    timeout: Timeout = 60.0,
     as_json: AsJson = False,
 ) -> None:
     """Let failed or cancelled tasks live again, with all their attempts before them."""
@@ -133,7 +151,7 @@ def replay(
         raise UsageError("name tasks by id, or by --failed, --cancelled, --type, --queue and --since")
     wanted = task_ids(ids) if ids else None
     moment = moment_of(since) if since else None
-    with operate() as operation:
+    with operate(works=wait) as operation:
         found = tasks.replayable(
             operation.connection,
             ids=wanted,
@@ -146,7 +164,10 @@ def replay(
         if wanted and len(found) < len(wanted):
             _refuse_replay(operation, set(wanted) - {row.id for row in found})
         revived = [] if dry_run else tasks.replay(operation.connection, [row.id for row in found])
-    _show_replay(found, revived, dry_run=dry_run, as_json=as_json)
+        ends = _ends_of(operation, revived, timeout) if wait else []
+    _show_replay(found, revived, ends, dry_run=dry_run, as_json=as_json)
+    if any(end.status != "done" for end in ends):
+        raise typer.Exit(1)
 
 
 def masked(payload: Any, secret_fields: list[str] | None) -> Any:
@@ -197,15 +218,26 @@ def _refuse_replay(operation: Operation, missing: set[UUID]) -> None:
     raise GreenroomError(f"task {found.id} is {found.status}: only failed and cancelled tasks are replayed")
 
 
-def _show_replay(found: list[tasks.Replayable], revived: list[UUID], *, dry_run: bool, as_json: bool) -> None:
+def _ends_of(operation: Operation, ids: list[UUID], timeout: float) -> list[TaskEnd]:
+    from pipelines.waiting import wait_for_all
+
+    return wait_for_all(operation.connection, ids, timeout=timeout) if ids else []
+
+
+def _show_replay(
+    found: list[tasks.Replayable], revived: list[UUID], ends: list[TaskEnd], *, dry_run: bool, as_json: bool
+) -> None:
     if as_json:
-        output.show_json({"found": [asdict(row) for row in found], "replayed": revived, "dry_run": dry_run})
+        said = {"found": [asdict(row) for row in found], "replayed": revived, "dry_run": dry_run}
+        output.show_json(said | {"ends": [asdict(end) for end in ends]})
         return
     if dry_run:
         output.show_table(("id", "type", "error"), [(r.id, r.task_type, r.last_error) for r in found], empty="none")
         output.note(f"{len(found)} would be replayed; without --dry-run they are")
         return
     output.show_line(f"{len(revived)} replayed")
+    if ends:
+        output.show_table(("id", "status", "error"), [(end.task_id, end.status, end.error) for end in ends])
     if skipped := len(found) - len(revived):
         output.note(f"{skipped} not replayed: a younger task has their unique key")
 

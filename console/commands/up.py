@@ -11,13 +11,13 @@ import typer
 from console import output
 from console.addresses import Place, given_place
 from console.commands.processes import worker_roles
-from console.runtime import observe, own_server, settings, when_database_answers
+from console.runtime import observe, settings
 from console.signals import stop_event
-from console.supervisor import Role, Supervisor
+from console.supervisor import Child, Role, Supervisor
 from core.settings import Settings
 from db import identity
 from db.connection import connect
-from db.embedded import binary
+from db.embedded import EmbeddedServer, binary
 from db.roles import role_name
 
 
@@ -27,7 +27,7 @@ def up() -> None:
     observe("supervisor")
     is_refused = False
     with _place(settings(), stopping) as place:
-        if place is not None and not stopping.is_set():
+        if place is not None:
             is_refused = _work(place, stopping)
     output.note("stopped")
     if is_refused:
@@ -37,18 +37,19 @@ def up() -> None:
 @contextmanager
 def _place(found: Settings, stopping: threading.Event) -> Iterator[Place | None]:
     """Yield the database, ready for work; None if told to stop before it answered."""
-    if found.is_embedded:
-        with own_server(found) as place:
-            yield place
+    if not found.is_embedded:
+        yield _prepared(given_place(found), stopping)
         return
-    place = given_place(found)
-    from console.setup import create_folder, prepare
+    with EmbeddedServer(found.home) as server:
+        yield _prepared(Place(server.url(), found, is_embedded=True), stopping)
 
-    def start() -> None:
-        prepare(place.owner_direct(), found)
-        create_folder(place.owner_direct(), found)
 
-    yield place if when_database_answers(start, "up", stopping) else None
+def _prepared(place: Place, stopping: threading.Event) -> Place | None:
+    """Bring a database to where this program can work with it, in a child of its own; raises Exit when it cannot."""
+    place.owner()
+    if Child(Role("prepare")).end_with(stopping) != 0 and not stopping.is_set():
+        raise typer.Exit(1)
+    return None if stopping.is_set() else place
 
 
 def _work(place: Place, stopping: threading.Event) -> bool:

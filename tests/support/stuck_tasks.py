@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 from core.errors import InterruptionError
-from pipelines.outcomes import Done, Outcome
+from pipelines.outcomes import Done, Fail, Outcome
 from pipelines.payload import Payload
 from pipelines.task import BatchItem, Task, TaskContext
 from tests.support.tasks import TASKS as PLAIN_TASKS
 from tests.support.tasks import effect
 
+_kept: list[bytes] = []
 _logger = logging.getLogger("handlers.talk")
 
 
@@ -54,12 +55,26 @@ class Stubborn(Payload):
     seconds: float = 60.0
 
 
+class Grow(Payload):
+    """Keeps `size` bytes for as long as its process lives."""
+
+    task_type = "stuck.grow"
+    size: int
+
+
 class Together(Payload):
     """A batch: sleeps in small steps for as long as its slowest says, then writes one effect each."""
 
     task_type = "stuck.together"
     seconds: float = 0.0
     n: int = 0
+
+
+class Steps(Payload):
+    """Reports progress step by step; fails at the end if it shall."""
+
+    task_type = "stuck.steps"
+    fails: bool = False
 
 
 class Talk(Payload):
@@ -97,11 +112,23 @@ def _stubborn(context: TaskContext, payload: Stubborn) -> Outcome:
     return Done()
 
 
+def _grow(context: TaskContext, payload: Grow) -> Outcome:
+    _kept.append(b"x" * payload.size)
+    return Done()
+
+
 def _together(items: Sequence[BatchItem[Together]]) -> Sequence[Outcome]:
     until = time.monotonic() + max(item.payload.seconds for item in items)
     while time.monotonic() < until:
         time.sleep(0.01)
     return [Done(apply=effect(item.payload.n)) for item in items]
+
+
+def _steps(context: TaskContext, payload: Steps) -> Outcome:
+    for step in range(4):
+        context.progress(step / 4, f"step {step}")
+        time.sleep(0.7)
+    return Fail("it was to fail") if payload.fails else Done({"steps": 4})
 
 
 def _talk(context: TaskContext, payload: Talk) -> Outcome:
@@ -125,6 +152,8 @@ TASKS: Sequence[Task[Any]] = (
     Task(payload=Limited, run=_sleep, time_limit=timedelta(seconds=0.5), max_attempts=1),
     Task(payload=LimitedHold, run=_hold, time_limit=timedelta(seconds=0.5), max_attempts=1),
     Task(payload=Stubborn, run=_stubborn),
+    Task(payload=Grow, run=_grow),
     Task(payload=Together, run_batch=_together, batch_size=10),
+    Task(payload=Steps, run=_steps),
     Task(payload=Talk, run=_talk, max_attempts=1),
 )

@@ -9,7 +9,7 @@ import pytest
 
 from core import events
 from db import queue, tasks
-from pipelines.enqueue import enqueue
+from pipelines.enqueue import enqueue, enqueue_many
 from pipelines.payload import Payload
 from pipelines.registry import Registry
 from pipelines.waiting import wait_for
@@ -84,12 +84,9 @@ def test_a_handler_that_shields_itself_asks(effects: Database, registry: Registr
 def test_a_batch_goes_on_without_the_one_that_is_cancelled(effects: Database, registry: Registry) -> None:
     with running_engine(effects, registry, threads=1) as running:
         running.worker.executor.sizes.measured("stuck.together", 100, 0.001)
-        with effects.connect("producer").transaction():
-            ids = [
-                enqueue(effects.connect("producer"), Together(n=n, seconds=3.0 if n == 0 else 0.0)) for n in range(3)
-            ]
-        for task_id in ids:
-            eventually(lambda task_id=task_id: status(effects, task_id) != "pending")  # type: ignore[misc]  # bound now
+        together = [Together(n=n, seconds=3.0 if n == 0 else 0.0) for n in range(3)]
+        ids = enqueue_many(effects.connect("producer"), together)
+        eventually(lambda: {status(effects, task_id) for task_id in ids} == {"in_progress"})
         cancel_in(effects, ids[0], 2.0)
         assert [wait_for(effects.connect(), each, timeout=10).status for each in ids[1:]] == ["done", "done"]
     assert sorted(effects.rows("SELECT n FROM effects")) == [(1,), (2,)]
@@ -231,7 +228,7 @@ def test_what_its_worker_died_with_ends_instead(line: Line) -> None:
 
 def test_what_has_used_its_time_up_is_not_handed_back(database: Database, line: Line) -> None:
     enqueue(database.connect("producer"), Noop())
-    line.take(line.claim(), time_limit=0.0)
+    line.take(line.claim(), lease_seconds=0.0, time_limit=0.0)
     assert queue.hand_back(line.worker, line.process.id) == 0
     assert queue.rescue(line.relay, 10) == (1, 0)
 
