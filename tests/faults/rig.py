@@ -63,7 +63,7 @@ class Rig:
 
     # -------------------------------------------------------------------------------------------- processes
 
-    def add(self, kind: str, *, launcher: Sequence[str] = ("console",), **settings: str) -> Member:
+    def add(self, kind: str, *, launcher: Sequence[str] = ("console.child",), **settings: str) -> Member:
         """Start a relay, a worker or an `up`; `settings` go over the rig's, in the names of the environment."""
         url = self._urls["owner" if kind == "up" else kind]
         values = _TIMES | _QUIET | {"DATABASE_URL": url, "TASK_MODULES": TASK_MODULE, "HOME": str(self.folder)}

@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 @pytest.mark.parametrize("is_guarded", [True, False], ids=["guarded", "unguarded"])
 def test_a_worker_that_lost_its_lease_writes_nothing(redis_rig: Rig, is_guarded: bool) -> None:
     rig = redis_rig
-    launcher = ("console",) if is_guarded else ("tests.faults.unguarded", "claim-number")
+    launcher = ("console.child",) if is_guarded else ("tests.faults.unguarded", "claim-number")
     rig.add("relay")
     workers = [rig.add("worker", launcher=launcher, WORKER_LEASE_SECONDS="2", WORKER_THREADS="1") for _ in range(2)]
     rig.await_workers()

@@ -1,14 +1,14 @@
-"""`python -m tests.faults.unguarded GUARD COMMAND …`: Greenroom with a guard taken out of its SQL.
+"""`python -m tests.faults.unguarded GUARD KIND`: a child that works, with a guard taken out of its SQL.
 
 What keeps the fault tests honest: a check that stays green without the guard that it watches is none. The product knows
-nothing of this; the named queries are replaced in this process before the command line starts.
+nothing of this; the named queries are replaced in this process before it starts.
 """
 
 import sys
 
 from psycopg import sql
 
-from console.main import main
+from console.child import main
 from db import queries
 
 # What is taken out of which query. Whoever ran the task once may end it then, whoever runs it now.
@@ -30,4 +30,4 @@ def take_out(guard: str) -> None:
 
 if __name__ == "__main__":
     take_out(sys.argv.pop(1))
-    main()
+    sys.exit(main())
