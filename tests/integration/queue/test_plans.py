@@ -17,8 +17,12 @@ from psycopg.types.json import Jsonb
 from db.embedded import EmbeddedServer
 from db.queries import Queries
 from db.queue import FIRST_RANK, NO_TENANT
+from pipelines.enqueue import enqueue_many
 from tests.integration.queue.test_named_sql import _PARAMETER, numbered
 from tests.support.database import Database, cloned
+from tests.support.engine import Line
+from tests.support.tasks import Noop
+from tests.support.waiting import eventually
 
 LIVE, ENDED = 60_000, 60_000
 WORKER = UUID("00000000-0000-4000-8000-000000000001")
@@ -32,8 +36,8 @@ LIST = {"status": None, "task_type": None, "queue": None, "held": False, "owner_
 
 _FILL = """
 INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, queue, rank, run_after, is_due,
-    status, attempts, claimed_until, batch_size, lease_until, deadline_at, worker_id, started_at, claim_number, hold_reason,
-    priority, max_attempts)
+    status, attempts, claimed_until, batch_size, lease_until, deadline_at, worker_id, started_at, claim_number,
+    hold_reason, priority, max_attempts)
 SELECT 'test.noop', '{"n": 1}', 1, identity.default_tenant_id(), 'q' || n %% 4, n, now() + (n || ' s')::interval,
     n %% 4 <> 0, CASE WHEN n %% 120 = 1 THEN 'in_progress' ELSE 'pending' END, 1,
     CASE WHEN n %% 120 IN (1, 2) THEN now() + interval '1 h' END, 1,
@@ -173,3 +177,26 @@ def test_the_statement_keeps_to_its_index(full: Database, guard: Guard) -> None:
     assert any(guard.expected in index for index in used), used
     touched = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
     assert touched <= guard.buffers, f"{touched} buffers"
+
+
+def test_a_take_changes_no_index(database: Database, line: Line) -> None:
+    enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(100)])
+    claims = line.claim()
+    end_connections(database, "test relay")  # what a backend counted shows once it tells, at the latest when it ends
+    assert eventually(lambda: updates(database) == (100, 0))
+    assert len(line.take(claims)) == 100
+    end_connections(database, "test worker")
+    assert eventually(lambda: updates(database) == (200, 100))
+
+
+def end_connections(database: Database, name: str) -> None:
+    with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name LIKE %s"
+        connection.execute(query, (database.name, f"%{name}"))
+
+
+def updates(database: Database) -> tuple[int, int]:
+    """Return how many rows of live tasks were updated, and of those how many without a new entry in any index."""
+    query = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'tasks_live'"
+    [(all_of_them, hot)] = database.rows(query)
+    return all_of_them, hot
