@@ -14,6 +14,7 @@ import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from db.connection import Connection
 from db.embedded import EmbeddedServer
 from db.queries import Queries
 from db.queue import FIRST_RANK, NO_TENANT
@@ -182,17 +183,16 @@ def test_the_statement_keeps_to_its_index(full: Database, guard: Guard) -> None:
 def test_a_take_changes_no_index(database: Database, line: Line) -> None:
     enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(100)])
     claims = line.claim()
-    end_connections(database, "test relay")  # what a backend counted shows once it tells, at the latest when it ends
-    assert eventually(lambda: updates(database) == (100, 0))
+    end_backend(database, line.relay)  # what a backend counted shows once it tells, at the latest when it ends
+    eventually(lambda: updates(database) == (100, 0))
     assert len(line.take(claims)) == 100
-    end_connections(database, "test worker")
-    assert eventually(lambda: updates(database) == (200, 100))
+    end_backend(database, line.worker)
+    eventually(lambda: updates(database) == (200, 100))
 
 
-def end_connections(database: Database, name: str) -> None:
-    with psycopg.connect(database.superuser_url, autocommit=True) as connection:
-        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name LIKE %s"
-        connection.execute(query, (database.name, f"%{name}"))
+def end_backend(database: Database, connection: Connection) -> None:
+    with psycopg.connect(database.superuser_url, autocommit=True) as superuser:
+        superuser.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
 
 
 def updates(database: Database) -> tuple[int, int]:
