@@ -115,6 +115,8 @@ class Awa:
 class AwaProducer:
     """Inserts through the client."""
 
+    is_atomic = True
+
     def __init__(self, client: Any) -> None:
         self._client = client
 

@@ -75,6 +75,8 @@ class CeleryBench:
 class CeleryProducer:
     """Applies the tasks; there is no way to enqueue many."""
 
+    is_atomic = False
+
     def __init__(self, tasks: dict[str, Any], producer: Any) -> None:
         self._tasks = tasks
         self._producer = producer

@@ -89,6 +89,8 @@ class ChancyBench:
 class ChancyProducer:
     """Pushes through the app."""
 
+    is_atomic = True
+
     def __init__(self, app: Any) -> None:
         self._app = app
 

@@ -57,7 +57,9 @@ class Facts:
 
 
 class Producer(Protocol):
-    """Enqueues; what a call enqueued is committed when it returns."""
+    """Enqueues; what a call enqueued is committed when it returns. `is_atomic`: `many` is one commit."""
+
+    is_atomic: bool
 
     async def one(self, task: str, number: int) -> None:
         """Enqueue one task of that name."""
@@ -175,9 +177,11 @@ async def _pace(
             due += interval * random.uniform(0.5, 1.5)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             numbers = range(start, min(start + burst, first + count))
-            if burst == 1:
-                await producer.one("mark", start)
-            else:
+            if burst > 1 and producer.is_atomic:
                 await producer.many("mark", numbers)
-            marks.add("committed", numbers)
+                marks.add("committed", numbers)
+                continue
+            for number in numbers:
+                await producer.one("mark", number)
+                marks.add("committed", [number])
         return {"seconds": time.monotonic() - begun}

@@ -76,6 +76,8 @@ class Dramatiq:
 class DramatiqProducer:
     """Sends; there is no way to send many."""
 
+    is_atomic = False
+
     def __init__(self, actors: dict[str, Any]) -> None:
         self._actors = actors
 

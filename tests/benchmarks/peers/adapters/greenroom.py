@@ -145,6 +145,8 @@ class Greenroom:
 class GreenroomProducer:
     """Enqueues; autocommit, so that each call is a transaction."""
 
+    is_atomic = True
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 

@@ -67,6 +67,8 @@ class Huey:
 class HueyProducer:
     """Calls the tasks; there is no way to enqueue many."""
 
+    is_atomic = False
+
     def __init__(self, tasks: dict[str, Any]) -> None:
         self._tasks = tasks
 

@@ -89,6 +89,8 @@ class PgQueuer:
 class PgQueuerProducer:
     """Enqueues through pgqueuer's queries."""
 
+    is_atomic = True
+
     def __init__(self, queries: Any) -> None:
         self._queries = queries
 

@@ -91,6 +91,8 @@ class Plain:
 class PlainProducer:
     """Plain INSERTs. The NOTIFY rides along only where somebody may sleep: latency."""
 
+    is_atomic = True
+
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 

@@ -79,6 +79,8 @@ class Procrastinate:
 class ProcrastinateProducer:
     """Defers through the tasks."""
 
+    is_atomic = True
+
     def __init__(self, tasks: dict[str, Any]) -> None:
         self._tasks = tasks
 

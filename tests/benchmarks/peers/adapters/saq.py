@@ -77,6 +77,8 @@ class Saq:
 class SaqProducer:
     """Enqueues through the queue; many at once means many at a time, there is no other way."""
 
+    is_atomic = False
+
     def __init__(self, queue: Any) -> None:
         self._queue = queue
 
