@@ -181,13 +181,13 @@ def test_the_statement_keeps_to_its_index(full: Database, guard: Guard) -> None:
 
 
 def test_a_take_changes_no_index(database: Database, line: Line) -> None:
-    enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(100)])
+    enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(10)])  # all find room in one page
     claims = line.claim()
     end_backend(database, line.relay)  # what a backend counted shows once it tells, at the latest when it ends
-    eventually(lambda: updates(database) == (100, 0))
-    assert len(line.take(claims)) == 100
+    eventually(lambda: updates(database) == (10, 0))
+    assert len(line.take(claims)) == 10
     end_backend(database, line.worker)
-    eventually(lambda: updates(database) == (200, 100))
+    eventually(lambda: updates(database) == (20, 10))
 
 
 def end_backend(database: Database, connection: Connection) -> None:
