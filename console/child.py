@@ -5,6 +5,7 @@ recycled: it takes nothing more then, and lets what runs come to its end. `prepa
 others can work with it, and ends: what that needs is not kept in memory.
 """
 
+import logging
 import os
 import sys
 import threading
@@ -75,6 +76,17 @@ def main() -> int:
         return REFUSED if line.has_parent else 1
     if serving is None:
         return 0
+    is_drained = _serve(serving, line, departure, stopping)
+    status = RECYCLED if departure.is_wanted.is_set() else 0
+    if not is_drained:
+        # Threads that ignored the grace time would hold the interpreter's end up; their attempts were handed back.
+        end()
+        os._exit(status)
+    return status
+
+
+def _serve(serving: Serving, line: Lifeline, departure: Departure, stopping: threading.Event) -> bool:
+    """Serve until the end is wanted, whoever wants it; return whether every thread ended."""
     serving.start()
     line.say(READY)
     while not stopping.wait(_LOOK_SECONDS) and not departure.is_wanted.is_set():
@@ -84,13 +96,7 @@ def main() -> int:
         serving.quiesce()
         while not serving.is_idle() and not stopping.wait(_LOOK_SECONDS):
             pass
-    is_drained = serving.stop()
-    status = RECYCLED if departure.is_wanted.is_set() else 0
-    if not is_drained:
-        # Threads that ignored the grace time would hold the interpreter's end up; their attempts were handed back.
-        end()
-        os._exit(status)
-    return status
+    return serving.stop()
 
 
 def _serving(kind: str, found: Settings, departure: Departure, stopping: threading.Event) -> Serving | None:
@@ -113,6 +119,7 @@ def _serving(kind: str, found: Settings, departure: Departure, stopping: threadi
 
 def _prepare(found: Settings, stopping: threading.Event) -> None:
     """Make the database ready for work, as its owner, as soon as it answers."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # what it loads is no operator's news
     from console.setup import create_folder, prepare
 
     url = beside_or_given(found).owner_direct()

@@ -81,6 +81,9 @@ class UnavailableError(RetryableError):
 class TimeLimitError(GreenroomError):
     """The attempt ran for longer than its task type allows."""
 
+    def __init__(self, message: str = "the attempt ran for longer than its time limit") -> None:
+        super().__init__(message)
+
 
 class WaitTimeoutError(GreenroomError):
     """The awaited task has not ended in time; it goes on by itself."""

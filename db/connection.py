@@ -1,7 +1,7 @@
 """Connections: how one is opened and bound to a tenant."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -104,6 +104,13 @@ class KeptConnection:
             if self._cursor is not None:
                 self._connection.cursor_factory = self._cursor
         return self._connection
+
+    def cancel(self) -> None:
+        """Ask the server to cancel the statement that runs on it, if one does; any thread may call this."""
+        connection = self._connection
+        if connection is not None and connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=1.0)
 
     def close(self) -> None:
         """Close it; the next `get` opens a new one."""

@@ -14,7 +14,7 @@ class Connections:
         self._urls = urls
         self._pooled = pooled
         self._local = threading.local()
-        self._all: list[KeptConnection] = []
+        self._of_threads: dict[int, list[KeptConnection]] = {}
 
     def of(self, scope: str) -> Connection:
         """Return the calling thread's connection; raises UnavailableError."""
@@ -28,11 +28,22 @@ class Connections:
             if url is None:
                 raise UnavailableError(f"this worker has no address for the {scope} role")
             kept = KeptConnection(url, name=f"worker {scope}", pooled=self._pooled, cursor=GuardedCursor)
-            self._all.append(kept)
+            self._of_threads.setdefault(threading.get_ident(), []).append(kept)
             setattr(self._local, scope, kept)
         return kept
 
+    def cancel(self, thread: int) -> None:
+        """Ask the server to cancel what a thread waits for, which no interruption reaches inside the driver."""
+        for kept in self._of_threads.get(thread, ()):
+            kept.cancel()
+
+    def renew(self) -> None:
+        """Close the calling thread's: it was interrupted, maybe within a statement, and a cancel may be due."""
+        for kept in self._of_threads.get(threading.get_ident(), ()):
+            kept.close()
+
     def close(self) -> None:
         """Close all; call it when no message runs any more."""
-        for kept in self._all:
-            kept.close()
+        for several in tuple(self._of_threads.values()):
+            for kept in several:
+                kept.close()

@@ -62,6 +62,7 @@ class Executor:
         self._draining = threading.Event()
         self.on_stuck: Callable[[], None] = lambda: None
         self.running = RunningAttempts()
+        self.running.on_interrupted = self._connections.cancel
         self.time_limits = TimeLimits(self.running, self._abandon, grace_seconds=config.interrupt_seconds)
         self.given_up = GivenUp(config.url, config.worker_id, pooled=config.pooled)
         self._recorder = Recorder(config.worker_id, config.lease_seconds, self._connections, self.given_up)
@@ -201,6 +202,8 @@ class Executor:
                 outcome = seat.call((run,), deadline, task.run, self._context(task, run), run.payload)
             run.end(outcome)
         except _RAISED as error:
+            if seat.cause is not None:
+                self._connections.renew()
             conclude(task, seat, run, error)
 
     def _compute_together(self, task: AnyTask, seat: Seat, together: Sequence[Run]) -> None:
@@ -220,9 +223,13 @@ class Executor:
 
     def _compute_apart(self, task: AnyTask, seat: Seat, runs: Sequence[Run], error: BaseException) -> None:
         """Go on after a batch raised, within the same attempts: one bad task must not fail its neighbours."""
+        if seat.cause is not None:
+            self._connections.renew()
         if any(run.attempt.task_id in seat.orders for run in runs):
             self._compute_together(task, seat, runs)  # without those that are not wanted
-        elif len(runs) == 1 or isinstance(error, TimeLimitError):  # time that is used up is used up for all
+        elif (
+            len(runs) == 1 or seat.cause is TimeLimitError or isinstance(error, TimeLimitError)
+        ):  # time that is used up is used up for all
             for run in runs:
                 conclude(task, seat, run, error)
         else:

@@ -18,7 +18,8 @@ from workers.running import Seat
 def conclude(task: AnyTask, seat: Seat, run: Run, raised: BaseException) -> None:
     """Give a run its outcome whose handler raised: what was ordered counts for more than what was raised."""
     if not heed(task, seat, run):
-        fail(task, run, raised)
+        # An interruption may show as something else: as a statement that was cancelled, say.
+        fail(task, run, raised if seat.cause is None or isinstance(raised, seat.cause) else seat.cause())
 
 
 def heed(task: AnyTask, seat: Seat, run: Run) -> bool:

@@ -23,7 +23,7 @@ from workers.actors import declare_actors
 from workers.alerts import alert_loops
 from workers.attemptlogs import AttemptLogs
 from workers.beat import Beat
-from workers.broker import WAIT_MS, AnyBroker, Offers, open_broker
+from workers.broker import WAIT_MS, AnyBroker, Offers, claims_in, open_broker
 from workers.companion import Heartbeat
 from workers.executor import Executor, ExecutorConfig
 from workers.recycling import Recycling
@@ -55,6 +55,7 @@ class RelayProcess:
 
     def __init__(self, settings: Settings, addresses: Addresses, broker: AnyBroker) -> None:
         self.process = _process_row("relay")
+        self._is_stopped = threading.Event()
 
         def near(name: str) -> KeptConnection:
             return KeptConnection(addresses.url, name=name, pooled=addresses.pooled)
@@ -90,6 +91,9 @@ class RelayProcess:
 
     def stop(self) -> None:
         """Stop all loops; twice is fine."""
+        if self._is_stopped.is_set():
+            return
+        self._is_stopped.set()
         stop_all(self.loops)
         events.emit(events.ProcessStopped("relay", self.process.id))
 
@@ -175,8 +179,7 @@ class WorkerProcess:
         self.quiesce()
         self._worker.stop(timeout=self._grace_ms())
         is_drained = not any(thread.is_alive() for thread in self._worker.workers)
-        if leftovers := self._broker.leftovers():
-            self._tell(lambda connection: queue.give_back(connection, leftovers))
+        self._give_back_unbegun()
         handed_back = 0 if is_drained else self._tell(lambda connection: queue.hand_back(connection, self.process.id))
         stop_all(self.loops)
         self._logs.close()
@@ -192,10 +195,19 @@ class WorkerProcess:
         self._broker.serve((), 0, self._offers)
         self._tell(lambda connection: queue.stop_serving(connection, self.process.id))
         self.executor.drain()
+        self._give_back_unbegun()
 
     def is_idle(self) -> bool:
         """Return whether no handler runs, but those that were given up."""
         return not any(seat.part for seat in self.executor.running.seats)
+
+    def _give_back_unbegun(self) -> None:
+        """Give the claims of messages back that no thread has begun; one that comes to it later finds them old."""
+        waiting = tuple(self._worker.work_queue.queue) if self._worker is not None else ()
+        claims = [claim for item in waiting for claim in claims_in(item.message.args[0])]
+        if claims := [*claims, *self._broker.leftovers()]:
+            self._tell(lambda connection: queue.give_back(connection, claims))
+            self._tell(queue.ring)
 
     def _grace_ms(self) -> int:
         """Return how long to wait for the threads; where some never end, having waited for the others."""

@@ -38,6 +38,7 @@ class Seat:
         self.runs: tuple[Run, ...] = _NOTHING
         self.deadline = 0.0
         self.interrupted_at: float | None = None
+        self.cause: type[BaseException] | None = None
         self.orders: dict[UUID, Order] = {}
         self.ended = 0
         self._lock = threading.Lock()
@@ -45,6 +46,7 @@ class Seat:
     def call(self, runs: tuple[Run, ...], deadline: float, handler: Callable[[A, B], T], first: A, second: B) -> T:
         """Call a handler, which may be interrupted meanwhile; `deadline` is a moment of the monotonic clock."""
         self.deadline = deadline
+        self.cause = None
         self.runs = runs
         try:
             try:
@@ -71,6 +73,7 @@ class Seat:
             if not runs or self.runs is not runs:
                 self.interrupted_at = None
                 return False
+            self.cause = error
             _raise_in(self.thread, error)
             return True
 
@@ -88,6 +91,7 @@ class RunningAttempts:
         self.seats: list[Seat] = []
         self.abandoned: list[Seat] = []
         self.on_busy: Callable[[], None] = lambda: None
+        self.on_interrupted: Callable[[int], None] = lambda thread: None
         self._local = threading.local()
         self._is_known_busy = False
 
@@ -138,8 +142,13 @@ class RunningAttempts:
                 if run.claim == (order.task_id, order.claim_number):
                     seat.orders = {**seat.orders, order.task_id: order}
                     if any(run is each for each in runs):
-                        seat.interrupt(runs, AttemptLostError if order.reason is None else TaskCancelledError)
+                        self.interrupt(seat, runs, AttemptLostError if order.reason is None else TaskCancelledError)
                     return
+
+    def interrupt(self, seat: Seat, runs: tuple[Run, ...], error: type[BaseException]) -> None:
+        """Interrupt a handler that is still in its call; `on_interrupted` is told of the thread then."""
+        if seat.interrupt(runs, error):
+            self.on_interrupted(seat.thread)
 
     def is_cancelled(self, task_id: UUID) -> bool:
         """Return whether a running attempt of that task is not wanted any more."""

@@ -37,7 +37,7 @@ class TimeLimits:
                 if now > seat.interrupted_at + self._grace_seconds:
                     self._abandon(seat, runs)
             elif now > seat.deadline:
-                seat.interrupt(runs, TimeLimitError)
+                self._running.interrupt(seat, runs, TimeLimitError)
         return self._pause
 
     def close(self) -> None:

@@ -27,10 +27,9 @@ class Sleep(Payload):
 
 
 class Hold(Payload):
-    """Holds the interpreter in one C call for about `seconds`."""
+    """Holds the interpreter in one C call."""
 
     task_type = "stuck.hold"
-    seconds: float = 60.0
 
 
 class Limited(Payload):
@@ -40,11 +39,16 @@ class Limited(Payload):
     seconds: float = 60.0
 
 
+class LimitedQuery(Payload):
+    """As Query, with a time limit of half a second."""
+
+    task_type = "stuck.limited_query"
+
+
 class LimitedHold(Payload):
     """As Hold, with a time limit of half a second."""
 
     task_type = "stuck.limited_hold"
-    seconds: float = 60.0
 
 
 class Stubborn(Payload):
@@ -53,6 +57,12 @@ class Stubborn(Payload):
     task_type = "stuck.stubborn"
     looks: bool = False
     seconds: float = 60.0
+
+
+class Query(Payload):
+    """Waits for the database, inside the driver."""
+
+    task_type = "stuck.query"
 
 
 class Grow(Payload):
@@ -92,12 +102,8 @@ def _sleep(context: TaskContext, payload: Sleep | Limited) -> Outcome:
 
 
 def _hold(context: TaskContext, payload: Hold | LimitedHold) -> Outcome:
-    # As `test.grip` does, but the first call is as long as the whole: nothing is measured here.
-    until = time.monotonic() + payload.seconds
-    digits = 4_000_000
-    while time.monotonic() < until:
-        pow(3, digits)
-        digits *= 8
+    # As `test.grip` does, but in one call that takes minutes: nothing is measured here.
+    pow(3, 100_000_000)
     return Done()
 
 
@@ -109,6 +115,12 @@ def _stubborn(context: TaskContext, payload: Stubborn) -> Outcome:
         except InterruptionError:
             if payload.looks and context.is_cancelled():
                 raise
+    return Done()
+
+
+def _query(context: TaskContext, payload: Query | LimitedQuery) -> Outcome:
+    with context.read() as transaction:
+        transaction.execute("SELECT pg_sleep(60)")
     return Done()
 
 
@@ -152,6 +164,8 @@ TASKS: Sequence[Task[Any]] = (
     Task(payload=Limited, run=_sleep, time_limit=timedelta(seconds=0.5), max_attempts=1),
     Task(payload=LimitedHold, run=_hold, time_limit=timedelta(seconds=0.5), max_attempts=1),
     Task(payload=Stubborn, run=_stubborn),
+    Task(payload=Query, run=_query),
+    Task(payload=LimitedQuery, run=_query, time_limit=timedelta(seconds=0.5), max_attempts=1),
     Task(payload=Grow, run=_grow),
     Task(payload=Together, run_batch=_together, batch_size=10),
     Task(payload=Steps, run=_steps),

@@ -28,6 +28,7 @@ _FAST = {
     "GREENROOM_OBSERVE_LOG_FORMAT": "json",
     "GREENROOM_RELAY_RESCUE_SECONDS": "0.2",
     "GREENROOM_RELAY_CLAIM_SECONDS": "2",
+    "GREENROOM_RELAY_DEPTH": "1",  # a child's relay claims nothing that the other child could begin
     "GREENROOM_WORKER_INTERRUPT_SECONDS": "1",
     "GREENROOM_WORKER_LEASE_SECONDS": "6",
 }

@@ -16,7 +16,7 @@ from pipelines.waiting import wait_for
 from tests.support import stuck_tasks
 from tests.support.database import Database
 from tests.support.engine import Engine, Line, engine, fast_settings
-from tests.support.stuck_tasks import Limited, Sleep, Stubborn, Together
+from tests.support.stuck_tasks import Limited, LimitedQuery, Query, Sleep, Stubborn, Together
 from tests.support.tasks import Answer, Noop, Raise, Slow, Write, gate
 from tests.support.tasks import Gate as Gated
 from tests.support.waiting import eventually
@@ -129,6 +129,22 @@ def test_a_time_limit_ends_what_is_stuck_too(effects: Database, registry: Regist
         running.worker._settings = fast_settings(worker={"grace_seconds": 0.1})
     assert end.status == "failed"
     assert "TimeLimitError: the attempt ran for longer than its time limit" in str(end.error)
+
+
+def test_a_statement_that_a_handler_waits_for_is_cancelled(
+    effects: Database, registry: Registry, recorded: list[events.Event]
+) -> None:
+    with running_engine(effects, registry, threads=1):
+        cancel_in(effects, start(effects, Query()), 2.0)
+        end = wait_for(effects.connect(), enqueue(effects.connect("producer"), LimitedQuery()), timeout=10)
+        assert (end.status, end.error) == ("failed", "TimeLimitError: the attempt ran for longer than its time limit")
+        # The thread and its connection are as good as new.
+        assert (
+            wait_for(effects.connect(), enqueue(effects.connect("producer"), Write(n=2)), timeout=10).status == "done"
+        )
+    assert [event for event in recorded if isinstance(event, events.HandlerStuck | events.MessageFailed)] == []
+    busy = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+    assert effects.value(busy) == 0
 
 
 def test_an_attempt_that_is_lost_is_interrupted(
