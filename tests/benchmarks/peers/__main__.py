@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.benchmarks.peers.servers import servers
 def main() -> None:
     """Measure, print, write."""
     options = _options()
+    # By default SIGTERM skips every clean-up: the legs are in sessions of their own and would outlive us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if not options.peers_python.exists():
         raise SystemExit(f"{options.peers_python} does not exist: run make bench-peers, which installs the peers")
     try:
