@@ -135,6 +135,19 @@ class EmbeddingSettings(Group):
     threads: int = Field(0, ge=0, le=64, description="Forward passes at a time, a thread each; 0: one for each core.")
 
 
+class EncryptionSettings(Group):
+    """Keys of payload fields that stand encrypted in Postgres."""
+
+    keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="32 bytes in URL-safe base64 each, with commas. The first encrypts, all open."
+    )
+
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return _commas(value)
+
+
 class ObserveSettings(Group):
     """Logs, metrics and traces."""
 
@@ -214,6 +227,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     documents: DocumentsSettings = DocumentsSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    encryption: EncryptionSettings = EncryptionSettings()
     observe: ObserveSettings = ObserveSettings()
     statistics: StatisticsSettings = StatisticsSettings()
     alerts: AlertsSettings = AlertsSettings()

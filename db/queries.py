@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from typing import Any, LiteralString, cast
@@ -56,6 +57,18 @@ class Queries:
         seconds = time.perf_counter() - started
         events.emit(events.StoreCalled(f"{self.file}.{name}", seconds, max(cursor.rowcount, 0)))
         return cursor
+
+
+@contextmanager
+def transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Run queries in one transaction; raises UnavailableError, as each of them does, when the server is gone."""
+    try:
+        with connection.transaction():
+            yield
+    except psycopg.Error as error:
+        if not is_unavailable(error):
+            raise
+        raise UnavailableError(f"the database does not answer: {type(error).__name__}") from error
 
 
 def is_unavailable(error: BaseException) -> bool:

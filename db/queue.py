@@ -12,7 +12,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from db.connection import Connection
-from db.queries import Queries
+from db.queries import Queries, transaction
 
 QUERIES = Queries("queue")
 WAKE_CHANNEL = "greenroom_wake"
@@ -39,6 +39,26 @@ class Claim(NamedTuple):
     batch_size: int
     rank: int
     before: float
+    limit_key: str | None = None
+
+
+class Lane(NamedTuple):
+    """A tenant's tasks of one limit key in a queue; NO_TENANT and "" stand for those that have none."""
+
+    tenant: UUID
+    key: str
+
+
+FIRST_LANE = Lane(NO_TENANT, "")
+"""The lane that is first in the order in which lanes are gone through."""
+
+
+class DueLane(NamedTuple):
+    """A lane with due tasks; whether a limit may hold all of them up, or those of some task types."""
+
+    lane: Lane
+    is_limited: bool
+    has_limited_types: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +167,7 @@ class TaskTypeRow:
     payload_schema: dict[str, Any]
     secret_fields: list[str]
     aliases: list[str]
+    limit_key: str | None = None
 
 
 Claims = Sequence[tuple[UUID, int]]
@@ -181,35 +202,48 @@ def capacity(connection: Connection, *, depth: float, process_timeout: float) ->
     return [Capacity(*row) for row in rows]
 
 
-def due_tenants(connection: Connection, name: str, *, first: UUID = NO_TENANT, limit: int) -> list[UUID]:
-    """Return the tenants that have due tasks in a queue, from `first` on in the order of their ids.
-
-    None while the queue is paused. Tasks of no tenant stand under NO_TENANT.
-    """
-    values = {"queue": name, "first": first, "limit": limit}
-    return [row[0] for row in QUERIES.run(connection, "due_tenants", values)]
+def due_lanes(connection: Connection, wanted: Capacity, *, first: Lane = FIRST_LANE, limit: int) -> list[DueLane]:
+    """Return the lanes that have due tasks in a queue, from `first` on; none while the queue is paused."""
+    values = {
+        "queue": wanted.queue,
+        "task_types": wanted.task_types,
+        "first_tenant": first.tenant,
+        "first_key": first.key,
+        "limit": limit,
+    }
+    return [DueLane(Lane(row[0], row[1]), row[2], row[3]) for row in QUERIES.run(connection, "due_lanes", values)]
 
 
 def claim(
-    connection: Connection, wanted: Capacity, from_ranks: Mapping[UUID, int], *, limit: int, claim_seconds: float
+    connection: Connection, wanted: Capacity, from_ranks: Mapping[Lane, int], *, limit: int, claim_seconds: float
 ) -> list[Claim]:
-    """Claim due tasks of a queue, fairly among the given tenants; each claim raises its task's claim number.
+    """Claim due tasks of a queue, fairly among the tenants of the given lanes; each raises its task's claim number.
 
-    `from_ranks` has for each tenant the rank to begin at. Returns at most `limit` claims (rounded up to the same for
-    each tenant), in the order in which they shall run: the first of every tenant, then the second.
+    `from_ranks` has for each lane the rank to begin at. Returns at most `limit` claims (rounded up to the same for
+    each lane), in the order in which they shall run: the first of every tenant, then the second. Asks no limit.
     """
-    values = {
+    values = claim_values(wanted, from_ranks, claim_seconds) | {"each": -(-limit // len(from_ranks))}
+    return in_order(map(Claim._make, QUERIES.run(connection, "claim", values)))
+
+
+def claim_values(wanted: Capacity, from_ranks: Mapping[Lane, int], claim_seconds: float) -> dict[str, Any]:
+    """Return what a claim's statement is told of the queue's workers and of the lanes to claim from."""
+    return {
         "queue": wanted.queue,
         "task_types": wanted.task_types,
         "versions": wanted.versions,
         "batch_sizes": wanted.batch_sizes,
         "free": wanted.free,
-        "tenants": list(from_ranks),
+        "tenants": [lane.tenant for lane in from_ranks],
+        "keys": [lane.key for lane in from_ranks],
         "from_ranks": list(from_ranks.values()),
-        "each": -(-limit // len(from_ranks)),
         "claim_seconds": claim_seconds,
     }
-    return sorted(map(Claim._make, QUERIES.run(connection, "claim", values)), key=attrgetter("before"))
+
+
+def in_order(claims: Iterable[Claim]) -> list[Claim]:
+    """Return claims in the order in which they shall run."""
+    return sorted(claims, key=attrgetter("before"))
 
 
 def give_back(connection: Connection, claims: Claims, *, delay: float = 0.0) -> int:
@@ -232,7 +266,7 @@ def take(
 
 def untake(connection: Connection, claims: Claims, worker_id: UUID, *, delay: float = 0.0) -> int:
     """Give back attempts that this worker has not begun, at no cost, to be due in `delay` seconds; return how many."""
-    with connection.transaction():
+    with transaction(connection):
         given = QUERIES.count(connection, "untake", {**_columns(claims), "worker_id": worker_id, "delay": delay})
         QUERIES.run(connection, "end_cancelled")
     return given
@@ -318,7 +352,7 @@ def expire_leases(connection: Connection, worker_id: UUID) -> int:
 
 def hand_back(connection: Connection, worker_id: UUID) -> int:
     """Give up all running attempts of a process that stops, without cost; return how many."""
-    with connection.transaction():
+    with transaction(connection):
         given = QUERIES.count(connection, "hand_back", {"worker_id": worker_id})
         QUERIES.run(connection, "end_cancelled")
     return given

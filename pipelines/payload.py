@@ -9,7 +9,8 @@ class Payload(BaseModel):
     """Base of all payloads; fields are strict about what they do not know.
 
     `task_type` names the task type (`document.ingest`), `payload_version` counts changes of the fields, `aliases` are
-    names that the type had before, `secret_fields` never appear in errors or listings.
+    names that the type had before, `secret_fields` never appear in errors or listings, `encrypted_fields` neither, and
+    stand encrypted in Postgres (`pipelines.keyring`): who enqueues gives a key ring, workers have one by the settings.
     """
 
     # A producer imports payloads of many types and writes few: a validator is built at its first use.
@@ -19,6 +20,7 @@ class Payload(BaseModel):
     payload_version: ClassVar[int] = 1
     aliases: ClassVar[tuple[str, ...]] = ()
     secret_fields: ClassVar[tuple[str, ...]] = ()
+    encrypted_fields: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def upgrade(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Publish the registry to `queue.task_types`, so that producers in any language get defaults and checks."""
 
+from typing import Any
+
 from db import queue
 from db.connection import Connection
+from pipelines.payload import Payload
 from pipelines.registry import AnyTask, Registry
 
 
@@ -22,7 +25,19 @@ def _row_of(task: AnyTask) -> queue.TaskTypeRow:
         batch_size=task.most_together,
         time_limit=task.time_limit.total_seconds(),
         payload_version=payload.payload_version,
-        payload_schema=payload.model_json_schema(),
-        secret_fields=list(payload.secret_fields),
+        payload_schema=_stored_schema(payload),
+        secret_fields=[*payload.secret_fields, *payload.encrypted_fields],
         aliases=list(payload.aliases),
+        limit_key=task.limit_key,
     )
+
+
+def _stored_schema(payload: type[Payload]) -> dict[str, Any]:
+    """Return the schema of what stands in Postgres: an encrypted field is not what the handler sees."""
+    schema = payload.model_json_schema()
+    if payload.encrypted_fields:
+        from pipelines.keyring import STORED_SCHEMA  # few types need the library
+
+        optional = {"anyOf": [STORED_SCHEMA, {"type": "null"}]}
+        schema["properties"] |= dict.fromkeys(payload.encrypted_fields, optional)
+    return schema

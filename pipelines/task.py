@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic_core import from_json
@@ -15,6 +15,9 @@ from pipelines.outcomes import Fail, Outcome, Retry
 from pipelines.payload import Payload
 from pipelines.resources import Resources
 from pipelines.transaction import Transaction
+
+if TYPE_CHECKING:
+    from pipelines.keyring import KeyRing
 
 P = TypeVar("P", bound=Payload)
 Scope = Literal["tenant", "system"]
@@ -92,6 +95,8 @@ class Task(Generic[P]):
 
     `batch_size` tasks of one tenant may travel in one message, each with its own outcome; left out, it follows what
     they are measured to take, so that small tasks travel together and long ones alone.
+    `limit_key` is what its tasks have in common that a limit goes by, such as the provider that they call; an enqueue may
+    name another.
     `scope` is `tenant` (the handler sees its tenant's rows only) or `system` (works across tenants).
     """
 
@@ -105,14 +110,19 @@ class Task(Generic[P]):
     max_snoozes: int = 1000
     time_limit: timedelta = timedelta(minutes=10)
     batch_size: int | None = None
+    limit_key: str | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
         """Refuse a definition that cannot work."""
+        if unknown := set(self.payload.encrypted_fields) - set(self.payload.model_fields):
+            raise RegistrationError(f"task type {self.name}: there is no field {min(unknown)!r} to encrypt")
         if (self.run is None) == (self.run_batch is None):
             raise RegistrationError(f"task type {self.name}: give exactly one of run and run_batch")
         if self.batch_size is not None and not 1 <= self.batch_size <= 1000:
             raise RegistrationError(f"task type {self.name}: batch_size must be 1 to 1000")
+        if self.limit_key is not None and (not 1 <= len(self.limit_key) <= 200 or self.limit_key == "*"):
+            raise RegistrationError(f"task type {self.name}: limit_key must be 1 to 200 characters and not *")
         if self.time_limit <= timedelta(0):
             raise RegistrationError(f"task type {self.name}: time_limit must be positive")
 
@@ -126,11 +136,20 @@ class Task(Generic[P]):
         """The task type's name, which the payload owns."""
         return self.payload.task_type
 
-    def decode(self, text: str, version: int) -> P:
-        """Validate a stored payload's JSON, upgrading one of an older version; raises pydantic.ValidationError."""
-        if version >= self.payload.payload_version:
+    def decode(self, text: str, version: int, keyring: "KeyRing | None" = None) -> P:
+        """Validate a stored payload's JSON, opening what is encrypted and upgrading one of an older version.
+
+        Raises pydantic.ValidationError, and PermanentError for an encrypted field that no key opens.
+        """
+        if version >= self.payload.payload_version and not self.payload.encrypted_fields:
             return self.payload.model_validate_json(text)
         fields = from_json(text)
+        if isinstance(fields, dict) and self.payload.encrypted_fields:
+            if keyring is None:
+                raise PermanentError(f"{self.name} has encrypted fields: set GREENROOM_ENCRYPTION_KEYS for the workers")
+            fields = keyring.open(self.name, self.payload.encrypted_fields, fields)
+        if version >= self.payload.payload_version:
+            return self.payload.model_validate(fields)
         return self.payload.model_validate(
             self.payload.upgrade(fields, version) if isinstance(fields, dict) else fields
         )

@@ -26,6 +26,7 @@ from pipelines.resources import Resources
 from pipelines.transaction import Transaction
 
 if TYPE_CHECKING:
+    from pipelines.keyring import KeyRing
     from workers.attemptlogs import AttemptLog
     from workers.running import RunningAttempts
 
@@ -46,6 +47,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     secret_fields: tuple[str, ...] = ()
+    encrypted_fields: tuple[str, ...] = ()
     log: "AttemptLog | None" = None
 
     @property
@@ -78,24 +80,29 @@ class Run:
             return set()  # what cannot be read was refused by `decode`, and its error names no value
         if not isinstance(fields, dict):
             return _values(fields)
-        secret = (_values(fields.get(name), shortest=1) for name in self.secret_fields)
+        if self.encrypted_fields and self.payload is not None:  # what the handler saw of them
+            fields |= self.payload.model_dump(mode="json", include=set(self.encrypted_fields))
+        secret = (_values(fields.get(name), shortest=1) for name in (*self.secret_fields, *self.encrypted_fields))
         return _values(fields).union(*secret)
 
 
-def decode(task: AnyTask, run: Run) -> None:
+def decode(task: AnyTask, run: Run, keyring: "KeyRing | None") -> None:
     """Validate the stored payload; one that does not fit fails its task, naming fields and never their values."""
     run.secret_fields = task.payload.secret_fields
+    run.encrypted_fields = task.payload.encrypted_fields
     if (task.scope == "system") != (run.attempt.tenant_id is None):
         run.end(Fail(f"a task of scope {task.scope} {'has no' if task.scope == 'system' else 'needs a'} tenant"))
         return
     try:
-        run.payload = task.decode(run.attempt.payload_json, run.attempt.payload_version)
+        run.payload = task.decode(run.attempt.payload_json, run.attempt.payload_version, keyring)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, item['loc']))}: {item['msg']}".lstrip(": ")
             for item in error.errors(include_input=False, include_url=False, include_context=False)
         )
         run.end(Fail(f"invalid payload: {problems}"[:_ERROR_LIMIT]))
+    except PermanentError as error:
+        run.end(Fail(f"invalid payload: {error}"))
     except Exception as error:
         # The type's own `upgrade` raised: no later attempt would fare better with this program.
         run.end(Fail(f"the payload cannot be upgraded: {type(error).__name__}"))

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from core import events
@@ -27,6 +27,9 @@ from workers.recording import Recorder
 from workers.running import RunningAttempts, Seat
 from workers.sizes import BatchSizes
 from workers.timelimits import TimeLimits
+
+if TYPE_CHECKING:
+    from pipelines.keyring import KeyRing
 
 # A part that takes this many times as long as it was meant to gives back what it has not begun.
 _PART_FACTOR = 5
@@ -52,9 +55,10 @@ class ExecutorConfig:
 class Executor:
     """Runs messages for the threads of one worker process; each thread has connections of its own."""
 
-    def __init__(self, config: ExecutorConfig, resources: Resources) -> None:
+    def __init__(self, config: ExecutorConfig, resources: Resources, keyring: "KeyRing | None" = None) -> None:
         self._config = config
         self._resources = resources
+        self._keyring = keyring
         self.sizes = BatchSizes(config.target_seconds)
         self._longest_part = _PART_FACTOR * config.target_seconds
         self._connections = Connections({"tenant": config.url, "system": config.system_url}, pooled=config.pooled)
@@ -132,7 +136,7 @@ class Executor:
 
     def _work_off(self, task: AnyTask, seat: Seat, runs: Sequence[Run], started: float) -> None:
         for run in runs:
-            decode(task, run)
+            decode(task, run, self._keyring)
         ready = [run for run in runs if run.outcome is None]
         if ready:
             events.emit(events.AttemptStarted(task.name, len(ready)))

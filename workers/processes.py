@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import dramatiq
@@ -28,10 +29,15 @@ from workers.companion import Heartbeat
 from workers.executor import Executor, ExecutorConfig
 from workers.recycling import Recycling
 from workers.relay import Caretaker, Listener, Relay, Rescuer
+from workers.settler import Settler
 from workers.sizes import Offer
 from workers.statistics import Statistics
 
 _LOOK_SECONDS = 0.05
+
+
+if TYPE_CHECKING:
+    from pipelines.keyring import KeyRing
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,16 @@ def broker_of(settings: Settings) -> AnyBroker:
     return open_broker(url.get_secret_value() if url else None, settings.broker.namespace)
 
 
+def keyring_of(settings: Settings) -> "KeyRing | None":
+    """Return the key ring of the settings, if they have keys; raises SettingsError for a key that is none."""
+    keys = [key.get_secret_value() for key in settings.encryption.keys]
+    if not keys:
+        return None
+    from pipelines.keyring import KeyRing  # few installations need the library
+
+    return KeyRing(keys)
+
+
 class RelayProcess:
     """The relay's loops in this process."""
 
@@ -62,9 +78,16 @@ class RelayProcess:
 
         direct = KeptConnection(addresses.direct_url or addresses.url, name="listener")
         rescuer = Loop(Rescuer(near("rescuer"), settings.relay.rescue_seconds, self.wake))
-        listener = Listener(direct, self.process.id, self.wake, rescuer.wake)
+        listener = Listener(direct, self.process.id, self._rung, rescuer.wake)
         relay = Relay(near("relay"), broker, settings.relay, self.process.id, hears=listener.hears)
         self._relay = Loop(relay)
+        self._settler = Loop(
+            Settler(
+                near("settler"),
+                lambda: settings.relay.poll_seconds if listener.hears() else settings.relay.poll_seconds_deaf,
+                self._relay.wake,
+            )
+        )
         # A message that ends makes room for the next: a relay that waits for that need not wait for its poll.
         broker.when_room(lambda: self.wake() if relay.wants_room() else None)
         timeout = settings.relay.process_timeout
@@ -73,11 +96,17 @@ class RelayProcess:
             Loop(Beat(near("beat"), self.process, lambda: _late(self.loops), pause=timeout / 3)),
             Loop(Caretaker(near("caretaker"), timeout)),
             rescuer,
+            self._settler,
             Loop(Statistics(near("statistics"), settings.statistics.keep_days)),
             *alert_loops(near, settings),
             Loop(listener),
             self._relay,
         ]
+
+    def _rung(self) -> None:
+        """Somebody enqueued, or ended what others wait for."""
+        self.wake()
+        self._settler.wake()
 
     def wake(self) -> None:
         """Look for due tasks now."""
@@ -132,7 +161,7 @@ class WorkerProcess:
             settings.worker.target_seconds,
             settings.worker.interrupt_seconds,
         )
-        self.executor = Executor(config, resources)
+        self.executor = Executor(config, resources, keyring_of(settings))
         heartbeat = Heartbeat(
             url=addresses.url,
             pooled=addresses.pooled,
