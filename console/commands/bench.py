@@ -10,7 +10,7 @@ from console.runtime import observe, settings
 
 def bench(
     tasks: Annotated[int, typer.Option("--tasks", min=100, max=1_000_000, help="No-op tasks a round.")] = 20_000,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer texts and samples; judges shares of plain psycopg only.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer samples; judges shares of plain psycopg only.")] = False,
     check: Annotated[bool, typer.Option("--check", help="End with exit status 1 when a floor is missed.")] = False,
 ) -> None:
     """Measure tasks per second, latency and chunks per second; prints JSON."""
