@@ -2,20 +2,34 @@
 
 A claimed task leaves the claim's index only when a vacuum comes by, and not even then while an old transaction is open.
 So a claim goes on from the ranks that the one before has reached; every so often, and whenever nothing was found, it
-looks at all of the queue again, for what came in below and for tenants that are new.
+looks at all of the queue again, for what came in below, for tenants and keys that are new, and for limits: one that is
+set while tasks are claimed holds from the next look on.
 """
 
 import time
 from collections.abc import Callable
-from uuid import UUID
+from typing import NamedTuple
 
-from db import queue
+from db import limits, queue
 from db.connection import Connection
 
-# Tenants that one claim goes through; more take their turn in the looks that follow.
-_TENANTS = 200
+# Lanes that one claim goes through; more take their turn in the looks that follow.
+_LANES = 200
 # Seconds between looks at all of a queue; where a look takes long, it takes at most a twentieth of the time.
 _LOOK_SECONDS, _LOOK_SHARE = 0.25, 20
+# Seconds between looks whether a limited task has ended: few at first, since nobody tells of those of other processes.
+_FULL_PAUSES = (0.002, 0.5)
+
+
+class Claimed(NamedTuple):
+    """What was claimed, in the order in which it shall run, and whether that was all there was.
+
+    `wait` is in how many seconds limits may let more in, None where none holds anything up.
+    """
+
+    claims: list[queue.Claim]
+    is_all: bool
+    wait: float | None = None
 
 
 class Claimer:
@@ -25,39 +39,76 @@ class Claimer:
         self._limit = limit
         self._claim_seconds = claim_seconds
         self._clock = clock
-        self._from_ranks: dict[UUID, int] = {}
-        self._first_tenant = queue.NO_TENANT
+        self._from_ranks: dict[queue.Lane, int] = {}
+        self._first_lane = queue.FIRST_LANE
+        self._is_whole = False
+        self._is_limited = False
+        self._has_limited_types = False
+        self._full_rounds = 0
         self._look_at = 0.0
 
-    def claim(self, connection: Connection, wanted: queue.Capacity) -> tuple[list[queue.Claim], bool]:
-        """Return what was claimed, in the order in which it shall run, and whether that was all there was."""
-        if self._from_ranks and self._clock() < self._look_at and (claims := self._claim(connection, wanted)):
-            return claims, False
-        is_whole = self._look(connection, wanted.queue)
+    def claim(self, connection: Connection, wanted: queue.Capacity) -> Claimed:
+        """Claim what is due, what fits into the free slots, and what limits let in."""
+        now = self._clock()
+        if self._from_ranks and now < self._look_at:
+            found = self._claim(connection, wanted)
+            if found.claims:
+                return found
+            if found.wait is not None and self._is_whole:
+                return found._replace(wait=min(found.wait, self._look_at - now))  # what came since may be let in
+        self._look(connection, wanted)
         if not self._from_ranks:
-            return [], is_whole
-        each = -(-self._limit // len(self._from_ranks))
-        claims = self._claim(connection, wanted)
-        is_all = is_whole and len(claims) < each
+            return Claimed([], self._is_whole)
+        found = self._claim(connection, wanted)
+        if self._is_limited:
+            # Limits may hold up all of these lanes: then those behind them are tried at once.
+            return found if found.claims or self._is_whole else found._replace(wait=0.0)
+        is_all = self._is_whole and len(found.claims) < -(-self._limit // len(self._from_ranks))
         if is_all:
             self._look_at = 0.0  # whatever comes next may be anybody's
-        return claims, is_all
+        return found._replace(is_all=is_all)
 
-    def _look(self, connection: Connection, name: str) -> bool:
-        """Find the tenants that have due tasks; return whether these are all."""
+    def _look(self, connection: Connection, wanted: queue.Capacity) -> None:
+        """Find the lanes that have due tasks, and whether limits apply to them."""
         started = self._clock()
-        tenants = queue.due_tenants(connection, name, first=self._first_tenant, limit=_TENANTS)
+        found = queue.due_lanes(connection, wanted, first=self._first_lane, limit=_LANES)
         took = self._clock() - started
         self._look_at = started + took + max(_LOOK_SECONDS, took * _LOOK_SHARE)
-        is_whole = self._first_tenant == queue.NO_TENANT and len(tenants) < _TENANTS
+        self._is_whole = self._first_lane == queue.FIRST_LANE and len(found) < _LANES
         # Those behind the last one are next; behind the very last, it begins again.
-        self._first_tenant = UUID(int=tenants[-1].int + 1) if len(tenants) == _TENANTS else queue.NO_TENANT
-        self._from_ranks = dict.fromkeys(tenants, queue.FIRST_RANK)
-        return is_whole
+        self._first_lane = _behind(found[-1].lane) if len(found) == _LANES else queue.FIRST_LANE
+        self._from_ranks = {due.lane: queue.FIRST_RANK for due in found}
+        self._has_limited_types = any(due.has_limited_types for due in found)
+        self._is_limited = self._has_limited_types or any(due.is_limited for due in found)
 
-    def _claim(self, connection: Connection, wanted: queue.Capacity) -> list[queue.Claim]:
-        claims = queue.claim(connection, wanted, self._from_ranks, limit=self._limit, claim_seconds=self._claim_seconds)
+    def _claim(self, connection: Connection, wanted: queue.Capacity) -> Claimed:
+        limit, seconds = self._limit, self._claim_seconds
+        if not self._is_limited:
+            claims = queue.claim(connection, wanted, self._from_ranks, limit=limit, claim_seconds=seconds)
+            self._go_on_behind(claims)
+            return Claimed(claims, False)
+        admitted = limits.claim(connection, wanted, self._from_ranks, limit=limit, claim_seconds=seconds)
+        if not self._has_limited_types:  # what a type's limit held up stands below others that were claimed
+            self._go_on_behind(admitted.claims)
+        if not admitted.claims:
+            return Claimed([], False, self._wait(admitted))
+        self._full_rounds = 0
+        return Claimed(admitted.claims, False)
+
+    def _go_on_behind(self, claims: list[queue.Claim]) -> None:
         for claim in claims:
-            tenant = claim.tenant_id or queue.NO_TENANT
-            self._from_ranks[tenant] = max(self._from_ranks[tenant], claim.rank)
-        return claims
+            lane = queue.Lane(claim.tenant_id or queue.NO_TENANT, claim.limit_key or "")
+            self._from_ranks[lane] = max(self._from_ranks[lane], claim.rank)
+
+    def _wait(self, admitted: limits.Admitted) -> float | None:
+        if not admitted.is_full:
+            return admitted.wait
+        shortest, longest = _FULL_PAUSES
+        pause = min(shortest * 2.0 ** min(self._full_rounds, 20), longest)
+        self._full_rounds += 1
+        return min(pause, longest if admitted.wait is None else admitted.wait)
+
+
+def _behind(lane: queue.Lane) -> queue.Lane:
+    """Return the first lane that may stand behind another: no key holds a NUL, and \\x01 comes right after it."""
+    return queue.Lane(lane.tenant, f"{lane.key}\x01")

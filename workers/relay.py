@@ -13,7 +13,7 @@ import psycopg
 from core import events
 from core.errors import UnavailableError
 from core.settings import RelaySettings
-from db import queue
+from db import limits, queue
 from db.connection import Connection, KeptConnection
 from workers.broker import AnyBroker, messages_of, publish
 from workers.claiming import Claimer
@@ -55,6 +55,7 @@ class Relay:
         self._busy_rounds = 0
         self._full_rounds = 0
         self._claimers: dict[str, Claimer] = {}
+        self._limits_wait: float | None = None
         self._promote_at = 0.0
 
     def run_once(self) -> float:
@@ -65,24 +66,26 @@ class Relay:
         wanted = self._broker.capacity(connection, depth=settings.depth, process_timeout=settings.process_timeout)
         rounds = [self._dispatch(connection, capacity) for capacity in wanted if capacity.free > 0]
         is_full = any(capacity.free < 1 for capacity in wanted) or any(
-            count and not drained for count, drained in rounds
+            count and not drained for count, drained, _ in rounds
         )
-        return self._next_pause(connection, sum(count for count, _ in rounds), is_full=is_full)
+        self._limits_wait = min((wait for _, _, wait in rounds if wait is not None), default=None)
+        pause = self._next_pause(connection, sum(count for count, *_ in rounds), is_full=is_full)
+        return pause if self._limits_wait is None else min(pause, self._limits_wait)
 
     def wants_room(self) -> bool:
-        """Return whether the last round found tasks, or may have left some, that the workers had no room for."""
-        return self._full_rounds > 0 or self._busy_rounds > 0
+        """Return whether the last round found tasks, or may have left some, that workers or limits had no room for."""
+        return self._full_rounds > 0 or self._busy_rounds > 0 or self._limits_wait is not None
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
-    def _dispatch(self, connection: Connection, wanted: queue.Capacity) -> tuple[int, bool]:
-        """Claim and publish what fits; return how many tasks, and whether there was room for more than there were."""
+    def _dispatch(self, connection: Connection, wanted: queue.Capacity) -> tuple[int, bool, float | None]:
+        """Claim and publish what fits; return how many tasks, whether there was room for more, and what limits say."""
         settings = self._settings
         if wanted.queue not in self._claimers:
             self._claimers[wanted.queue] = Claimer(limit=settings.batch, claim_seconds=settings.claim_seconds)
-        claims, is_all = self._claimers[wanted.queue].claim(connection, wanted)
+        claims, is_all, wait = self._claimers[wanted.queue].claim(connection, wanted)
         messages = messages_of(claims)
         for position, (message, _) in enumerate(messages):
             try:
@@ -95,7 +98,7 @@ class Relay:
         if claims:
             events.emit(events.TasksPublished(len(claims), len(messages)))
         used = sum(1 / claim.batch_size for claim in claims)
-        return len(claims), is_all and used + 1 <= wanted.free
+        return len(claims), is_all and used + 1 <= wanted.free, wait
 
     def _promote(self, connection: Connection) -> None:
         """Let deferred tasks in whose time has come, unless that was done a moment ago."""
@@ -264,6 +267,7 @@ class Caretaker:
         queue.create_months(connection)
         queue.forget_processes(connection, self._forget_after)
         queue.release_active(connection)
+        limits.forget(connection)
         return _CARE_SECONDS
 
     def close(self) -> None:

@@ -49,7 +49,7 @@ WITH RECURSIVE failures AS (
     LEFT JOIN served ON served.queue = hop.queue
     WHERE first.oldest <= now() - make_interval(secs => %(stalled)s)
         AND NOT EXISTS (SELECT FROM queue.queues q WHERE q.name = hop.queue
-            AND (q.paused_at IS NOT NULL OR q.updated_at > now() - make_interval(secs => %(stalled)s)))
+            AND (q.paused_at IS NOT NULL AND COALESCE(q.resume_at > now(), true) OR GREATEST(q.updated_at, q.resume_at) > now() - make_interval(secs => %(stalled)s)))
         AND NOT EXISTS (SELECT FROM queue.tasks_live live
             WHERE live.claimed_until IS NOT NULL AND live.queue = hop.queue
                 AND live.started_at > now() - make_interval(secs => %(stalled)s))

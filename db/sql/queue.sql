@@ -15,9 +15,12 @@ WHERE id IN (
 );
 
 -- name: next_due
--- Seconds until the next deferred task is due; no row when none is deferred.
-SELECT GREATEST(extract(epoch FROM run_after - clock_timestamp()), 0)::float8
-FROM queue.tasks_live WHERE NOT is_due AND NOT is_waiting ORDER BY run_after LIMIT 1;
+-- Seconds until the next deferred task is due, or a pause ends by itself; no row when neither is to come.
+SELECT GREATEST(extract(epoch FROM soonest - clock_timestamp()), 0)::float8 FROM (
+    SELECT LEAST(
+        (SELECT run_after FROM queue.tasks_live WHERE NOT is_due AND NOT is_waiting ORDER BY run_after LIMIT 1),
+        (SELECT min(resume_at) FROM queue.queues WHERE resume_at > clock_timestamp())) AS soonest
+) AS next WHERE soonest IS NOT NULL;
 
 -- name: capacity
 -- Free slots of each queue that live workers serve, with the task types they know, the newest payload version of each and
@@ -44,34 +47,54 @@ WITH alive AS MATERIALIZED (
 SELECT queue, serving.slots * %(depth)s - COALESCE(occupied.slots, 0) AS free, known.task_types, known.versions, known.batch_sizes
 FROM serving JOIN known USING (queue) LEFT JOIN occupied USING (queue);
 
--- name: due_tenants
--- The tenants that have due tasks in a queue, from %(first)s on, at most %(limit)s; the nil UUID stands for none. Nothing while
--- the queue is paused.
+-- name: due_lanes
+-- The lanes that have due tasks in a queue, from (%(first_tenant)s, %(first_key)s) on, at most %(limit)s: tenants (the nil UUID
+-- stands for none) with the keys of their tasks ('' for none), and what stands in the way of a lane: a limit on all of its
+-- tasks, a limit on some of their types. Nothing while the queue is paused.
 WITH RECURSIVE due AS (
-    (SELECT CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END AS tenant FROM queue.tasks_live
-     WHERE queue = %(queue)s AND is_due AND hold_reason IS NULL AND claimed_until IS NULL
-         AND CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END >= %(first)s
-         AND NOT EXISTS (SELECT FROM queue.queues q WHERE q.name = %(queue)s AND q.paused_at IS NOT NULL)
-     ORDER BY CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END LIMIT 1)
+    SELECT first.* FROM (
+        SELECT CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END AS tenant,
+            CASE WHEN limit_key IS NULL THEN '' ELSE limit_key END COLLATE "C" AS key FROM queue.tasks_live
+        WHERE queue = %(queue)s AND is_due AND hold_reason IS NULL AND claimed_until IS NULL
+            AND (CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END,
+                CASE WHEN limit_key IS NULL THEN '' ELSE limit_key END COLLATE "C") >= (%(first_tenant)s::uuid, %(first_key)s::text)
+        ORDER BY CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END,
+            CASE WHEN limit_key IS NULL THEN '' ELSE limit_key END COLLATE "C" LIMIT 1
+    ) AS first
+    WHERE NOT EXISTS (SELECT FROM queue.queues q
+                      WHERE q.name = %(queue)s AND q.paused_at IS NOT NULL AND COALESCE(q.resume_at > now(), true))
     UNION ALL
     -- the next one by a step down the index, however many tasks each has
-    SELECT (SELECT CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END FROM queue.tasks_live
-            WHERE queue = %(queue)s AND is_due AND hold_reason IS NULL AND claimed_until IS NULL
-                AND CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END > due.tenant
-            ORDER BY CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END LIMIT 1)
-    FROM due WHERE due.tenant IS NOT NULL
+    SELECT next.* FROM due CROSS JOIN LATERAL (
+        SELECT CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END AS tenant,
+            CASE WHEN limit_key IS NULL THEN '' ELSE limit_key END COLLATE "C" AS key FROM queue.tasks_live
+        WHERE queue = %(queue)s AND is_due AND hold_reason IS NULL AND claimed_until IS NULL
+            AND (CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END,
+                CASE WHEN limit_key IS NULL THEN '' ELSE limit_key END COLLATE "C") > (due.tenant, due.key)
+        ORDER BY CASE WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE tenant_id END,
+            CASE WHEN limit_key IS NULL THEN '' ELSE limit_key END COLLATE "C" LIMIT 1
+    ) AS next
+), lanes AS MATERIALIZED (
+    SELECT tenant, key FROM due LIMIT %(limit)s
+), standing AS MATERIALIZED (
+    SELECT kind, name FROM queue.limits WHERE concurrency IS NOT NULL OR rate IS NOT NULL OR paused_until > now()
 )
-SELECT tenant FROM due WHERE tenant IS NOT NULL LIMIT %(limit)s;
+SELECT tenant, key,
+    EXISTS (SELECT FROM standing WHERE kind = 'queue' AND name IN (%(queue)s, '*') OR kind = 'tenant' AND name IN (tenant::text, '*')
+        OR kind = 'key' AND key <> '' AND name IN (key, '*')),
+    EXISTS (SELECT FROM standing WHERE kind = 'task_type' AND (name = '*' OR name = ANY (%(task_types)s::text[])))
+FROM lanes;
 
 -- name: claim
--- Claim due tasks of a queue, at most %(each)s of each tenant and as many as fit into %(free)s slots: first those that are first
--- by rank within their tenant. Of a tenant, ranks below its %(from_ranks)s are not looked at.
+-- Claim due tasks of a queue that no limit holds up, at most %(each)s of each lane and as many as fit into %(free)s slots: first
+-- those that are first by rank within their tenant. Of a lane, ranks below its %(from_ranks)s are not looked at.
 WITH due AS MATERIALIZED (
-    SELECT first.* FROM unnest(%(tenants)s::uuid[], %(from_ranks)s::bigint[]) AS given (tenant, from_rank) CROSS JOIN LATERAL (
+    SELECT first.* FROM unnest(%(tenants)s::uuid[], %(keys)s::text[], %(from_ranks)s::bigint[]) AS given (tenant, key, from_rank) CROSS JOIN LATERAL (
         -- LIMIT and SKIP LOCKED are done before anything is joined
         SELECT live.ctid AS place, live.task_type, live.rank, given.tenant FROM queue.tasks_live live
         WHERE live.queue = %(queue)s AND live.is_due AND live.hold_reason IS NULL AND live.claimed_until IS NULL
-            AND CASE WHEN live.tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE live.tenant_id END = given.tenant AND live.rank >= given.from_rank
+            AND CASE WHEN live.tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE live.tenant_id END = given.tenant
+            AND CASE WHEN live.limit_key IS NULL THEN '' ELSE live.limit_key END COLLATE "C" = given.key AND live.rank >= given.from_rank
             -- NULL for a type that no worker knows
             AND live.payload_version <= (%(versions)s::integer[])[array_position(%(task_types)s::text[], live.task_type)]
         ORDER BY live.rank LIMIT %(each)s
@@ -79,7 +102,8 @@ WITH due AS MATERIALIZED (
     ) AS first
     -- a tenant's waiting tasks are held when it is suspended; this is for one that came back from a worker since
     WHERE given.tenant <> ALL (ARRAY(SELECT id FROM identity.tenants WHERE status <> 'active'))
-        AND NOT EXISTS (SELECT FROM queue.queues q WHERE q.name = %(queue)s AND q.paused_at IS NOT NULL)
+        AND NOT EXISTS (SELECT FROM queue.queues q
+                        WHERE q.name = %(queue)s AND q.paused_at IS NOT NULL AND COALESCE(q.resume_at > now(), true))
 ), turns AS MATERIALIZED (
     SELECT place, rank, (%(batch_sizes)s::integer[])[array_position(%(task_types)s::text[], task_type)] AS batch_size,
         row_number() OVER (PARTITION BY tenant ORDER BY rank) AS turn
@@ -97,7 +121,7 @@ SET claim_number = live.claim_number + 1, updated_at = now(),
 FROM fitting
 -- the rows are locked: their places are certain
 WHERE live.ctid = fitting.place AND fitting.before < %(free)s
-RETURNING live.id, live.claim_number, live.queue, live.task_type, live.tenant_id, live.batch_size, live.rank, fitting.before;
+RETURNING live.id, live.claim_number, live.queue, live.task_type, live.tenant_id, live.batch_size, live.rank, fitting.before, live.limit_key;
 
 -- name: give_back
 -- Claims whose message the broker refused, or that a worker may not run, wait again; no attempt is counted.
@@ -156,10 +180,10 @@ WITH ended AS (
     RETURNING live.*, given.status AS ended_as, given.result AS given_result, given.error AS given_error
 )
 INSERT INTO queue.tasks_history (id, task_type, payload, status, attempts, last_error, run_after, completed_at, created_at, updated_at,
-    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, snoozes,
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, limit_key, max_attempts, snoozes,
     claim_number, worker_id, started_at, failed_at, progress, progress_message, result)
 SELECT id, task_type, payload, ended_as, attempts, COALESCE(given_error, last_error), run_after, clock_timestamp(), created_at, now(),
-    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, snoozes,
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, limit_key, max_attempts, snoozes,
     claim_number, worker_id, started_at, CASE WHEN ended_as = 'failed' THEN now() END,
     CASE WHEN ended_as = 'done' THEN 1 ELSE progress END, progress_message, given_result
 FROM ended
@@ -233,10 +257,10 @@ WITH ended AS (
     DELETE FROM queue.tasks_live WHERE cancel_requested_at IS NOT NULL AND status = 'pending' RETURNING *
 )
 INSERT INTO queue.tasks_history (id, task_type, payload, status, attempts, last_error, run_after, completed_at, created_at, updated_at,
-    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, snoozes,
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, limit_key, max_attempts, snoozes,
     claim_number, started_at, progress, progress_message)
 SELECT id, task_type, payload, 'cancelled', attempts, cancel_reason, run_after, clock_timestamp(), created_at, now(),
-    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, snoozes,
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, limit_key, max_attempts, snoozes,
     claim_number, started_at, progress, progress_message
 FROM ended;
 
@@ -301,11 +325,11 @@ WITH expired AS MATERIALIZED (
     RETURNING live.*, expired.reason
 ), failed AS (
     INSERT INTO queue.tasks_history (id, task_type, payload, status, attempts, last_error, run_after, completed_at, created_at,
-        updated_at, tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key,
+        updated_at, tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, limit_key,
         max_attempts, snoozes, claim_number, worker_id, started_at, failed_at, progress, progress_message)
     SELECT id, task_type, payload, CASE WHEN cancel_reason IS NULL THEN 'failed' ELSE 'cancelled' END, attempts,
         COALESCE(cancel_reason, reason), run_after, clock_timestamp(), created_at,
-        now(), tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key,
+        now(), tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, limit_key,
         max_attempts, snoozes, claim_number, worker_id, started_at, CASE WHEN cancel_reason IS NULL THEN now() END, progress, progress_message
     FROM ended
 ), recorded AS (
@@ -379,17 +403,18 @@ SELECT queue.create_months();
 -- name: publish_task_type
 -- What a task type defaults to, for every producer in whatever language.
 INSERT INTO queue.task_types (name, queue, scope, priority, max_attempts, batch_size, time_limit, payload_version, payload_schema,
-    secret_fields, aliases)
+    secret_fields, aliases, limit_key)
 VALUES (%(name)s, %(queue)s, %(scope)s, %(priority)s, %(max_attempts)s, %(batch_size)s, make_interval(secs => %(time_limit)s),
-    %(payload_version)s, %(payload_schema)s, %(secret_fields)s, %(aliases)s)
+    %(payload_version)s, %(payload_schema)s, %(secret_fields)s, %(aliases)s, %(limit_key)s)
 ON CONFLICT (name) DO UPDATE SET queue = EXCLUDED.queue, scope = EXCLUDED.scope, priority = EXCLUDED.priority,
     max_attempts = EXCLUDED.max_attempts, batch_size = EXCLUDED.batch_size, time_limit = EXCLUDED.time_limit,
     payload_version = EXCLUDED.payload_version, payload_schema = EXCLUDED.payload_schema, secret_fields = EXCLUDED.secret_fields,
-    aliases = EXCLUDED.aliases, updated_at = now()
+    aliases = EXCLUDED.aliases, limit_key = EXCLUDED.limit_key, updated_at = now()
 -- an older program beside a newer one does not take the newer one's schema back
 WHERE queue.task_types.payload_version <= EXCLUDED.payload_version
     AND (queue.task_types.queue, queue.task_types.scope, queue.task_types.priority, queue.task_types.max_attempts,
          queue.task_types.batch_size, queue.task_types.time_limit, queue.task_types.payload_version, queue.task_types.payload_schema,
-         queue.task_types.secret_fields, queue.task_types.aliases)
+         queue.task_types.secret_fields, queue.task_types.aliases, queue.task_types.limit_key)
     IS DISTINCT FROM (EXCLUDED.queue, EXCLUDED.scope, EXCLUDED.priority, EXCLUDED.max_attempts, EXCLUDED.batch_size,
-         EXCLUDED.time_limit, EXCLUDED.payload_version, EXCLUDED.payload_schema, EXCLUDED.secret_fields, EXCLUDED.aliases);
+         EXCLUDED.time_limit, EXCLUDED.payload_version, EXCLUDED.payload_schema, EXCLUDED.secret_fields, EXCLUDED.aliases,
+         EXCLUDED.limit_key);

@@ -1,0 +1,74 @@
+"""EXPLAIN guards of claims under limits: 100,000 tasks of a key that is at its limit cost those behind them nothing."""
+
+import json
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from db.embedded import EmbeddedServer
+from db.queue import FIRST_RANK
+from tests.integration.queue.test_plans import DEFAULT_TENANT, Guard, explain, nodes
+from tests.support.database import Database, cloned
+
+_FILL = """
+INSERT INTO queue.tasks_live (task_type, payload, payload_version, tenant_id, queue, rank, status, attempts,
+    claimed_until, batch_size, claim_number, priority, max_attempts, limit_key)
+SELECT 'test.noop', '{}', 1, identity.default_tenant_id(), 'q', n, 'pending', 0,
+    CASE WHEN n <= 500 THEN now() + interval '1 h' END, 1, 1, 0, 5, CASE WHEN n <= 100000 THEN 'full' END
+FROM generate_series(1, 101000) n
+"""
+_LIMITS = """
+INSERT INTO queue.limits (kind, name, concurrency, rate, rate_seconds, burst)
+SELECT 'key', 'full', 500, NULL, NULL, NULL UNION ALL SELECT 'queue', 'q', 1000, 5000, 1, 5000
+UNION ALL SELECT 'tenant', ops.uuid_v7()::text, 5, NULL, NULL, NULL FROM generate_series(1, 2000)
+"""
+_HELD = {"held_kinds": ["key", "queue"], "held_names": ["full", "q"]}
+_WANTED = {"queue": "q", "task_types": ["test.noop"], "versions": [1], "batch_sizes": [100], "free": 100.0}
+_LANES = {"tenants": [DEFAULT_TENANT] * 2, "keys": ["", "full"], "from_ranks": [FIRST_RANK] * 2}
+_NAMES = {"queue": "q", "task_types": ["test.noop"], "tenants": [str(DEFAULT_TENANT)], "keys": ["full", ""]}
+GUARDS = [
+    Guard(
+        "relay", "queue.due_lanes",
+        {"queue": "q", "task_types": ["test.noop"], "first_tenant": DEFAULT_TENANT, "first_key": "", "limit": 200},
+        "tasks_live_claim_idx", 80,
+    ),
+    Guard("relay", "limits.hold", _NAMES, "limits_pkey", 50),
+    Guard(
+        "relay", "limits.claim",
+        _HELD | _WANTED | _LANES | {"limit": 100, "claim_seconds": 30}, "tasks_live_claim_idx", 4000,
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["analysed", "no statistics"])
+def full(
+    request: pytest.FixtureRequest, server_without_fsync: EmbeddedServer, template_database: str
+) -> Iterator[Database]:
+    """A queue of 100,000 tasks of a key that is full, and 1,000 behind them."""
+    with cloned(server_without_fsync, template_database) as database:
+        database.rows(_FILL)
+        database.rows(_LIMITS)
+        if request.param == "analysed":
+            with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+                connection.execute("VACUUM ANALYZE queue.tasks_live")
+                connection.execute("VACUUM ANALYZE queue.limits")
+        yield database
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
+def test_the_statement_keeps_to_its_index(full: Database, guard: Guard) -> None:
+    plan = explain(full, guard)
+    scanned = [n["Relation Name"] for n in nodes(plan) if n["Node Type"] == "Seq Scan" and "Relation Name" in n]
+    assert "tasks_live" not in scanned, json.dumps(plan)[:4000]
+    used = {n["Index Name"] for n in nodes(plan) if "Index Name" in n}
+    assert any(guard.expected in index for index in used), used
+    removed = sum(n.get("Rows Removed by Filter", 0) for n in nodes(plan) if n.get("Relation Name") == "tasks_live")
+    assert removed == 0, "tasks of a key that is full are not looked at"
+    touched = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    assert touched <= guard.buffers, f"{touched} buffers"
+
+
+def test_a_claim_finds_the_tasks_behind(full: Database) -> None:
+    plan = explain(full, GUARDS[-1])
+    assert plan["Actual Rows"] == 100
