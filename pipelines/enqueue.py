@@ -10,11 +10,14 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import chain
-from typing import Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from uuid import UUID
 
 from core.errors import InvalidOptionsError, InvalidPayloadError, UnknownTaskTypeError
 from pipelines.payload import Payload
+
+if TYPE_CHECKING:
+    from pipelines.keyring import KeyRing
 
 
 class Options(TypedDict, total=False):
@@ -60,17 +63,20 @@ _CHUNK_TASKS = 5000
 _CHUNK_CHARACTERS = 4_000_000
 
 
-def enqueue(connection: Any, payload: Payload, **options: Unpack[Options]) -> UUID:
-    """Write one task in the caller's transaction and return its id.
+def enqueue(connection: Any, payload: Payload, *, keyring: "KeyRing | None" = None, **options: Unpack[Options]) -> UUID:
+    """Write one task in the caller's transaction and return its id; `keyring` encrypts the fields that ask for it.
 
     Raises InvalidOptionsError, UnknownTaskTypeError or InvalidPayloadError before anything is committed. With
     `unique_key`, returns the id of the live task that has the key, and waits for one that is not committed yet.
     """
-    [task_id] = _run(connection, payload.task_type, f"[{_json(payload)}]", _json_of(options), payload.payload_version)
+    text = f"[{_json(payload, keyring)}]"
+    [task_id] = _run(connection, payload.task_type, text, _json_of(options), payload.payload_version)
     return task_id
 
 
-def enqueue_many(connection: Any, payloads: Iterable[Payload], **options: Unpack[Options]) -> list[UUID]:
+def enqueue_many(
+    connection: Any, payloads: Iterable[Payload], *, keyring: "KeyRing | None" = None, **options: Unpack[Options]
+) -> list[UUID]:
     """Write tasks of one type, all or none; return their ids in the order of the payloads.
 
     Of any number: an iterator is read as its payloads are written, a few thousand a statement.
@@ -80,7 +86,7 @@ def enqueue_many(connection: Any, payloads: Iterable[Payload], **options: Unpack
     if head is None:
         return []
     kind, given = type(head), _json_of(options)
-    chunks = _chunks(kind, chain([head], rest))
+    chunks = _chunks(kind, chain([head], rest), keyring)
     first = next(chunks)
     second = next(chunks, None)
     if second is None:
@@ -103,20 +109,22 @@ def enqueue_fields(connection: Any, task_type: str, fields: Mapping[str, Any], *
     return task_id
 
 
-async def enqueue_async(session: Any, payload: Payload, **options: Unpack[Options]) -> UUID:
+async def enqueue_async(
+    session: Any, payload: Payload, *, keyring: "KeyRing | None" = None, **options: Unpack[Options]
+) -> UUID:
     """Write one task in the transaction of a SQLAlchemy AsyncSession or AsyncConnection; see `enqueue`."""
-    task_id: UUID = await session.run_sync(lambda sync: enqueue(sync, payload, **options))
+    task_id: UUID = await session.run_sync(lambda sync: enqueue(sync, payload, keyring=keyring, **options))
     return task_id
 
 
-def _chunks(kind: type[Payload], payloads: Iterable[Payload]) -> Iterator[str]:
+def _chunks(kind: type[Payload], payloads: Iterable[Payload], keyring: "KeyRing | None") -> Iterator[str]:
     """Yield JSON arrays of the payloads, each small enough for one statement."""
     texts: list[str] = []
     size = 0
     for payload in payloads:
         if type(payload) is not kind:
             raise InvalidPayloadError("one call enqueues tasks of one type: call enqueue_many once for each type")
-        text = _json(payload)
+        text = _json(payload, keyring)
         if texts and (len(texts) >= _CHUNK_TASKS or size + len(text) > _CHUNK_CHARACTERS):
             yield f"[{','.join(texts)}]"
             texts, size = [], 0
@@ -193,11 +201,22 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _json(payload: Payload) -> str:
+def _json(payload: Payload, keyring: "KeyRing | None") -> str:
+    if payload.encrypted_fields:
+        return _sealed_json(payload, keyring)
     try:
         return payload.model_dump_json()
     except ValueError as error:  # an unpaired surrogate: it has no UTF-8
         raise InvalidPayloadError(f"a payload of {payload.task_type} cannot be written as JSON") from error
+
+
+def _sealed_json(payload: Payload, keyring: "KeyRing | None") -> str:
+    if keyring is None:
+        raise InvalidOptionsError(
+            f"{payload.task_type} has encrypted fields: enqueue(…, keyring=KeyRing(keys)), with the keys of the workers"
+        )
+    fields = payload.model_dump(mode="json")
+    return json.dumps(keyring.seal(payload.task_type, payload.encrypted_fields, fields))
 
 
 def _json_object(name: str, value: Any) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pipelines.payload import Payload
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from pipelines.keyring import KeyRing
+
 
 class Transaction:
     """The open transaction that also completes the task.
@@ -20,9 +22,12 @@ class Transaction:
     transaction. Ending it is refused: the worker commits it together with the task's completion.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any], tenant_id: UUID | None) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], tenant_id: UUID | None, keyring: "KeyRing | None" = None
+    ) -> None:
         self.connection = connection
         self.tenant_id = tenant_id
+        self._keyring = keyring
 
     @cached_property
     def session(self) -> "Session":
@@ -37,11 +42,11 @@ class Transaction:
 
     def enqueue(self, payload: Payload, **options: Any) -> UUID:
         """Enqueue a task that exists if and only if this transaction commits; in the same tenant."""
-        return enqueue(self.connection, payload, **self._options(options))
+        return enqueue(self.connection, payload, keyring=self._keyring, **self._options(options))
 
     def enqueue_many(self, payloads: list[Payload], **options: Any) -> list[UUID]:
         """Enqueue tasks of one type that exist if and only if this transaction commits."""
-        return enqueue_many(self.connection, payloads, **self._options(options))
+        return enqueue_many(self.connection, payloads, keyring=self._keyring, **self._options(options))
 
     def flush(self) -> None:
         """Write what the session still holds; the worker calls it."""

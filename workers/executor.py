@@ -69,7 +69,7 @@ class Executor:
         self.running.on_interrupted = self._connections.cancel
         self.time_limits = TimeLimits(self.running, self._abandon, grace_seconds=config.interrupt_seconds)
         self.given_up = GivenUp(config.url, config.worker_id, pooled=config.pooled)
-        self._recorder = Recorder(config.worker_id, config.lease_seconds, self._connections, self.given_up)
+        self._recorder = Recorder(config.worker_id, config.lease_seconds, self._connections, self.given_up, keyring)
 
     def run_message(self, task: AnyTask, claims: Claims) -> None:
         """Run the tasks of a message, in parts as large as the measured time of their type allows."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import psycopg
@@ -20,15 +21,26 @@ from workers.connections import Connections
 from workers.endings import apply_of, ending_of, settled
 from workers.givenup import GivenUp
 
+if TYPE_CHECKING:
+    from pipelines.keyring import KeyRing
+
 
 class Recorder:
     """Records the outcomes of a worker's attempts; called by the threads that computed them."""
 
-    def __init__(self, worker_id: UUID, lease_seconds: float, connections: Connections, given_up: GivenUp) -> None:
+    def __init__(
+        self,
+        worker_id: UUID,
+        lease_seconds: float,
+        connections: Connections,
+        given_up: GivenUp,
+        keyring: "KeyRing | None" = None,
+    ) -> None:
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
         self._connections = connections
         self._given_up = given_up
+        self._keyring = keyring
 
     def record(self, task: AnyTask, runs: Sequence[Run]) -> None:
         """Write effects and endings, and report them; while the database is away, try as long as a lease may hold."""
@@ -84,7 +96,7 @@ class Recorder:
             held = queue.hold_attempts(connection, [run.attempt for run in runs], self._worker_id)
             for run in runs:
                 if run.attempt.task_id in held and (apply := apply_of(run)):
-                    _apply(connection, task, run, apply)
+                    _apply(Transaction(connection, tenant_id, self._keyring), task, run, apply)
             # An apply may have bound another tenant for its own purpose.
             bind_tenant(connection, tenant_id)
             kept = self._finish(connection, task, runs)
@@ -128,14 +140,14 @@ class ApplyError(PermanentError):
         super().__init__(type(error).__name__)
 
 
-def _apply(connection: Connection, task: AnyTask, run: Run, apply: Apply) -> None:
+def _apply(transaction: Transaction, task: AnyTask, run: Run, apply: Apply) -> None:
     """Write one task's effects; raises ApplyError, and what says that the database is away as it is."""
     try:
         with attempt_span(task, run):
-            transaction = Transaction(connection, run.attempt.tenant_id)
             apply(transaction)
             transaction.flush()
     except (Exception, SystemExit, KeyboardInterrupt) as error:
+        connection = transaction.connection
         if connection.closed or connection.broken or (isinstance(error, psycopg.Error) and _is_passing(error)):
             raise
         raise ApplyError(error) from error
