@@ -13,8 +13,9 @@ from uuid import UUID
 from db import queue
 from workers.running import RunningAttempts
 
-# The pause between words while something runs.
+# The longest pauses between words: while something runs, and else.
 _TALK_SECONDS = 1.0
+_IDLE_TALK_SECONDS = 2.0
 # An attempt that has been running for this long is asked after: is it still ours?
 _LONG_SECONDS = 2.0
 _ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +45,7 @@ class Heartbeat:
             "interrupt_seconds": interrupt_seconds,
             "process": {name: getattr(process, name) for name in queue.ProcessRow.__slots__} | {"id": str(process.id)},
         }
-        self._pause = max(lease_seconds / 6, 0.5)
+        self._pause = min(max(lease_seconds / 6, 0.5), _IDLE_TALK_SECONDS)
         self._loops_late = loops_late
         self._running = running
         self._child: subprocess.Popen[bytes] | None = None

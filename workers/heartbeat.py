@@ -26,9 +26,9 @@ from db import queue
 from db.connection import Connection, KeptConnection
 
 _LOOK_SECONDS = 1.0
-# While the parent runs something it speaks each second, and we ask the database this often.
+# While the parent runs something we ask the database this often. It speaks each second then, else every other.
 _ASK_SECONDS = 0.75
-_SILENT_SECONDS = 2.0
+_SILENT_SECONDS = 3.0
 # What the parent has beyond its own grace time, before its child does what it could not.
 _PATIENCE_SECONDS = 2.0
 
@@ -91,7 +91,8 @@ class Beating:
         if now >= self._next:
             self._next = now + self._lease_seconds / 3
             self._try(self._beat)
-        if self._is_busy and now >= self._ask_at:
+        # One that is silent may have begun something that keeps it from saying so.
+        if (self._is_busy or self._is_silent()) and now >= self._ask_at:
             self._ask_at = now + _ASK_SECONDS
             self._try(self._ask)
 
@@ -111,10 +112,13 @@ class Beating:
         if new and not self._tell(new):
             found = [order for order in found if order in self._ordered]
         self._ordered = {order: self._ordered.get(order, now) for order in found}
-        if self._deadline is None and now > self._heard_at + _SILENT_SECONDS:
+        if self._deadline is None and self._is_silent():
             # While the parent is silent it begins nothing: what it runs now is what it is stuck in, if it is.
             seconds = queue.next_deadline(connection, self._process.id)
             self._deadline = None if seconds is None else now + max(seconds, 0.0)
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() > self._heard_at + _SILENT_SECONDS
 
     def _tell(self, orders: list[queue.Order]) -> bool:
         line = json.dumps([(order.task_id.hex, order.claim_number, order.reason) for order in orders]).encode()

@@ -12,7 +12,7 @@ _NOW = sql.SQL("now()")
 _ID = sql.SQL("gen_random_uuid()")
 _LEASED = {
     "status": "in_progress", "attempts": 1, "lease_until": _NOW, "deadline_at": _NOW, "worker_id": _ID,
-    "started_at": _NOW,
+    "started_at": _NOW, "claimed_until": _NOW, "batch_size": 1,
 }  # fmt: skip
 _DONE = {"status": "done", "completed_at": _NOW, "started_at": _NOW}
 _FAILED = {"status": "failed", "completed_at": _NOW, "failed_at": _NOW, "last_error": "x"}
@@ -20,10 +20,11 @@ _CANCELLED = {"status": "cancelled", "completed_at": _NOW}
 
 GOOD: dict[str, dict[str, Any]] = {
     "pending": {},
-    "claimed": {"claimed_until": _NOW},
+    "claimed": {"claimed_until": _NOW, "batch_size": 1},
     "held": {"hold_reason": "because"},
     "deferred": {"is_due": False},
     "in progress": _LEASED,
+    "asked to end": _LEASED | {"cancel_requested_at": _NOW, "cancel_reason": "because"},
     "done": _DONE,
     "failed": _FAILED,
     "cancelled": _CANCELLED,
@@ -41,7 +42,11 @@ BAD: dict[str, dict[str, Any]] = {
     "running without a worker": _LEASED | {"worker_id": None},
     "running without a start": _LEASED | {"started_at": None},
     "running without an attempt": _LEASED | {"attempts": 0},
-    "running and claimed": _LEASED | {"claimed_until": _NOW},
+    "running and unclaimed": _LEASED | {"claimed_until": None},
+    "claimed without a size": {"claimed_until": _NOW},
+    "asked to end without a reason": _LEASED | {"cancel_requested_at": _NOW},
+    "a reason to end and nobody asked": _LEASED | {"cancel_reason": "because"},
+    "too long a reason to end": _LEASED | {"cancel_requested_at": _NOW, "cancel_reason": "r" * 10_001},
     "running and completed": _LEASED | {"completed_at": _NOW},
     "done without an end": _DONE | {"completed_at": None},
     "done without a start": _DONE | {"started_at": None},
