@@ -13,7 +13,7 @@ from console.output import duration
 from console.runtime import Operation
 from core.errors import UnavailableError
 from core.settings import Settings
-from db import health, tasks
+from db import alerts, health, tasks
 from db.roles import role_name
 from db.schema import WANTED_REVISION
 
@@ -47,6 +47,7 @@ def all_checks(operation: Operation) -> list[Check]:
         *listening(processes, timeout, is_deaf_by_choice=any("LISTEN" in warning for warning in settings.warnings())),
         broker(settings),
         *queues(tasks.queues(connection, process_timeout=timeout)),
+        *raised(alerts.raised(connection)),
         transactions(health.oldest_transaction(connection)),
         *storage(settings, operation.place.url),
         *(Check("settings", "warning", warning) for warning in settings.warnings()),
@@ -154,6 +155,14 @@ def queues(rows: Iterable[tasks.QueueRow]) -> Iterator[Check]:
             yield Check(name, "warning", f"{oldest}: more workers would help")
         else:
             yield Check(name, "ok", oldest if row.waiting else "nothing waits")
+
+
+def raised(found: Iterable[alerts.Alert]) -> Iterator[Check]:
+    """No alert is raised; the relays that live decide (docs/alerts.md)."""
+    for alert in found:
+        facts = ", ".join(f"{name} {value}" for name, value in sorted(alert.facts.items()))
+        told = "" if alert.is_told else "; no webhook was told"
+        yield Check(f"alert {alert.kind}", "warning", f"for {duration(alert.seconds)}: {facts}{told}")
 
 
 def transactions(oldest: health.OldestTransaction) -> Check:

@@ -22,6 +22,7 @@ from console.commands import (
     processes,
     queues,
     search,
+    statistics,
     tasks,
     up,
 )
@@ -38,6 +39,7 @@ app.command()(search.search)
 app.command()(enqueue.enqueue)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")
+app.command("statistics")(statistics.show)
 app.command()(processes.relay)
 app.command()(processes.worker)
 app.add_typer(database.app, name="db")

@@ -1,11 +1,8 @@
 """Fixtures of the whole suite. The environment is scrubbed; every database and every Redis is the suite's own."""
 
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +10,7 @@ from core import events
 from db.embedded import EmbeddedServer
 from pipelines.registry import Registry
 from tests.support import tasks
-from tests.support.database import Database, cloned, migrate_template
+from tests.support.database import Database, cloned, fast_server, migrate_template
 from tests.support.engine import Line
 from tests.support.redis_server import flush, redis_server
 from workers.broker import AnyBroker, open_broker
@@ -25,14 +22,9 @@ for _name in [name for name in os.environ if name.startswith(_FOREIGN)]:
 
 @pytest.fixture(scope="session")
 def server_without_fsync() -> Iterator[EmbeddedServer]:
-    """The server of all cloned databases. It forgets on a power cut, which no test here causes; kills lose nothing."""
-    home = Path(tempfile.mkdtemp(prefix="gr-suite-"))
-    settings = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "autovacuum": "off"}
-    try:
-        with EmbeddedServer(home, settings) as server:
-            yield server
-    finally:
-        shutil.rmtree(home)
+    """The server of all cloned databases."""
+    with fast_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
