@@ -4,13 +4,13 @@ import json
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from uuid import UUID
 
 import typer
 
 from console import output
-from console.options import AsJson, Tenant, Timeout
+from console.options import AsJson, Tenant, Timeout, id_of, task_ids
 from console.runtime import Operation, operate
 from core.errors import GreenroomError, UnknownTaskTypeError, UsageError
 from db import tasks
@@ -18,6 +18,9 @@ from db.connection import tenant_transaction
 
 if TYPE_CHECKING:
     from pipelines.enqueue import Options
+
+UniqueMode = Literal["keep", "replace", "debounce"]
+ParentPolicy = Literal["fail", "cancel", "run"]
 
 
 def enqueue(
@@ -31,6 +34,19 @@ def enqueue(
         str | None, typer.Option("--run-after", help="Not before: a time with zone, or seconds from now.")
     ] = None,
     unique_key: Annotated[str | None, typer.Option("--unique-key", help="At most one live task has it.")] = None,
+    unique_mode: Annotated[
+        UniqueMode | None, typer.Option("--unique-mode", help="What becomes of a task that waits with that key.")
+    ] = None,
+    debounce: Annotated[
+        float | None, typer.Option("--debounce", help="Seconds without another enqueue; for --unique-mode debounce.")
+    ] = None,
+    depends_on: Annotated[
+        list[str] | None, typer.Option("--depends-on", metavar="ID", help="A task that must end first; repeatable.")
+    ] = None,
+    on_parent_failed: Annotated[
+        ParentPolicy | None, typer.Option("--on-parent-failed", help="What to do if one of them was not done.")
+    ] = None,
+    batch: Annotated[str | None, typer.Option("--batch", metavar="ID", help="An open batch that counts it.")] = None,
     tenant: Tenant = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and print the result.")] = False,
     timeout: Timeout = 60.0,
@@ -38,15 +54,18 @@ def enqueue(
 ) -> None:
     """Enqueue a task."""
     payload = payload_of(fields or [])
-    options: Options = {}
-    if queue is not None:
-        options["queue"] = queue
-    if priority is not None:
-        options["priority"] = priority
-    if unique_key is not None:
-        options["unique_key"] = unique_key
-    if run_after is not None:
-        options["run_after"] = moment_of(run_after)
+    given = {
+        "queue": queue,
+        "priority": priority,
+        "run_after": run_after and moment_of(run_after),
+        "unique_key": unique_key,
+        "unique_mode": unique_mode,
+        "debounce": None if debounce is None else timedelta(seconds=debounce),
+        "depends_on": task_ids(depends_on) if depends_on else None,
+        "on_parent_failed": on_parent_failed,
+        "batch_id": id_of(batch),
+    }
+    options = cast("Options", {name: value for name, value in given.items() if value is not None})
     with operate(works=wait) as operation:
         task_id = _write(operation, task_type, payload, options, tenant)
         if not wait:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from console import output
+from console import output, task_graph
 from console.commands.enqueue import moment_of
 from console.options import AsJson, Before, Limit, Tenant, Timeout, id_of, task_id, task_ids
 from console.runtime import Operation, operate
@@ -73,18 +73,23 @@ def show(
     with operate() as operation:
         found = follow(operation, wanted, as_json=as_json) if watch else _existing(operation, wanted)
         attempts = tasks.attempts(operation.connection, found.id)
+        around = task_graph.around(operation.connection, found.id)
     if not (watch and as_json):
-        _show(found, attempts, as_json=as_json)
+        _show(found, attempts, around, as_json=as_json)
     if watch and found.status != "done":
         raise typer.Exit(1)
 
 
-def _show(found: tasks.TaskDetail, attempts: list[tasks.AttemptRow], *, as_json: bool) -> None:
+def _show(
+    found: tasks.TaskDetail, attempts: list[tasks.AttemptRow], around: task_graph.Around, *, as_json: bool
+) -> None:
     facts = asdict(found) | {"payload": masked(found.payload, found.secret_fields)}
     if as_json:
-        output.show_json(facts | {"attempt_records": [asdict(attempt) for attempt in attempts]})
+        records = {"attempt_records": [asdict(attempt) for attempt in attempts]}
+        output.show_json(facts | records | task_graph.facts(around))
         return
     output.show_fields([(name, _shortened(value)) for name, value in facts.items()])
+    task_graph.show(around, f"{found.id} {found.task_type} ({found.status})")
     if attempts:
         columns = ("#attempt", "outcome", "ended", "error")
         output.show_table(columns, [(a.number, a.outcome, a.ended_at, a.error) for a in attempts])

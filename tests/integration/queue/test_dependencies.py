@@ -1,4 +1,4 @@
-"""Tasks that wait for tasks: they start when all parents have ended, end as their policy says, and no race loses one."""
+"""Tasks that wait for tasks: they start when all parents have ended, end as their policy says; no race loses one."""
 
 from collections.abc import Callable
 from typing import Any
