@@ -5,13 +5,24 @@ progress, by whoever holds the limit's row.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple
+from uuid import UUID
 
+from core.errors import UsageError
+from db.audit import Resource, record
 from db.connection import Connection
 from db.queries import Queries
-from db.queue import Capacity, Claim, Lane, claim_values, in_order
+from db.queue import Capacity, Claim, Lane, claim_values, in_order, ring
 
 QUERIES = Queries("limits")
+Kind = Literal["queue", "task_type", "tenant", "key"]
+EACH = "*"
+"""The name of a limit that holds for each queue, task type, tenant or key by itself."""
+LONGEST_PAUSE_SECONDS = 3600.0
+"""For how long a key is paused at most, whatever its provider asks for."""
+_MOST_NAME, _MOST_RATE = 200, 1_000_000
 
 
 class Admitted(NamedTuple):
@@ -20,6 +31,35 @@ class Admitted(NamedTuple):
     claims: list[Claim]
     wait: float | None
     is_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit on one queue, task type, tenant or key, or on each (`EACH`): what is None it does not limit.
+
+    `concurrency` tasks are claimed or in progress at once; `rate` are claimed in `rate_seconds`, and `burst` of them at
+    once after a rest.
+    """
+
+    kind: Kind
+    name: str
+    concurrency: int | None = None
+    rate: float | None = None
+    rate_seconds: float | None = None
+    burst: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRow(Limit):
+    """A limit and how full it is: `occupied` tasks count now, `tokens` may be claimed at once.
+
+    Of a limit on each, those of the one that is fullest, whose name is `fullest`. `paused_until` is a provider's pause.
+    """
+
+    paused_until: datetime | None = None
+    occupied: int = 0
+    fullest: str | None = None
+    tokens: float | None = None
 
 
 def claim(
@@ -45,3 +85,64 @@ def claim(
 def forget(connection: Connection) -> None:
     """Drop buckets and pauses that mean nothing any more."""
     QUERIES.run(connection, "forget")
+
+
+def pause_key(connection: Connection, key: str, seconds: float) -> None:
+    """Let nothing of a key be claimed for so many seconds, at most LONGEST_PAUSE_SECONDS; a longer pause stays."""
+    QUERIES.run(connection, "pause_key", {"key": key, "seconds": min(max(seconds, 0.0), LONGEST_PAUSE_SECONDS)})
+
+
+def limits(connection: Connection) -> list[LimitRow]:
+    """Return the limits that are set, at most 1,000, with how full they are."""
+    return [LimitRow(*row) for row in QUERIES.run(connection, "list")]
+
+
+def set_limit(connection: Connection, wanted: Limit) -> None:
+    """Set a limit, with its audit event; what it does not say stays as it was. Raises UsageError for what cannot be."""
+    _check(connection, wanted)
+    said = {name: getattr(wanted, name) for name in Limit.__slots__}
+    with connection.transaction():
+        QUERIES.run(connection, "set", said)
+        _tell(connection, "limit.set", wanted.kind, wanted.name, "set", said)
+
+
+def remove_limit(connection: Connection, kind: Kind, name: str) -> bool:
+    """Remove a limit, with its audit event; return whether there was one."""
+    with connection.transaction():
+        gone = QUERIES.run(connection, "remove", {"kind": kind, "name": name})
+        if gone:
+            _tell(connection, "limit.removed", kind, name, "removed", {})
+    return bool(gone)
+
+
+def _check(connection: Connection, wanted: Limit) -> None:
+    """Raise UsageError, with what to do instead, for a limit that cannot be."""
+    if wanted.concurrency is None and wanted.rate is None:
+        raise UsageError("a limit says how many at once (concurrency), how often (rate), or both")
+    if (wanted.concurrency is not None and wanted.concurrency < 1) or (wanted.rate is not None and wanted.rate <= 0):
+        raise UsageError("a limit of zero lets nothing in for ever: pause the queue instead (`greenroom queues pause`)")
+    if not 1 <= len(wanted.name) <= _MOST_NAME:
+        raise UsageError(f"a limit's name has 1 to {_MOST_NAME} characters")
+    if wanted.rate is not None and wanted.rate > _MOST_RATE:
+        raise UsageError(f"a rate is at most {_MOST_RATE:,}: what comes more often is not limited")
+    if (wanted.rate is None, wanted.rate_seconds is None) != (wanted.burst is None,) * 2:
+        raise UsageError("rate, its time and burst go together")
+    if wanted.burst is not None and wanted.burst < 1:
+        raise UsageError("a burst is at least 1: the bucket must hold the token of one task")
+    if wanted.kind == "tenant" and wanted.name != EACH and not _has_tenant(connection, wanted.name):
+        raise UsageError(f"no tenant has the id {wanted.name!r}")
+
+
+def _has_tenant(connection: Connection, name: str) -> bool:
+    try:
+        return bool(QUERIES.run(connection, "has_tenant", {"id": UUID(name)})[0][0])
+    except ValueError:
+        return False
+
+
+def _tell(
+    connection: Connection, event_type: str, kind: Kind, name: str, deed: str, values: Mapping[str, object]
+) -> None:
+    """Write the audit event of a deed, and wake the relays that sleep: there may be room now."""
+    record(connection, event_type, f"limit {kind} {name} {deed}", Resource("limit", f"{kind}:{name}"), metadata=values)
+    ring(connection)

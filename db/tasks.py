@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from db import dependencies
 from db.audit import Resource, record
 from db.connection import Connection
 from db.queries import Queries, Row
@@ -92,10 +93,14 @@ class AttemptRow:
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """A queue: its tasks by what they do, who serves it, and how long its oldest due task waits."""
+    """A queue: its tasks by what they do, who serves it, and how long its oldest due task waits.
+
+    `resume_at` is when its pause ends by itself, if it does.
+    """
 
     name: str
     paused_at: datetime | None
+    resume_at: datetime | None
     waiting: int
     running: int
     deferred: int
@@ -216,6 +221,7 @@ def replay(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
     """Let failed and cancelled tasks live again with all their attempts before them; return their ids."""
     with connection.transaction():
         rows = QUERIES.run(connection, "replay", {"ids": list(ids)})
+        dependencies.wait_again(connection, [row[0] for row in rows])
         _tell(connection, rows, "task.replayed", "replayed")
     return [row[0] for row in rows]
 
@@ -249,20 +255,21 @@ def release(connection: Connection, task_id: UUID) -> tuple[bool, str | None]:
     return bool(rows), reason
 
 
-def pause(connection: Connection, name: str) -> None:
-    """Let no task of a queue be claimed any more; what runs goes on."""
-    _steer(connection, "pause_queue", name, "queue.paused", "paused")
+def pause(connection: Connection, name: str, until: datetime | None = None) -> None:
+    """Let no task of a queue be claimed any more, or not `until` then; what runs goes on."""
+    deed = "paused" if until is None else f"paused until {until.isoformat(timespec='seconds')}"
+    _steer(connection, "pause_queue", {"name": name, "until": until}, "queue.paused", deed)
 
 
 def resume(connection: Connection, name: str) -> None:
     """Let a queue's tasks be claimed again."""
-    _steer(connection, "resume_queue", name, "queue.resumed", "resumed")
+    _steer(connection, "resume_queue", {"name": name}, "queue.resumed", "resumed")
 
 
-def _steer(connection: Connection, query: str, name: str, event_type: str, deed: str) -> None:
+def _steer(connection: Connection, query: str, values: dict[str, Any], event_type: str, deed: str) -> None:
     with connection.transaction():
-        QUERIES.run(connection, query, {"name": name})
-        record(connection, event_type, f"queue {name} {deed}", Resource("queue", name))
+        QUERIES.run(connection, query, values)
+        record(connection, event_type, f"queue {values['name']} {deed}", Resource("queue", values["name"]))
         ring(connection)
 
 

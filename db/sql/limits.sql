@@ -127,6 +127,10 @@ WITH full_again AS (
 )
 DELETE FROM queue.limits WHERE concurrency IS NULL AND rate IS NULL AND paused_until < now() - interval '1 hour';
 
+-- name: pause_key
+-- A provider has refused: nothing of its key is claimed for %(seconds)s seconds.
+SELECT queue.pause_key(%(key)s, %(seconds)s);
+
 -- name: list
 -- Each limit, how many tasks it counts now and what is in its bucket. Of one that holds for each by itself: of the fullest.
 WITH occupied AS MATERIALIZED (

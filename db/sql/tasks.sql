@@ -43,22 +43,25 @@ WITH live AS (
 ), named AS (
     SELECT queue FROM live UNION SELECT queue FROM served UNION SELECT name FROM queue.queues UNION SELECT queue FROM queue.task_types
 )
-SELECT queue AS name, q.paused_at, COALESCE(live.waiting, 0) AS waiting, COALESCE(live.running, 0) AS running,
+SELECT queue AS name, CASE WHEN COALESCE(q.resume_at > now(), true) THEN q.paused_at END AS paused_at,
+    CASE WHEN q.resume_at > now() THEN q.resume_at END AS resume_at, COALESCE(live.waiting, 0) AS waiting, COALESCE(live.running, 0) AS running,
     COALESCE(live.deferred, 0) AS deferred, COALESCE(live.held, 0) AS held, COALESCE(served.workers, 0) AS workers,
     COALESCE(served.slots, 0) AS slots, COALESCE(live.oldest, 0)::float8 AS oldest_seconds
 FROM named LEFT JOIN live USING (queue) LEFT JOIN served USING (queue) LEFT JOIN queue.queues q ON q.name = queue
 ORDER BY queue;
 
 -- name: pause_queue
-INSERT INTO queue.queues (name, paused_at) VALUES (%(name)s, now())
-ON CONFLICT (name) DO UPDATE SET paused_at = COALESCE(queue.queues.paused_at, now());
+-- A pause that has ended by itself does not make the next one older than it is.
+INSERT INTO queue.queues AS known (name, paused_at, resume_at) VALUES (%(name)s, now(), %(until)s)
+ON CONFLICT (name) DO UPDATE SET resume_at = EXCLUDED.resume_at,
+    paused_at = CASE WHEN known.resume_at <= now() THEN now() ELSE COALESCE(known.paused_at, now()) END;
 
 -- name: resume_queue
-INSERT INTO queue.queues (name) VALUES (%(name)s) ON CONFLICT (name) DO UPDATE SET paused_at = NULL;
+INSERT INTO queue.queues (name) VALUES (%(name)s) ON CONFLICT (name) DO UPDATE SET paused_at = NULL, resume_at = NULL;
 
 -- name: retry_now
 -- A waiting task need not wait any longer.
-UPDATE queue.tasks_live SET run_after = now(), is_due = true, rank = queue.rank_of(now(), priority), updated_at = now()
+UPDATE queue.tasks_live SET run_after = now(), is_due = true, is_waiting = false, rank = queue.rank_of(now(), priority), updated_at = now()
 WHERE id = %(id)s AND status = 'pending' AND hold_reason IS NULL
 RETURNING id, tenant_id;
 
@@ -77,9 +80,9 @@ WITH revived AS (
     RETURNING *
 )
 INSERT INTO queue.tasks_live (id, task_type, payload, status, attempts, last_error, run_after, created_at, tenant_id, owner_kind, owner_id,
-    payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, left_open, claim_number)
+    payload_version, metadata, trace_context, queue, priority, rank, unique_key, limit_key, max_attempts, left_open, claim_number)
 SELECT id, task_type, payload, 'pending', 0, last_error, now(), created_at, tenant_id, owner_kind, owner_id,
-    payload_version, metadata, trace_context, queue, priority, queue.rank_of(now(), priority), unique_key, max_attempts, left_open,
+    payload_version, metadata, trace_context, queue, priority, queue.rank_of(now(), priority), unique_key, limit_key, max_attempts, left_open,
     claim_number
 FROM revived
 RETURNING id, tenant_id;
@@ -104,10 +107,10 @@ WITH ended AS (
     DELETE FROM queue.tasks_live WHERE id = %(id)s AND status = 'pending' RETURNING *
 )
 INSERT INTO queue.tasks_history (id, task_type, payload, status, attempts, last_error, run_after, completed_at, created_at, updated_at,
-    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, left_open,
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, limit_key, max_attempts, left_open,
     snoozes, claim_number, worker_id, started_at, progress, progress_message)
 SELECT id, task_type, payload, 'cancelled', attempts, %(reason)s, run_after, clock_timestamp(), created_at, now(),
-    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, left_open,
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, limit_key, max_attempts, left_open,
     snoozes, claim_number, worker_id, started_at, progress, progress_message
 FROM ended
 RETURNING id, tenant_id;
@@ -125,6 +128,7 @@ RETURNING id, tenant_id;
 UPDATE queue.tasks_live live
 SET task_type = judged.task_type, tenant_id = judged.tenant_id, payload_version = judged.payload_version,
     queue = judged.queue, priority = judged.priority, max_attempts = judged.max_attempts, left_open = judged.left_open,
+    limit_key = judged.limit_key,
     rank = judged.rank, is_due = judged.is_due, hold_reason = judged.hold_reason, updated_at = now()
 FROM queue.tasks_live held CROSS JOIN LATERAL queue.completed(held) AS judged
 WHERE held.id = %(id)s AND held.hold_reason IS NOT NULL AND live.id = held.id

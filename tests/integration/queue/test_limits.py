@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +14,12 @@ from core.errors import InvalidOptionsError
 from db import limits, queue, tasks
 from db.queue import Capacity, Claim
 from pipelines.enqueue import enqueue, enqueue_fields, enqueue_many
+from pipelines.registry import Registry
 from tests.support.database import Database
-from tests.support.engine import Line, claim_from
+from tests.support.engine import Line, claim_from, engine, fast_settings
 from tests.support.tasks import Noop, Write
+from tests.support.waiting import eventually
+from workers.broker import InProcessBroker
 
 DEFAULT_TENANT = UUID("00000000-0000-7000-8000-000000000001")
 TYPES = ["test.noop", "test.write"]
@@ -162,6 +166,42 @@ def test_a_relay_is_told_when_more_may_be_let_in(
     assert admitted.wait is not None
     assert 55 < admitted.wait <= 60
     assert not admitted.is_full
+
+
+def test_a_rate_holds_within_five_percent(database: Database, registry: Registry) -> None:
+    limit(database, "queue", "default", rate=100, rate_seconds=1, burst=5)
+    settings = fast_settings(relay={"poll_seconds": 30.0, "poll_seconds_deaf": 30.0})
+    broker = InProcessBroker()
+    with engine(database, registry, broker, settings=settings):
+        enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(305)])
+        eventually(lambda: database.value("SELECT count(*) FROM queue.tasks_live") == 0, 20)
+    took = database.value(
+        "SELECT extract(epoch FROM max(started_at) - min(started_at))::float8 FROM queue.tasks_history"
+    )
+    assert took == pytest.approx((305 - 5) / 100, rel=0.05)
+
+
+def test_a_pause_that_ends_by_itself_needs_nobody(database: Database, registry: Registry) -> None:
+    settings = fast_settings(relay={"poll_seconds": 30.0, "poll_seconds_deaf": 30.0})
+    with engine(database, registry, InProcessBroker(), settings=settings):
+        until = datetime.now(UTC) + timedelta(seconds=1)
+        tasks.pause(database.connect("operator"), "default", until)
+        enqueue(database.connect("producer"), Noop())
+        eventually(lambda: database.value("SELECT count(*) FROM queue.tasks_live") == 0, 10)
+    started: datetime = database.value("SELECT started_at FROM queue.tasks_history")
+    assert until <= started < until + timedelta(seconds=1)
+
+
+def test_a_slot_that_is_free_is_used_at_once(database: Database, registry: Registry) -> None:
+    limit(database, "queue", "default", 1)
+    settings = fast_settings(relay={"poll_seconds": 30.0, "poll_seconds_deaf": 30.0})
+    with engine(database, registry, InProcessBroker(), settings=settings):
+        enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(100)])
+        eventually(lambda: database.value("SELECT count(*) FROM queue.tasks_live") == 0, 10)
+    overlapping = """
+        SELECT count(*) FROM queue.tasks_history a JOIN queue.tasks_history b ON a.id < b.id
+            AND a.started_at < b.completed_at AND b.started_at < a.completed_at"""
+    assert database.value(overlapping) == 0
 
 
 def test_a_type_has_a_key_that_an_enqueue_may_change(
