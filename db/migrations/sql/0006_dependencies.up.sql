@@ -13,7 +13,7 @@ CREATE DOMAIN queue.priority AS smallint CONSTRAINT priority_is_within_100 CHECK
 CREATE DOMAIN queue.attempt_limit AS smallint CONSTRAINT attempts_allowed_are_1_to_100 CHECK (VALUE BETWEEN 1 AND 100);
 CREATE DOMAIN queue.whole_number AS integer CONSTRAINT number_is_not_negative CHECK (VALUE >= 0);
 CREATE DOMAIN queue.share AS real CONSTRAINT share_is_0_to_1 CHECK (VALUE BETWEEN 0 AND 1);
-CREATE DOMAIN queue.due_at AS timestamptz CONSTRAINT run_after_is_possible
+CREATE DOMAIN queue.due_at AS timestamptz CONSTRAINT run_after_lies_between_the_years_1970_and_9998
     CHECK (VALUE >= '1970-01-01 00:00+00' AND VALUE < '9999-01-01 00:00+00');
 CREATE DOMAIN queue.text_50 AS text CONSTRAINT text_up_to_50_characters CHECK (length(VALUE) <= 50);
 CREATE DOMAIN queue.text_512 AS text CONSTRAINT text_up_to_512_characters CHECK (length(VALUE) <= 512);

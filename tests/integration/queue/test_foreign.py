@@ -121,9 +121,9 @@ def test_what_its_producer_left_open_is_remembered_through_cancel_and_replay(dat
 def test_a_time_that_clients_cannot_read_is_refused(
     database: Database, line: Line, moment: str, statement: LiteralString
 ) -> None:
-    with pytest.raises(psycopg.Error, match="run_after must lie between the years 1970 and 9998") as caught:
+    with pytest.raises(psycopg.Error, match=r"run_after.*between.the.years.1970.and.9998") as caught:
         database.connect("producer").execute(statement, (moment,))
-    assert caught.value.sqlstate == "GR003"
+    assert caught.value.sqlstate in {"GR003", "23514"}
 
 
 def test_rolled_back_leaves_nothing(database: Database, line: Line) -> None:
