@@ -33,7 +33,7 @@ def open_batch(
     A callback is enqueued once: `on_done` when the batch is closed and all its tasks are done, `on_failed` as soon as
     the first has failed or was cancelled, `on_ended` when it is closed and all have ended. Raises as `enqueue` does.
     """
-    if not isinstance(name, str) or not 1 <= len(name) <= 200:
+    if not 1 <= len(name) <= 200:
         raise InvalidOptionsError("a batch's name must be text of 1 to 200 characters")
     given = {"on_done": on_done, "on_failed": on_failed, "on_ended": on_ended}
     callbacks = {
