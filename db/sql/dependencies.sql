@@ -115,10 +115,14 @@ SELECT id FROM queue.tasks_live WHERE is_waiting AND id > %(after)s ORDER BY id 
 
 -- name: note_strays
 -- Parents of these that neither live under watch nor are resolved are to be settled.
+WITH unresolved AS MATERIALIZED (
+    -- fenced: DISTINCT would have the planner walk all dependencies in the order of their parents
+    SELECT d.parent_id FROM unnest(%(ids)b::uuid[]) AS given (id)
+    JOIN queue.task_dependencies d ON d.child_id = given.id AND d.parent_status IS NULL
+)
 INSERT INTO queue.settlements (task_id)
-SELECT DISTINCT d.parent_id FROM unnest(%(ids)b::uuid[]) AS given (id)
-JOIN queue.task_dependencies d ON d.child_id = given.id AND d.parent_status IS NULL
-WHERE NOT EXISTS (SELECT FROM queue.tasks_live live WHERE live.id = d.parent_id AND live.is_watched)
+SELECT DISTINCT u.parent_id FROM unresolved u
+WHERE NOT EXISTS (SELECT FROM queue.tasks_live live WHERE live.id = u.parent_id AND live.is_watched)
 LIMIT %(limit)s;
 
 -- name: wait_again
