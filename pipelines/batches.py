@@ -36,6 +36,8 @@ def open_batch(
     if not 1 <= len(name) <= 200:
         raise InvalidOptionsError("a batch's name must be text of 1 to 200 characters")
     given = {"on_done": on_done, "on_failed": on_failed, "on_ended": on_ended}
+    if sealed := [event for event, payload in given.items() if payload is not None and payload.encrypted_fields]:
+        raise InvalidOptionsError(f"{sealed[0]} has encrypted fields: a callback's payload is kept as it is")
     callbacks = {
         event: {"task_type": payload.task_type, "payload": payload.model_dump(mode="json")}
         for event, payload in given.items()

@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic_core import from_json
 
 from core.backoff import Backoff
-from core.errors import PermanentError, RegistrationError, RetryableError
-from pipelines.outcomes import Fail, Outcome, Retry
+from core.errors import PermanentError, RateLimitedError, RegistrationError, RetryableError
+from pipelines.outcomes import Fail, Outcome, Retry, Snooze
 from pipelines.payload import Payload
 from pipelines.resources import Resources
 from pipelines.transaction import Transaction
@@ -95,8 +95,8 @@ class Task(Generic[P]):
 
     `batch_size` tasks of one tenant may travel in one message, each with its own outcome; left out, it follows what
     they are measured to take, so that small tasks travel together and long ones alone.
-    `limit_key` is what its tasks have in common that a limit goes by, such as the provider that they call; an enqueue may
-    name another.
+    `limit_key` is what its tasks have in common that a limit goes by, such as the provider that they call; an enqueue
+    may name another.
     `scope` is `tenant` (the handler sees its tenant's rows only) or `system` (works across tenants).
     """
 
@@ -154,11 +154,13 @@ class Task(Generic[P]):
             self.payload.upgrade(fields, version) if isinstance(fields, dict) else fields
         )
 
-    def outcome_of(self, error: Exception) -> Retry | Fail:
+    def outcome_of(self, error: Exception) -> Retry | Snooze | Fail:
         """Turn an exception of the handler into an outcome."""
         text = f"{type(error).__name__}: {_message_of(error)}"
         if isinstance(error, PermanentError):
             return Fail(text)
+        if isinstance(error, RateLimitedError):
+            return Snooze(error.pause, reason=text)
         return Retry(text, error.retry_after if isinstance(error, RetryableError) else None)
 
 

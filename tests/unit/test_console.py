@@ -38,7 +38,7 @@ def process(
 
 
 def queue(waiting: int = 0, workers: int = 1, held: int = 0, oldest: float = 0.0, *, paused: bool = False) -> QueueRow:
-    return QueueRow("q", datetime.now(UTC) if paused else None, waiting, 0, 0, held, workers, workers, oldest)
+    return QueueRow("q", datetime.now(UTC) if paused else None, None, waiting, 0, 0, held, workers, workers, oldest)
 
 
 def test_nothing_that_steers_a_terminal_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,8 @@ class Handler:
 
 
 def seat_inside(running: RunningAttempts) -> Seat:
-    return eventually(lambda: next((seat for seat in running.seats if seat.runs), None))
+    [inside] = eventually(lambda: [seat for seat in running.seats if seat.runs])
+    return inside
 
 
 def test_what_is_cancelled_and_what_is_lost_is_interrupted() -> None:

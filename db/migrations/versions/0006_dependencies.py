@@ -1,4 +1,4 @@
-"""Enqueue at the cost of its INSERT, keys that replace, tasks that wait for tasks, batches (pre-deploy: stop the processes)."""
+"""Enqueue at its INSERT's cost, keys that replace, tasks that wait for tasks, batches (pre-deploy: stop processes)."""
 
 from db.migrations.script import run_sql
 

@@ -14,6 +14,7 @@ from pipelines.resources import Resources
 from tests.integration.documents.library import Library
 from tests.support.database import Database
 from workers.attempts import Context, Progress
+from workers.running import RunningAttempts
 
 _OTHER = UUID("00000000-0000-7000-8000-000000000002")
 
@@ -21,7 +22,8 @@ _OTHER = UUID("00000000-0000-7000-8000-000000000002")
 def test_deleting_without_a_tenant_is_an_error_and_not_done(database: Database) -> None:
     attempt = Attempt(uuid4(), 1, 1, 1, 0, None, "{}", 1, None, 0.0)
     reporter = Progress(database.url("worker"), pooled=False)
-    context = Context(attempt, Resources(), KeptConnection(database.url("worker"), name="test"), reporter)
+    connection = KeptConnection(database.url("worker"), name="test")
+    context = Context(attempt, Resources(), connection, reporter, RunningAttempts())
 
     with pytest.raises(PermanentError, match="no tenant"):
         delete_document(context, DeleteDocument(document_id=uuid4()))

@@ -8,6 +8,7 @@ from cryptography.fernet import Fernet
 
 from core.errors import InvalidOptionsError, PermanentError, RegistrationError, SettingsError
 from core.settings import load_settings
+from pipelines.batches import open_batch
 from pipelines.enqueue import enqueue, enqueue_fields, enqueue_many
 from pipelines.keyring import KeyRing
 from pipelines.outcomes import Done, Outcome
@@ -143,6 +144,11 @@ def test_what_is_not_encrypted_is_refused_and_a_foreign_row_held(database: Datab
     )
     assert "password" in database.value("SELECT hold_reason FROM queue.outbox_tasks")
     line.close()
+
+
+def test_a_callback_of_a_batch_keeps_no_secrets(database: Database) -> None:
+    with pytest.raises(InvalidOptionsError, match="on_done has encrypted fields"):
+        open_batch(database.connect("producer"), "b", on_done=Login(user="x", password=WORD))
 
 
 def test_a_token_opens_where_it_was_made_for_alone() -> None:

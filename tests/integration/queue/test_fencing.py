@@ -1,7 +1,6 @@
 """Leases and fencing: who lost its lease writes nothing (I2, I3), and the guard is shown to be what prevents it."""
 
 from collections.abc import Callable
-from uuid import UUID
 
 import pytest
 from psycopg import sql

@@ -74,7 +74,8 @@ GUARDS = [
     Guard(
         "relay", "queue.claim",
         {"queue": "q1", "task_types": ["test.noop"], "versions": [1], "batch_sizes": [100], "free": 100.0,
-         "claim_seconds": 30, "tenants": [NO_TENANT, DEFAULT_TENANT], "keys": ["", ""], "from_ranks": [FIRST_RANK] * 2, "each": 10},
+         "claim_seconds": 30, "tenants": [NO_TENANT, DEFAULT_TENANT], "keys": ["", ""], "from_ranks": [FIRST_RANK] * 2,
+         "each": 10},
         "tasks_live_claim_idx",
     ),
     Guard(

@@ -27,7 +27,7 @@ class Dramatiq:
         from dramatiq.brokers.redis import RedisBroker
 
         self._dramatiq = dramatiq
-        self._broker = RedisBroker(url=config.redis)
+        self._broker = RedisBroker(url=config.redis)  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
         dramatiq.set_broker(self._broker)
         self._actors = self._declare()
 
