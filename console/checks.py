@@ -13,7 +13,7 @@ from console.output import duration
 from console.runtime import Operation
 from core.errors import UnavailableError
 from core.settings import Settings
-from db import alerts, health, tasks
+from db import alerts, health, limits, tasks
 from db.roles import role_name
 from db.schema import WANTED_REVISION
 
@@ -47,6 +47,7 @@ def all_checks(operation: Operation) -> list[Check]:
         *listening(processes, timeout, is_deaf_by_choice=any("LISTEN" in warning for warning in settings.warnings())),
         broker(settings),
         *queues(tasks.queues(connection, process_timeout=timeout)),
+        *refused(limits.limits(connection)),
         *raised(alerts.raised(connection)),
         transactions(health.oldest_transaction(connection)),
         *storage(settings, operation.place.url),
@@ -163,6 +164,14 @@ def raised(found: Iterable[alerts.Alert]) -> Iterator[Check]:
         facts = ", ".join(f"{name} {value}" for name, value in sorted(alert.facts.items()))
         told = "" if alert.is_told else "; no webhook was told"
         yield Check(f"alert {alert.kind}", "warning", f"for {duration(alert.seconds)}: {facts}{told}")
+
+
+def refused(rows: Iterable[limits.LimitRow]) -> Iterator[Check]:
+    """No provider has refused: what goes by its key would wait."""
+    for row in rows:
+        if row.paused_until is not None:
+            until = f"{row.paused_until:%Y-%m-%d %H:%M:%S %Z}"
+            yield Check(f"key {row.name}", "warning", f"its provider refused: nothing of it is claimed until {until}")
 
 
 def transactions(oldest: health.OldestTransaction) -> Check:

@@ -10,7 +10,8 @@ GreenroomError
 ├── NotFoundError              the row that a command names does not exist
 ├── PermanentError             an attempt that must not be repeated: the task fails now
 ├── RetryableError             an attempt worth repeating, optionally not before `retry_after`
-│   └── UnavailableError       a service that we depend on does not answer
+│   ├── UnavailableError       a service that we depend on does not answer
+│   └── RateLimitedError       a provider refuses for now: all that go by its limit key wait
 ├── TimeLimitError             an attempt ran for longer than its task type allows
 ├── WaitTimeoutError           a task did not end in the time that the caller gave
 ├── SchemaError                the database's schema and this program do not fit
@@ -22,6 +23,7 @@ InterruptionError              raised in a handler's thread to end it; passes `e
 """
 
 from datetime import timedelta
+from typing import ClassVar
 
 
 class GreenroomError(Exception):
@@ -76,6 +78,28 @@ class RetryableError(GreenroomError):
 
 class UnavailableError(RetryableError):
     """A database, broker or remote service does not answer; waiting may help."""
+
+
+class RateLimitedError(RetryableError):
+    """A provider refuses for now (429, 503): `key` is the limit key of the tasks that go to it, and all of them wait.
+
+    The attempt is not counted; the task waits for `pause`, and so does every other of that key.
+    """
+
+    UNKNOWN_PAUSE: ClassVar[timedelta] = timedelta(seconds=30)
+    LONGEST_PAUSE: ClassVar[timedelta] = timedelta(hours=1)
+
+    def __init__(self, key: str, message: str = "", *, retry_after: timedelta | None = None) -> None:
+        if not 1 <= len(key) <= 200 or key == "*":
+            raise ValueError("the key of a RateLimitedError is a limit key: 1 to 200 characters and not *")
+        self.key = key
+        super().__init__(message or f"{key} refuses for now", retry_after=retry_after)
+
+    @property
+    def pause(self) -> timedelta:
+        """For how long nothing of the key is to be tried: what the provider asked for, at most LONGEST_PAUSE."""
+        wanted = self.UNKNOWN_PAUSE if self.retry_after is None else self.retry_after
+        return min(max(wanted, timedelta(0)), self.LONGEST_PAUSE)
 
 
 class TimeLimitError(GreenroomError):

@@ -217,6 +217,18 @@ class AttemptLost(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPaused(Event):
+    """A provider refused: nothing of its limit key is claimed for `seconds`, unless a pause that stands is longer."""
+
+    name = "key.paused"
+    level = "warning"
+    key: str
+    seconds: float
+    task_type: str
+    task_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class HandlerStuck(Event):
     """A handler of `tasks` tasks, one of them `task_id`, could not be interrupted: its thread is lost."""
 

@@ -20,8 +20,6 @@ QUERIES = Queries("limits")
 Kind = Literal["queue", "task_type", "tenant", "key"]
 EACH = "*"
 """The name of a limit that holds for each queue, task type, tenant or key by itself."""
-LONGEST_PAUSE_SECONDS = 3600.0
-"""For how long a key is paused at most, whatever its provider asks for."""
 _MOST_NAME, _MOST_RATE = 200, 1_000_000
 
 
@@ -88,8 +86,11 @@ def forget(connection: Connection) -> None:
 
 
 def pause_key(connection: Connection, key: str, seconds: float) -> None:
-    """Let nothing of a key be claimed for so many seconds, at most LONGEST_PAUSE_SECONDS; a longer pause stays."""
-    QUERIES.run(connection, "pause_key", {"key": key, "seconds": min(max(seconds, 0.0), LONGEST_PAUSE_SECONDS)})
+    """Let nothing of a key be claimed for so many seconds, at most an hour; a longer pause that stands stays.
+
+    What is claimed and not taken waits again; what runs goes on.
+    """
+    QUERIES.run(connection, "pause_key", {"key": key, "seconds": seconds})
 
 
 def limits(connection: Connection) -> list[LimitRow]:

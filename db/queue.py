@@ -88,6 +88,7 @@ class Attempt(NamedTuple):
     payload_version: int
     trace_context: str | None
     waited: float
+    limit_key: str | None = None
 
 
 class Ending(NamedTuple):

@@ -37,11 +37,15 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Snooze:
-    """Nothing to do yet; look again after `duration`. Costs no attempt, but a task may snooze only so often."""
+    """Nothing to do yet; look again after `duration`. Costs no attempt, but a task may snooze only so often.
+
+    `reason` is kept with the attempt.
+    """
 
     word: ClassVar[str] = "snooze"
     duration: timedelta
     apply: Apply | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

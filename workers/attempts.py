@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from core import events, traces
-from core.errors import PermanentError, TaskCancelledError, UnavailableError
+from core.errors import PermanentError, RateLimitedError, TaskCancelledError, UnavailableError
 from db import queue
 from db.connection import KeptConnection, patient, tenant_transaction
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
@@ -49,6 +49,7 @@ class Run:
     secret_fields: tuple[str, ...] = ()
     encrypted_fields: tuple[str, ...] = ()
     log: "AttemptLog | None" = None
+    refusal: RateLimitedError | None = None
 
     @property
     def claim(self) -> tuple[UUID, int]:
@@ -67,6 +68,8 @@ class Run:
             case Snooze(duration=duration):
                 if not isinstance(duration, timedelta):
                     raise PermanentError("Snooze(…) takes a timedelta")
+                if outcome.reason is not None:
+                    outcome = replace(outcome, reason=scrub(str(outcome.reason), self.secrets())[:_ERROR_LIMIT])
             case _:
                 raise PermanentError(f"the handler returned {type(outcome).__name__}, which is no outcome")
         self.outcome = outcome
@@ -112,6 +115,7 @@ def fail(task: AnyTask, run: Run, raised: BaseException) -> None:
     """Turn an exception into the outcome that the task's policy gives it, and say what raised and where."""
     error = raised if isinstance(raised, Exception) else RuntimeError(f"the handler raised {type(raised).__name__}")
     run.end(task.outcome_of(error))
+    run.refusal = error if isinstance(error, RateLimitedError) else None
     # Frames show our source and never values; the message is the outcome's reason, scrubbed.
     run.traceback = "".join(traceback_module.format_tb(raised.__traceback__))[-TRACEBACK_LIMIT:]
     attempt, kind = run.attempt, type(error).__name__

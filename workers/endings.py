@@ -56,4 +56,4 @@ def _snoozed(task: AnyTask, attempt: queue.Attempt, snooze: Snooze) -> queue.End
     if attempt.snoozes >= task.max_snoozes:
         return queue.Ending(attempt, "failed", error=f"snoozed more than {task.max_snoozes} times")
     seconds = min(max(snooze.duration.total_seconds(), 0.0), _SNOOZE_LIMIT_SECONDS)
-    return queue.Rescheduling(attempt, seconds, snooze=True)
+    return queue.Rescheduling(attempt, seconds, snooze.reason, snooze=True)

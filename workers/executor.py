@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from core import events
-from core.errors import InterruptionError, PermanentError, TimeLimitError, UnavailableError
+from core.errors import InterruptionError, PermanentError, RateLimitedError, TimeLimitError, UnavailableError
 from db import queue
 from db.queue import Claims
 from pipelines.outcomes import Outcome
@@ -195,6 +195,18 @@ class Executor:
                 return
             if not (seat.orders and heed(task, seat, run)):
                 self._compute_one(task, seat, run)
+            if run.refusal is not None:
+                self._leave(task, run.refusal, runs[position + 1 :])
+                return
+
+    def _leave(self, task: AnyTask, refusal: RateLimitedError, rest: Sequence[Run]) -> None:
+        """Give back what was not begun: the refusing provider's waits, the rest is for whoever is free."""
+        same = [run for run in rest if run.attempt.limit_key == refusal.key]
+        others = [run for run in rest if run.attempt.limit_key != refusal.key]
+        if same:
+            self._untake(task, same, delay=refusal.pause.total_seconds())
+        if others:
+            self._untake(task, others)
 
     def _compute_one(self, task: AnyTask, seat: Seat, run: Run) -> None:
         if task.run is None or run.payload is None:
@@ -232,8 +244,8 @@ class Executor:
         if any(run.attempt.task_id in seat.orders for run in runs):
             self._compute_together(task, seat, runs)  # without those that are not wanted
         elif (
-            len(runs) == 1 or seat.cause is TimeLimitError or isinstance(error, TimeLimitError)
-        ):  # time that is used up is used up for all
+            len(runs) == 1 or seat.cause is TimeLimitError or isinstance(error, TimeLimitError | RateLimitedError)
+        ):  # time that is used up is used up for all, and who refused one refuses all
             for run in runs:
                 conclude(task, seat, run, error)
         else:

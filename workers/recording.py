@@ -1,7 +1,7 @@
 """Writes what came of attempts: effects and endings, in one transaction that the claim number guards (I2)."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -10,7 +10,7 @@ import psycopg
 from core import events
 from core.backoff import Backoff
 from core.errors import PermanentError, UnavailableError
-from db import queue
+from db import limits, queue
 from db.connection import Connection, bind_tenant, patient
 from db.queries import is_unavailable
 from pipelines.outcomes import Apply, Done, Fail, Retry
@@ -125,7 +125,18 @@ class Recorder:
             kept |= queue.reschedule(connection, waits, self._worker_id)
         if kept_records := [record for record in records if record.attempt.task_id in kept]:
             queue.record_attempts(connection, kept_records, self._worker_id)
+        for key, pause in _pauses(run for run in runs if run.attempt.task_id in kept):
+            limits.pause_key(connection, key, pause)
         return kept
+
+
+def _pauses(runs: Iterable[Run]) -> list[tuple[str, float]]:
+    """Return the keys whose providers refused, each with its longest pause in seconds, in the order of their locks."""
+    refusals = [run.refusal for run in runs if run.refusal is not None]
+    longest: dict[str, float] = {}
+    for refusal in refusals:
+        longest[refusal.key] = max(refusal.pause.total_seconds(), longest.get(refusal.key, 0.0))
+    return sorted(longest.items())
 
 
 class UnfinishedError(PermanentError):
@@ -164,6 +175,8 @@ def _report(task: AnyTask, run: Run, *, was_kept: bool) -> None:
             attempt.trace_context, run.started,
         )
     )  # fmt: skip
+    if (refusal := run.refusal) is not None:
+        events.emit(events.KeyPaused(refusal.key, refusal.pause.total_seconds(), task.name, attempt.task_id))
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -104,6 +104,9 @@ WITH due AS MATERIALIZED (
     WHERE given.tenant <> ALL (ARRAY(SELECT id FROM identity.tenants WHERE status <> 'active'))
         AND NOT EXISTS (SELECT FROM queue.queues q
                         WHERE q.name = %(queue)s AND q.paused_at IS NOT NULL AND COALESCE(q.resume_at > now(), true))
+        -- a provider has refused since the lanes were looked at
+        AND (given.key = '' OR NOT EXISTS (SELECT FROM queue.limits l
+                                           WHERE l.kind = 'key' AND l.name = given.key AND l.paused_until > now()))
 ), turns AS MATERIALIZED (
     SELECT place, rank, (%(batch_sizes)s::integer[])[array_position(%(task_types)s::text[], task_type)] AS batch_size,
         row_number() OVER (PARTITION BY tenant ORDER BY rank) AS turn
@@ -142,7 +145,7 @@ FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
 WHERE live.id = given.id AND live.claim_number = given.claim_number AND live.status = 'pending' AND live.claimed_until IS NOT NULL
 -- as text: what Python's JSON refuses (a number of 5,000 digits) is one task's failure, not its message's
 RETURNING live.id, live.claim_number, live.attempts, live.max_attempts, live.snoozes, live.tenant_id, live.payload::text,
-    live.payload_version, live.trace_context, extract(epoch FROM now() - GREATEST(live.run_after, live.created_at))::float8;
+    live.payload_version, live.trace_context, extract(epoch FROM now() - GREATEST(live.run_after, live.created_at))::float8, live.limit_key;
 
 -- name: untake
 -- A worker gives back what it took and has not begun; the attempt is not counted.

@@ -49,13 +49,16 @@ CREATE TABLE queue.limit_tokens (
     PRIMARY KEY (kind, name)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 
--- Nothing of that key is claimed for so many seconds, at most an hour: its provider has refused. A longer pause stays.
-CREATE FUNCTION queue.pause_key(key text, seconds double precision) RETURNS timestamptz LANGUAGE sql
+-- Nothing of that key is claimed for so many seconds, at most an hour: its provider has refused. A longer pause stays. What
+-- is on its way to workers is taken back: whoever gets such a message finds nothing to take.
+CREATE FUNCTION queue.pause_key(key text, seconds double precision) RETURNS void LANGUAGE sql
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO queue.limits AS known (kind, name, paused_until)
     VALUES ('key', key, clock_timestamp() + make_interval(secs => LEAST(GREATEST(seconds, 0), 3600)))
-    ON CONFLICT (kind, name) DO UPDATE SET paused_until = GREATEST(known.paused_until, EXCLUDED.paused_until)
-    RETURNING paused_until
+    ON CONFLICT (kind, name) DO UPDATE SET paused_until = GREATEST(known.paused_until, EXCLUDED.paused_until);
+    UPDATE queue.tasks_live SET claimed_until = NULL, updated_at = now() WHERE id IN (
+        SELECT id FROM queue.tasks_live
+        WHERE claimed_until IS NOT NULL AND limit_key = key AND status = 'pending' FOR UPDATE SKIP LOCKED);
 $$;
 
 -- A queue's pause ends at `resume_at`, if it has one: nobody needs to do anything then.
