@@ -28,7 +28,7 @@ WHERE d.id = %(id)s ORDER BY chunk_index LIMIT %(limit)s;
 SELECT d.id, d.status, d.error_message, d.chunk_count, live.task_types, live.hold_reason
 FROM knowledge.documents d
 CROSS JOIN LATERAL (
-    SELECT COALESCE(array_agg(DISTINCT t.task_type), '{}') AS task_types, max(t.hold_reason) AS hold_reason
+    SELECT COALESCE(array_agg(DISTINCT t.task_type::text), '{}') AS task_types, max(t.hold_reason) AS hold_reason
     FROM queue.tasks_live t WHERE t.owner_id = d.id AND t.owner_kind = 'document'
 ) live
 WHERE d.id = ANY (%(ids)s) AND d.deleted_at IS NULL;
