@@ -99,7 +99,10 @@ def limits(connection: Connection) -> list[LimitRow]:
 
 
 def set_limit(connection: Connection, wanted: Limit) -> None:
-    """Set a limit, with its audit event; what it does not say stays as it was. Raises UsageError for what cannot be."""
+    """Set a limit, with its audit event; what it does not say stays as it was. Raises UsageError for what cannot be.
+
+    A tenant's name is its id as Postgres writes it.
+    """
     _check(connection, wanted)
     said = {name: getattr(wanted, name) for name in Limit.__slots__}
     with connection.transaction():
@@ -136,9 +139,10 @@ def _check(connection: Connection, wanted: Limit) -> None:
 
 def _has_tenant(connection: Connection, name: str) -> bool:
     try:
-        return bool(QUERIES.run(connection, "has_tenant", {"id": UUID(name)})[0][0])
+        found = QUERIES.run(connection, "has_tenant", {"id": UUID(name)})
     except ValueError:
         return False
+    return found == [(True,)] and name == str(UUID(name))
 
 
 def _tell(

@@ -61,8 +61,7 @@ class Claimer:
             return Claimed([], self._is_whole)
         found = self._claim(connection, wanted)
         if self._is_limited:
-            # Limits may hold up all of these lanes: then those behind them are tried at once.
-            return found if found.claims or self._is_whole else found._replace(wait=0.0)
+            return found if found.claims or self._is_whole else found._replace(wait=self._wait_of_some(found))
         is_all = self._is_whole and len(found.claims) < -(-self._limit // len(self._from_ranks))
         if is_all:
             self._look_at = 0.0  # whatever comes next may be anybody's
@@ -94,6 +93,12 @@ class Claimer:
             return Claimed([], False, self._wait(admitted))
         self._full_rounds = 0
         return Claimed(admitted.claims, False)
+
+    def _wait_of_some(self, found: Claimed) -> float:
+        """Return the wait where limits hold up some of the lanes: none until the last of them have been tried."""
+        if self._first_lane != queue.FIRST_LANE:
+            return 0.0
+        return min(_FULL_PAUSES[1], found.wait if found.wait is not None else _FULL_PAUSES[1])
 
     def _go_on_behind(self, claims: list[queue.Claim]) -> None:
         for claim in claims:

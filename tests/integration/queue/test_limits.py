@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from core.errors import InvalidOptionsError
+from core.errors import InvalidOptionsError, UsageError
 from db import limits, queue, tasks
 from db.queue import Capacity, Claim
 from pipelines.enqueue import enqueue, enqueue_fields, enqueue_many
@@ -19,6 +19,7 @@ from tests.support.database import Database
 from tests.support.engine import Line, claim_from, engine, fast_settings
 from tests.support.tasks import Noop, Write
 from tests.support.waiting import eventually
+from workers import claiming
 from workers.broker import InProcessBroker
 
 DEFAULT_TENANT = UUID("00000000-0000-7000-8000-000000000001")
@@ -118,6 +119,22 @@ def test_tasks_behind_a_full_key_and_a_full_type_are_found(
         claims += found
     assert Counter(c.task_type for c in claims) == {"test.noop": 6, "test.write": 1}
     assert set(behind) <= {c.task_id for c in claims}
+
+
+def test_lanes_behind_many_full_ones_are_found_and_all_full_ones_are_waited_for(
+    database: Database, line: Line, producer: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "_LANES", 3)
+    limit(database, "key", "*", 1)
+    limit(database, "key", "last", 5)
+    for key in ("a", "b", "c", "d", "e", "f", "g", "last"):
+        enqueue_many(producer, [Noop(n=n) for n in range(8)], limit_key=key)
+    claimer = claiming.Claimer(limit=100, claim_seconds=30.0)
+    found = [claimer.claim(line.relay, WANTED) for _ in range(20)]
+    assert keys_of([claim for one in found for claim in one.claims]) == dict.fromkeys("abcdefg", 1) | {"last": 5}
+    waits = [one.wait for one in found if not one.claims]
+    assert 0.0 in waits, "those that were not looked at yet are looked at at once"
+    assert any(wait is not None and 0 < wait <= 0.5 for wait in waits), "but no relay spins"
 
 
 def test_tasks_under_a_small_limit_travel_alone(
@@ -232,6 +249,42 @@ def test_a_key_is_kept_through_failure_and_replay(
     assert line.task(task_id)["limit_key"] == "k"
     line.run_once()
     assert (line.task(task_id)["status"], line.task(task_id)["limit_key"]) == ("done", "k")
+
+
+def test_a_relay_that_freezes_with_the_limits_in_its_hands_is_cut_off(
+    database: Database, line: Line, producer: psycopg.Connection[Any]
+) -> None:
+    limit(database, "queue", "default", 3)
+    enqueue_many(producer, [Noop(n=n) for n in range(5)])
+    frozen = database.connect("relay")
+    frozen.execute("BEGIN")
+    held = {"queue": "default", "task_types": TYPES, "tenants": [], "keys": []}
+    assert limits.QUERIES.run(frozen, "hold", held)
+    assert len(line.claim()) == 3, "the others wait for seconds, and not for as long as it is frozen"
+    with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+        frozen.execute("SELECT 1")
+
+
+def test_who_may_do_what_with_limits(database: Database) -> None:
+    allowed = {
+        (role, privilege): database.value(
+            "SELECT has_table_privilege(%s, 'queue.limits', %s)", (f"greenroom_{role}", privilege)
+        )
+        for role in ("relay", "worker", "system", "producer", "operator", "reader")
+        for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
+    }
+    readers = {role for (role, privilege), may in allowed.items() if may and privilege == "SELECT"}
+    writers = {(role, privilege) for (role, privilege), may in allowed.items() if may and privilege != "SELECT"}
+    assert readers == {"relay", "worker", "system", "operator", "reader"}
+    assert writers == {("operator", "INSERT"), ("operator", "UPDATE"), ("operator", "DELETE"), ("relay", "DELETE")}
+
+
+def test_a_tenant_is_named_as_postgres_writes_its_id(database: Database, line: Line) -> None:
+    operator = database.connect("operator")
+    limits.set_limit(operator, limits.Limit("tenant", str(DEFAULT_TENANT), 1))
+    with pytest.raises(UsageError, match="no tenant has the id"):
+        limits.set_limit(operator, limits.Limit("tenant", str(DEFAULT_TENANT).upper().replace("-", ""), 1))
+    assert [row.name for row in limits.limits(operator)] == [str(DEFAULT_TENANT)]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 201, "*", 7])
