@@ -12,7 +12,8 @@ SELECT l.kind, l.name, set_config('idle_in_transaction_session_timeout', '2s', t
     UNION SELECT 'tenant', name FROM unnest(%(tenants)s::text[] || '*'::text) AS name
     UNION SELECT 'key', name FROM unnest(%(keys)s::text[] || '*'::text) AS name
 ) AS wanted JOIN queue.limits l ON l.kind = wanted.kind AND l.name = wanted.name
-ORDER BY l.kind, l.name
+-- byte by byte, as whoever pauses several keys sorts them too
+ORDER BY l.kind COLLATE "C", l.name COLLATE "C"
 FOR NO KEY UPDATE OF l;
 
 -- name: claim
