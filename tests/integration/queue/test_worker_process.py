@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dramatiq.broker import Broker
 
 from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
@@ -59,7 +58,7 @@ def heartbeats_of(pid: int) -> list[int]:
 def relay(effects: Database, registry: Registry, redis_url: str) -> Iterator[RelayProcess]:
     """A relay in this process, over Redis."""
     publish(effects, registry)
-    broker: Broker = open_broker(redis_url, "test")
+    broker = open_broker(redis_url, "test")
     process = RelayProcess(fast_settings(), Addresses(effects.url("relay")), broker)
     process.start()
     yield process
