@@ -25,6 +25,15 @@ T = TypeVar("T")
 _NOTHING: tuple[Run, ...] = ()
 _FORKED = 70
 """Exit status of a child that a handler forked and that would go on as a worker (EX_SOFTWARE of sysexits.h)."""
+_is_child = False
+
+
+def _note_fork() -> None:
+    global _is_child
+    _is_child = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 class Seat:
@@ -32,7 +41,6 @@ class Seat:
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
-        self.process = os.getpid()
         self.task: AnyTask | None = None
         self.part: Sequence[Run] = _NOTHING
         self.runs: tuple[Run, ...] = _NOTHING
@@ -52,7 +60,7 @@ class Seat:
             try:
                 return handler(first, second)
             finally:
-                if os.getpid() != self.process:
+                if _is_child:
                     os._exit(_FORKED)  # a handler forked and its child came back too: the connections are not its own
                 self.runs = _NOTHING
                 if self.interrupted_at is not None:

@@ -1,8 +1,10 @@
 """An interruption arrives inside a handler's call, or not at all."""
 
+import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
@@ -177,3 +179,19 @@ def test_what_runs_for_long_is_listed() -> None:
     assert eventually(lambda: running.longer_than(0.01)) == [run.claim]
     running.obey(Order(*run.claim, "enough"))
     handler.thread.join(5)
+
+
+def test_a_child_that_a_handler_forked_does_not_come_back() -> None:
+    """It would go on as a worker, over connections that its parent uses too."""
+    children: list[int] = []
+
+    def handler(_: None, __: None) -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer Pythons say that threads and forks do not go together: that is it
+            children.append(os.fork())
+        return children[0]
+
+    seat = Seat()
+    seat.call((run_of(),), time.monotonic() + 60, handler, None, None)
+    _, status = os.waitpid(children[0], 0)
+    assert os.waitstatus_to_exitcode(status) == 70
