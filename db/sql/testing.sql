@@ -8,7 +8,8 @@ FROM queue.outbox_tasks WHERE %(task_types)s::text[] IS NULL OR task_type = ANY 
 
 -- name: pretend_attempts
 -- Let a waiting task look as if it had had attempts before.
-UPDATE queue.tasks_live SET attempts = %(attempts)s, max_attempts = GREATEST(max_attempts, %(attempts)s + 1)
+UPDATE queue.tasks_live
+SET attempts = %(attempts)s::integer, max_attempts = GREATEST(max_attempts::integer, %(attempts)s::integer + 1)
 WHERE id = %(id)s AND status = 'pending';
 
 -- name: still_due
