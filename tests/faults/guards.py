@@ -1,6 +1,6 @@
 """The guards that the invariants stand on, and which test turns red without each. `test_guards` takes them out.
 
-I4 comes with the scheduler and I5 with limits: their guards have a line here when they are there.
+I4 comes with the scheduler: its guard has a line here when it is there.
 """
 
 from dataclasses import dataclass
@@ -53,6 +53,14 @@ GUARDS = (
         f"{_SCENARIOS}[redis_flushed]",
     ),
     Guard(
+        "I5",
+        "relays count what a limit has let in without a lock on it",
+        "db/sql/limits.sql",
+        "FOR NO KEY UPDATE OF l;",
+        ";",
+        "tests/integration/queue/test_limits.py::test_eight_relays_at_once_let_no_more_in",
+    ),
+    Guard(
         "I6",
         "a tenant is bound to the session and not to the transaction",
         "db/connection.py",
@@ -76,7 +84,7 @@ GUARDS = (
         "    AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(space_id)s"
         " AND v.chunk_id = c.id)\nORDER BY c.chunk_index;\n\n-- name: chunks_to_embed",
         "    AND false ORDER BY c.chunk_index;\n\n-- name: chunks_to_embed",
-        "tests/integration/documents/test_pipeline.py::test_readers_see_the_old_version_until_the_new_one_is_whole",
+        "tests/faults/test_readers.py",
     ),
     Guard(
         "I9",
@@ -92,6 +100,6 @@ GUARDS = (
         "core/service.py",
         "return max(self._clock.monotonic() - self._wanted_at, 0.0)",
         "return 0.0",
-        "tests/unit/test_core.py::test_a_loop_is_late_from_the_moment_that_its_last_good_round_named",
+        "tests/faults/test_health.py::test_a_loop_that_hangs_is_late[relay]",
     ),
 )

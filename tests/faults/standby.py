@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -52,6 +53,15 @@ class Standby(EmbeddedServer):
     def __enter__(self) -> Self:
         self._line.__enter__()
         self._copy()
+        self._start()
+        try:
+            self._await_confirmation()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(
             [str(server_programs() / "postgres"), "-D", str(self.data)],
             cwd=self.data,
@@ -63,15 +73,17 @@ class Standby(EmbeddedServer):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+    def _await_confirmation(self) -> None:
+        """Let the primary confirm nothing from now on that has not come here."""
         with psycopg.connect(self._primary.url(SUPERUSER, "postgres"), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             connection.execute("SELECT pg_reload_conf()")
             eventually(lambda: connection.execute(_IS_SYNCHRONOUS).fetchall() == [(1,)], 30)
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._process is not None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGINT)  # a fast shutdown: SIGTERM would wait for whoever is connected
             self._process.wait(30)
         self._line.__exit__(None, None, None)
         shutil.rmtree(self.folder)
@@ -83,6 +95,8 @@ class Standby(EmbeddedServer):
             check=True,
             capture_output=True,
         )
+        # The primary's socket is in its data folder, and the lock beside it was copied too.
+        self.socket.with_name(f"{self.socket.name}.lock").unlink()
         if self._identity.switches:
             assert self._identity.uid is not None
             assert self._identity.gid is not None

@@ -51,13 +51,6 @@ class Valkey:
         with self.client() as client:
             client.config_set(name, value)
 
-    def flush(self) -> int:
-        """Empty it; return how many keys there were."""
-        with self.client() as client:
-            keys = int(client.dbsize())
-            client.flushall()
-        return keys
-
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -8,15 +8,35 @@ import redis
 from tests.faults.fleet import Fleet
 from tests.support.waiting import pass_time
 
+_LONGEST_FREEZE = 1.0
+
 
 def redis_flushed(fleet: Fleet, draw: random.Random, seconds: float) -> int:
-    """Empty it while messages are on their way, again and again."""
-    until, keys = time.monotonic() + seconds, 0
-    while time.monotonic() < until:
-        fleet.feed(40, 0, draw)
-        keys += fleet.valkey.flush()
+    """Empty it while messages wait in it, again and again; return how many messages were lost."""
+    until, lost = time.monotonic() + seconds, 0
+    while not lost or time.monotonic() < until:
+        lost += _flush_messages(fleet, draw)
         pass_time(0.2)
-    return keys
+    return lost
+
+
+def _flush_messages(fleet: Fleet, draw: random.Random) -> int:
+    """Flush what waits for workers that are frozen for as long as that takes, much less than a lease."""
+    key = f"{fleet.rig.database.name}:default"
+    workers = [worker for worker in fleet.rig.workers if worker.status() is None]
+    for worker in workers:
+        worker.freeze()
+    try:
+        fleet.feed(40, 4, draw)
+        with fleet.valkey.client() as client:
+            until = time.monotonic() + _LONGEST_FREEZE
+            while not (waiting := int(client.llen(key))) and time.monotonic() < until:
+                pass_time(0.02)
+            client.flushall()
+    finally:
+        for worker in workers:
+            worker.thaw()
+    return waiting
 
 
 def redis_restarted(fleet: Fleet, draw: random.Random, seconds: float) -> int:

@@ -9,12 +9,14 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
@@ -431,6 +433,12 @@ def interleave(line: Line, examples: int, phases: Sequence[Phase] = tuple(Phase)
     )
 
 
+@pytest.fixture(autouse=True)
+def hypothesis_home(tmp_path: Path) -> None:
+    """What hypothesis keeps on disk is the test's: the tree stays clean."""
+    set_hypothesis_home_dir(tmp_path)
+
+
 @pytest.mark.timeout(240)
 def test_rows_are_where_the_model_says(line: Line, effects: Database) -> None:
     interleave(line, 60)
@@ -448,7 +456,7 @@ def test_the_oracle_sees_a_guard_that_is_gone(
     assert GUARDS[name] in text, f"{name} has no {GUARDS[name]!r}: the guard was moved"
     monkeypatch.setitem(known, name, sql.SQL(text.replace(GUARDS[name], "")))
     with pytest.raises((AssertionError, KeyError)):
-        interleave(line, 100, [Phase.generate])
+        interleave(line, 400, [Phase.generate])
 
 
 @pytest.mark.faults
