@@ -68,7 +68,7 @@ def run_bench(settings: Settings, *, tasks: int, quick: bool) -> dict[str, Any]:
         figures = _tasks_and_latency(settings, url, tasks, samples=30 if quick else 60)
     from console.bench.embedding import chunks_per_second
 
-    embedding = chunks_per_second(settings, texts=128 if quick else 512, rounds=1 if quick else _ROUNDS)
+    embedding = chunks_per_second(settings, texts=32 if quick else 512, rounds=1 if quick else _ROUNDS)
     return {
         "machine": {
             "cores": os.cpu_count(),

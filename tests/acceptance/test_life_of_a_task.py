@@ -73,7 +73,7 @@ def test_a_paused_queue_waits(installation: Installation) -> None:
 
 
 @pytest.mark.timeout(180)  # the model is loaded
-@pytest.mark.parametrize("installation", ["pooled", "deaf"], indirect=True)  # directly, the command line's tests do it
+@pytest.mark.parametrize("installation", ["pooled"], indirect=True)  # directly, the command line's tests do it
 def test_a_file_becomes_searchable(installation: Installation) -> None:
     greenroom = installation.greenroom
     [document] = greenroom.json("ingest", str(_SAMPLE))["documents"]

@@ -13,13 +13,13 @@ from tests.faults.storm import SAMPLES, Plan, Storm, missed
 from tests.faults.tasks import Effect, Poison, Slow
 
 _SHORT = Plan(
-    effects=590,
-    slow=10,
+    effects=295,
+    slow=5,
     poison=1,
     files=("six-teas-one-leaf.txt",),
     rounds=1,
-    kills=12,
-    least=8,
+    kills=6,
+    least=4,
     flushes=2,
     restarts=1,
     seconds=180.0,
@@ -42,7 +42,7 @@ _LONG = Plan(
 @pytest.mark.timeout(240)
 def test_nothing_is_lost_and_nothing_happens_twice(both_brokers: Rig, capsys: pytest.CaptureFixture[str]) -> None:
     # Of processes that do everything, each kill costs more time than of those apart.
-    weather(both_brokers, _SHORT if both_brokers.broker_url else replace(_SHORT, kills=8, least=6, poison=0), capsys)
+    weather(both_brokers, _SHORT if both_brokers.broker_url else replace(_SHORT, kills=4, least=3, poison=0), capsys)
 
 
 @pytest.mark.faults
