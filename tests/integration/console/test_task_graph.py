@@ -1,13 +1,23 @@
 """`tasks show` draws what a task waits for, what waits for it, and its batch."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import psycopg
+import pytest
 
 from db.embedded import running_url
 from pipelines.batches import open_batch
-from tests.support.command import Inline
+from tests.support.command import Inline, Running
+
+
+@pytest.fixture(autouse=True)
+def cleared(up: Running, home: Path) -> Iterator[None]:
+    """A queue that nobody serves is no good to leave behind: the doctor of others would find it."""
+    yield
+    with psycopg.connect(running_url(home) or "") as connection:
+        connection.execute("DELETE FROM queue.tasks_live WHERE queue = 'nobody'")
 
 
 def enqueue(inline: Inline, *arguments: str) -> str:
