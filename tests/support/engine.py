@@ -8,6 +8,7 @@ from core.settings import Settings, load_settings
 from pipelines.registry import Registry
 from pipelines.resources import Resources
 from tests.support.database import Database
+from tests.support.waiting import eventually
 from workers.broker import AnyBroker
 from workers.processes import Addresses, RelayProcess, WorkerProcess
 from workers.testing.line import Line, claim_from, publish
@@ -48,6 +49,13 @@ class Engine:
         self.relay.stop()
         return drained
 
+    def end_at_last(self) -> None:
+        """Close what a thread still used at the stop, once it has ended; a real process would be gone by then."""
+        dramatiq_worker = self.worker._worker
+        assert dramatiq_worker is not None
+        eventually(lambda: not any(thread.is_alive() for thread in dramatiq_worker.workers), 60)
+        self.worker.executor.close()
+
 
 @contextmanager
 def engine(
@@ -65,4 +73,5 @@ def engine(
     try:
         yield running
     finally:
-        running.stop()
+        if not running.stop():
+            running.end_at_last()

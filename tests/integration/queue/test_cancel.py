@@ -102,7 +102,7 @@ def test_a_handler_that_is_done_first_wins(effects: Database, registry: Registry
     assert len(effects.rows("SELECT n FROM effects")) == (end.status == "done")
 
 
-@pytest.mark.parametrize("payload", [Sleep(), Stubborn()])
+@pytest.mark.parametrize("payload", [Sleep(seconds=10.0), Stubborn(seconds=10.0)])
 def test_what_heeds_no_interruption_is_ended_without_its_thread(
     effects: Database, registry: Registry, recorded: list[events.Event], payload: Payload
 ) -> None:
@@ -125,7 +125,7 @@ def test_what_heeds_no_interruption_is_ended_without_its_thread(
 
 def test_a_time_limit_ends_what_is_stuck_too(effects: Database, registry: Registry) -> None:
     with running_engine(effects, registry) as running:
-        end = wait_for(effects.connect(), enqueue(effects.connect("producer"), Limited()), timeout=10)
+        end = wait_for(effects.connect(), enqueue(effects.connect("producer"), Limited(seconds=10.0)), timeout=10)
         running.worker._settings = fast_settings(worker={"grace_seconds": 0.1})
     assert end.status == "failed"
     assert "TimeLimitError: the attempt ran for longer than its time limit" in str(end.error)

@@ -190,12 +190,12 @@ def test_a_rate_holds_within_five_percent(database: Database, registry: Registry
     settings = fast_settings(relay={"poll_seconds": 30.0, "poll_seconds_deaf": 30.0})
     broker = InProcessBroker()
     with engine(database, registry, broker, settings=settings):
-        enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(305)])
-        eventually(lambda: database.value("SELECT count(*) FROM queue.tasks_live") == 0, 20)
+        enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(1005)])
+        eventually(lambda: database.value("SELECT count(*) FROM queue.tasks_live") == 0, 30)
     took = database.value(
         "SELECT extract(epoch FROM max(started_at) - min(started_at))::float8 FROM queue.tasks_history"
     )
-    assert took == pytest.approx((305 - 5) / 100, rel=0.05)
+    assert took == pytest.approx((1005 - 5) / 100, rel=0.05)
 
 
 def test_a_pause_that_ends_by_itself_needs_nobody(database: Database, registry: Registry) -> None:
