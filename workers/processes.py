@@ -162,24 +162,7 @@ class WorkerProcess:
             settings.worker.interrupt_seconds,
         )
         self.executor = Executor(config, resources, keyring_of(settings))
-        heartbeat = Heartbeat(
-            url=addresses.url,
-            pooled=addresses.pooled,
-            process=self.process,
-            lease_seconds=settings.worker.lease_seconds,
-            interrupt_seconds=settings.worker.interrupt_seconds,
-            loops_late=lambda: _late(self.loops),
-            running=self.executor.running,
-        )
-        beating = Loop(heartbeat)
-        self.executor.running.on_busy = beating.wake
-        # `on_leave` is told why this process had better be replaced; whoever gave it calls `quiesce` and `stop` then.
-        self.executor.on_stuck = partial(on_leave, "a handler could not be interrupted")
-        recycling = Recycling(settings.worker, self.executor.running.ended, on_leave)
-        self.loops = [beating, Loop(self.executor.time_limits), Loop(self.executor.given_up), Loop(recycling)]
-        if broker.is_shared:
-            connection = KeptConnection(addresses.url, name="offer", pooled=addresses.pooled)
-            self.loops.append(Loop(Offer(connection, self.process.id, self._batch_sizes)))
+        self.loops = self._loops(on_leave)
         self._worker: dramatiq.Worker | None = None
         self._stopped = threading.Lock()
         self._logs = AttemptLogs(self.executor.running)
@@ -247,6 +230,31 @@ class WorkerProcess:
         while not self.is_idle() and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
         return int(_LOOK_SECONDS * 1000)
+
+    def _loops(self, on_leave: Callable[[str], None]) -> list[Loop]:
+        """Return the loops beside the threads; `on_leave` is told why this process had better be replaced.
+
+        Whoever gave it calls `quiesce` and `stop` then.
+        """
+        settings, addresses, running = self._settings, self._addresses, self.executor.running
+        heartbeat = Heartbeat(
+            url=addresses.url,
+            pooled=addresses.pooled,
+            process=self.process,
+            lease_seconds=settings.worker.lease_seconds,
+            interrupt_seconds=settings.worker.interrupt_seconds,
+            loops_late=lambda: _late(self.loops),
+            running=running,
+        )
+        beating = Loop(heartbeat)
+        running.on_busy = beating.wake
+        self.executor.on_stuck = partial(on_leave, "a handler could not be interrupted")
+        recycling = Recycling(settings.worker, running.ended, on_leave)
+        loops = [beating, Loop(self.executor.time_limits), Loop(self.executor.given_up), Loop(recycling)]
+        if self._broker.is_shared:
+            connection = KeptConnection(addresses.url, name="offer", pooled=addresses.pooled)
+            loops.append(Loop(Offer(connection, self.process.id, self._batch_sizes)))
+        return loops
 
     def _offers(self) -> Offers:
         sizes = self._batch_sizes()
