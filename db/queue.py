@@ -18,6 +18,8 @@ QUERIES = Queries("queue")
 WAKE_CHANNEL = "greenroom_wake"
 RESCUE_NOTICE = "rescue"
 """What a notice on the wake channel says when it is for those who rescue."""
+SETTLE_NOTICE = "settle"
+"""What a notice on the wake channel says when it is for those who settle."""
 NO_TENANT = UUID(int=0)
 """What stands for the tenant of tasks that have none, where the claim goes from tenant to tenant."""
 FIRST_RANK = -(2**63)

@@ -78,7 +78,8 @@ class RelayProcess:
 
         direct = KeptConnection(addresses.direct_url or addresses.url, name="listener")
         rescuer = Loop(Rescuer(near("rescuer"), settings.relay.rescue_seconds, self.wake))
-        listener = Listener(direct, self.process.id, self._rung, rescuer.wake)
+        others = {queue.RESCUE_NOTICE: rescuer.wake, queue.SETTLE_NOTICE: self.wake_settler}
+        listener = Listener(direct, self.process.id, self.wake, others)
         relay = Relay(near("relay"), broker, settings.relay, self.process.id, hears=listener.hears)
         self._relay = Loop(relay)
         self._settler = Loop(
@@ -103,14 +104,13 @@ class RelayProcess:
             self._relay,
         ]
 
-    def _rung(self) -> None:
-        """Somebody enqueued, or ended what others wait for."""
-        self.wake()
-        self._settler.wake()
-
     def wake(self) -> None:
         """Look for due tasks now."""
         self._relay.wake()
+
+    def wake_settler(self) -> None:
+        """Look for what waits to be settled now."""
+        self._settler.wake()
 
     def start(self) -> None:
         """Start all loops."""

@@ -5,7 +5,7 @@ Rescuer (expired leases and claims), Caretaker (partitions of history, silent pr
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import psycopg
@@ -152,15 +152,22 @@ class Relay:
 
 
 class Listener:
-    """Hears NOTIFY and wakes the relay; proves by a round trip that it really hears (a pooler may swallow LISTEN)."""
+    """Hears NOTIFY and wakes the relay; proves by a round trip that it really hears (a pooler may swallow LISTEN).
+
+    `wake_others` has whom to wake instead, by what the notice says.
+    """
 
     name = "listener"
 
     def __init__(
-        self, connection: KeptConnection, process_id: UUID, wake: Callable[[], None], wake_rescuer: Callable[[], None]
+        self,
+        connection: KeptConnection,
+        process_id: UUID,
+        wake: Callable[[], None],
+        wake_others: Mapping[str, Callable[[], None]],
     ) -> None:
         self._connection = connection
-        self._wake_rescuer = wake_rescuer
+        self._wake_others = wake_others
         self._ping_channel = f"greenroom_ping_{process_id.hex}"
         self._wake = wake
         self._listens_on: Connection | None = None
@@ -208,10 +215,8 @@ class Listener:
         if notice.channel == self._ping_channel:
             self._pinged_at = None
             self._judge(heard=True)
-        elif notice.payload == queue.RESCUE_NOTICE:
-            self._wake_rescuer()
         else:
-            self._wake()
+            self._wake_others.get(notice.payload, self._wake)()
 
     def _judge(self, *, heard: bool) -> None:
         if heard != self._hears:

@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from core import events
-from db import queue
+from db import dependencies, queue
 from db.connection import KeptConnection
+from pipelines.batches import close_batch, open_batch
 from pipelines.enqueue import enqueue, enqueue_many
 from pipelines.registry import Registry
 from pipelines.waiting import wait_for
@@ -181,7 +182,7 @@ def test_a_newer_payload_waits_at_no_cost_for_a_worker_that_knows_it(database: D
 def test_the_listener_proves_that_it_hears(database: Database, recorded: list[events.Event]) -> None:
     woken: list[int] = []
     rescues: list[int] = []
-    listener = Listener(kept(database), uuid4(), lambda: woken.append(1), lambda: rescues.append(1))
+    listener = Listener(kept(database), uuid4(), lambda: woken.append(1), {"rescue": lambda: rescues.append(1)})
     eventually(lambda: listener.run_once() == 0.0 and listener.hears())
     assert events.ListenChanged(True) in recorded
     woken.clear()
@@ -192,6 +193,39 @@ def test_the_listener_proves_that_it_hears(database: Database, recorded: list[ev
     queue.QUERIES.run(database.connect("worker"), "ring_rescuers")
     eventually(lambda: listener.run_once() == 0.0 and rescues)
     assert woken == []
+    listener.close()
+
+
+def test_an_enqueue_wakes_the_relay_and_what_is_to_be_settled_the_settler(
+    database: Database, line: Line, relay: Relay
+) -> None:
+    woken: list[str] = []
+    wake_settler = {queue.SETTLE_NOTICE: lambda: woken.append("settler")}
+    listener = Listener(kept(database), uuid4(), lambda: woken.append("relay"), wake_settler)
+    eventually(lambda: listener.run_once() == 0.0 and listener.hears())
+
+    def rung() -> set[str]:
+        eventually(lambda: listener.run_once() == 0.0 and woken)
+        heard = set(woken)
+        woken.clear()
+        return heard
+
+    assert relay.run_once() == 0.0  # it says that it sleeps
+    woken.clear()
+    producer = database.connect("producer")
+    batch = open_batch(producer, "b")
+    enqueue(producer, Noop())
+    assert rung() == {"relay"}
+    assert close_batch(producer, batch)
+    assert rung() == {"settler"}
+    parent = enqueue(producer, Noop())
+    assert rung() == {"relay"}
+    enqueue(producer, Noop(), depends_on=[parent])
+    eventually(lambda: listener.run_once() == 0.0 and {*woken} == {"relay", "settler"})
+    woken.clear()
+    dependencies.settle(line.relay, 100)  # from now on the parent's end leaves word
+    assert line.run_once() == 2
+    assert rung() == {"settler"}
     listener.close()
 
 
