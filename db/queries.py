@@ -1,4 +1,8 @@
-"""Named SQL: `.sql` files beside the stores, and the one seam that runs them and reports each call."""
+"""Named SQL: `.sql` files beside the stores, and the one seam that runs them and reports each call.
+
+What queries of a file share is a part of it (`-- part: name`); a line `-- include: name` stands for the text of a part
+or query above it.
+"""
 
 import re
 import time
@@ -6,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -15,7 +19,9 @@ from core import events
 from core.errors import UnavailableError
 
 Row = tuple[Any, ...]
-_HEADER = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_HEADER = re.compile(r"^-- (name|part): (\w+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
+_COMMENT = re.compile(r"^-- .*\n", re.MULTILINE)
 
 
 class Queries:
@@ -84,8 +90,10 @@ def is_unavailable(error: BaseException) -> bool:
 @cache
 def _load(file: str) -> dict[str, sql.SQL]:
     source = resources.files("db").joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
-    parts = _HEADER.split(source)
-    return {
-        name: sql.SQL(cast(LiteralString, body.strip().removesuffix(";")))
-        for name, body in zip(parts[1::2], parts[2::2], strict=True)
-    }
+    _, *parts = _HEADER.split(source)
+    bodies: dict[str, str] = {}
+    for name, body in zip(parts[1::3], parts[2::3], strict=True):
+        whole = _INCLUDE.sub(lambda include: bodies[include[1]], body)
+        bodies[name] = _COMMENT.sub("", whole.strip()).removesuffix(";")
+    named = [name for kind, name in zip(parts[0::3], parts[1::3], strict=True) if kind == "name"]
+    return {name: sql.SQL(bodies[name]) for name in named}

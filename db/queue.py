@@ -229,6 +229,23 @@ def claim(
     return in_order(map(Claim._make, QUERIES.run(connection, "claim", values)))
 
 
+def claim_first(
+    connection: Connection, wanted: Capacity, *, lanes: int, each: int, claim_seconds: float
+) -> list[Claim]:
+    """Claim the first due tasks of a queue, at most `each` of each of its first `lanes` lanes, without a look before.
+
+    Returns none where none is due, and none while any limit stands.
+    """
+    values = claim_values(wanted, {}, claim_seconds) | {
+        "first_tenant": FIRST_LANE.tenant,
+        "first_key": FIRST_LANE.key,
+        "first_rank": FIRST_RANK,
+        "limit": lanes,
+        "each": each,
+    }
+    return in_order(map(Claim._make, QUERIES.run(connection, "claim_first", values)))
+
+
 def claim_values(wanted: Capacity, from_ranks: Mapping[Lane, int], claim_seconds: float) -> dict[str, Any]:
     """Return what a claim's statement is told of the queue's workers and of the lanes to claim from."""
     return {

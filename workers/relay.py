@@ -23,6 +23,8 @@ _PROMOTE_SECONDS = 0.05
 _TELL_AGAIN_ROUNDS = 2.5
 _FULL_PAUSES = (0.002, 0.5)
 _UNKNOWN_PAUSE = 0.05  # the beat makes a process known
+# A relay that sleeps looks for what else there is when the workers have begun what it was rung for, not before them.
+_AFTER_SECONDS = 0.005
 _RESCUE_LIMIT = 1000
 # What is claimed after a look at nothing is not overdue before its claim, and whoever ends a lease early rings.
 _SELDOM = 5
@@ -125,6 +127,8 @@ class Relay:
             return _UNKNOWN_PAUSE
         if was_awake:
             return 0.0  # what was enqueued before the flag was seen did not ring: look once more
+        if claimed:
+            return _AFTER_SECONDS
         due = queue.next_due(connection)
         longest = self._settings.poll_seconds if self._hears() else self._settings.poll_seconds_deaf
         pause = longest if due is None else min(longest, due + 0.001)

@@ -85,11 +85,11 @@ SELECT tenant, key,
     EXISTS (SELECT FROM standing WHERE kind = 'task_type' AND (name = '*' OR name = ANY (%(task_types)s::text[])))
 FROM lanes;
 
--- name: claim
--- Claim due tasks of a queue that no limit holds up, at most %(each)s of each lane and as many as fit into %(free)s slots: first
--- those that are first by rank within their tenant. Of a lane, ranks below its %(from_ranks)s are not looked at.
-WITH due AS MATERIALIZED (
-    SELECT first.* FROM unnest(%(tenants)s::uuid[], %(keys)s::text[], %(from_ranks)s::bigint[]) AS given (tenant, key, from_rank) CROSS JOIN LATERAL (
+-- part: claiming
+-- What claims have in common: at most %(each)s of each lane of `given`, and as many as fit into %(free)s slots; first those that
+-- are first by rank within their tenant. Of a lane, ranks below its from_rank are not looked at. No limit is asked.
+due AS MATERIALIZED (
+    SELECT first.* FROM given CROSS JOIN LATERAL (
         -- LIMIT and SKIP LOCKED are done before anything is joined
         SELECT live.ctid AS place, live.task_type, live.rank, given.tenant FROM queue.tasks_live live
         WHERE live.queue = %(queue)s AND live.is_due AND live.hold_reason IS NULL AND live.claimed_until IS NULL
@@ -125,6 +125,22 @@ FROM fitting
 -- the rows are locked: their places are certain
 WHERE live.ctid = fitting.place AND fitting.before < %(free)s
 RETURNING live.id, live.claim_number, live.queue, live.task_type, live.tenant_id, live.batch_size, live.rank, fitting.before, live.limit_key;
+
+-- name: claim
+-- Claim due tasks of lanes that no limit holds up.
+WITH given AS (
+    SELECT * FROM unnest(%(tenants)s::uuid[], %(keys)s::text[], %(from_ranks)s::bigint[]) AS given (tenant, key, from_rank)
+),
+-- include: claiming
+
+-- name: claim_first
+-- Claim the first due tasks of whatever lanes have any, in one step; none while any limit stands, whomever it may concern.
+WITH given AS (
+    SELECT tenant, key, %(first_rank)s::bigint AS from_rank FROM (
+-- include: due_lanes
+    ) AS lane WHERE NOT EXISTS (SELECT FROM queue.limits WHERE concurrency IS NOT NULL OR rate IS NOT NULL)
+),
+-- include: claiming
 
 -- name: give_back
 -- Claims whose message the broker refused, or that a worker may not run, wait again; no attempt is counted.

@@ -83,6 +83,13 @@ GUARDS = [
         {"queue": "q1", "task_types": ["test.noop"], "first_tenant": NO_TENANT, "first_key": "", "limit": 200},
         "tasks_live_claim_idx", 50,
     ),
+    Guard(
+        "relay", "queue.claim_first",
+        {"queue": "q1", "task_types": ["test.noop"], "versions": [1], "batch_sizes": [100], "free": 100.0,
+         "claim_seconds": 30, "first_tenant": NO_TENANT, "first_key": "", "first_rank": FIRST_RANK,
+         "limit": 200, "each": 8},
+        "tasks_live_claim_idx",
+    ),
     Guard("relay", "queue.give_back", PAIRS | {"delay": 0.0}, "tasks_live_id_key"),
     Guard("relay", "queue.rescue", {"limit": 100}, "tasks_live_occupied_idx", 2500),
     Guard("relay", "queue.reclaim", {"limit": 100}, "tasks_live_occupied_idx", 2500),
