@@ -12,6 +12,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 Tenant = Annotated[str | None, typer.Option("--tenant", help="Slug of the tenant; unset: GREENROOM_TENANT.")]
 Collection = Annotated[str | None, typer.Option("--collection", help="Slug of the collection.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many.")]
+OfType = Annotated[str | None, typer.Option("--type", help="Only that task type.")]
+OfQueue = Annotated[str | None, typer.Option("--queue", help="Only that queue.")]
+Owner = Annotated[str | None, typer.Option("--owner", help="Only those that work for that id.")]
+WithError = Annotated[str | None, typer.Option("--error", help="Only those whose last error has that text in it.")]
+Since = Annotated[str | None, typer.Option("--since", help="Ended since: a time with zone, or -3600 for an hour ago.")]
+Until = Annotated[str | None, typer.Option("--until", help="Ended until then; as --since.")]
 Before = Annotated[str | None, typer.Option("--before", help="The next page: what comes after this id in the listing.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Wait so many seconds at most.")]
 

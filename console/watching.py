@@ -45,7 +45,8 @@ def watch(operation: Operation, task_id: UUID, *, as_json: bool) -> tasks.TaskDe
 def state_of(found: tasks.TaskDetail) -> str:
     """Return how a task stands, in one line."""
     parts = [found.status, f"attempt {found.attempts} of {found.max_attempts}"]
-    if found.status == "in_progress" and found.progress is not None:
+    # one that works by and by waits most of its time
+    if found.completed_at is None and found.progress is not None:
         done = round(found.progress * _BAR)
         parts.append(f"[{'#' * done}{'.' * (_BAR - done)}] {found.progress:.0%}")
         parts.append(found.progress_message or "")

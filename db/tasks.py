@@ -22,13 +22,25 @@ Cancelling = Literal["cancelled", "requested"]
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """Which tasks a listing is about; what is None does not narrow it."""
+    """Which tasks a listing or a replay is about; what is None does not narrow it.
 
-    status: Status | None = None
+    `error` is a part of the last error, upper case or lower; `since` and `until` are about the end of ended tasks.
+    """
+
+    statuses: tuple[Status, ...] | None = None
     task_type: str | None = None
     queue: str | None = None
+    tenant_id: UUID | None = None
     owner_id: UUID | None = None
+    error: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
     held: bool = False
+
+    def values(self) -> dict[str, Any]:
+        """Return the filter as parameters of a query."""
+        named = {name: getattr(self, name) for name in TaskFilter.__slots__}
+        return named | {"statuses": None if self.statuses is None else list(self.statuses)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +156,8 @@ class Replayable:
 
 def list_tasks(connection: Connection, wanted: TaskFilter, *, limit: int, before: UUID | None = None) -> list[TaskRow]:
     """Return tasks, newest first; a next page goes on `before` the last id of this one."""
-    values = {name: getattr(wanted, name) for name in TaskFilter.__slots__}
-    return [TaskRow(*row) for row in QUERIES.run(connection, "list", {**values, "limit": limit, "before": before})]
+    values = wanted.values() | {"limit": limit, "before": before}
+    return [TaskRow(*row) for row in QUERIES.run(connection, "list", values)]
 
 
 def show(connection: Connection, task_id: UUID) -> TaskDetail | None:
@@ -155,7 +167,7 @@ def show(connection: Connection, task_id: UUID) -> TaskDetail | None:
 
 
 def attempts(connection: Connection, task_id: UUID) -> list[AttemptRow]:
-    """Return a task's recorded attempts, oldest first."""
+    """Return a task's recorded attempts, oldest first; of many the last hundred."""
     return [AttemptRow(*row) for row in QUERIES.run(connection, "attempts_of", {"id": task_id})]
 
 
@@ -187,26 +199,9 @@ def scope_of(connection: Connection, task_type: str) -> str | None:
     return found
 
 
-def replayable(
-    connection: Connection,
-    *,
-    limit: int,
-    ids: Sequence[UUID] | None = None,
-    task_type: str | None = None,
-    queue: str | None = None,
-    since: datetime | None = None,
-    cancelled: bool = False,
-) -> list[Replayable]:
-    """Return the failed (and with `cancelled`, the cancelled) tasks that a filter names, oldest first."""
-    values = {
-        "ids": None if ids is None else list(ids),
-        "task_type": task_type,
-        "queue": queue,
-        "since": since,
-        "cancelled": cancelled,
-        "limit": limit,
-    }
-    return [Replayable(*row) for row in QUERIES.run(connection, "replayable", values)]
+def replayable(connection: Connection, ids: Sequence[UUID]) -> list[Replayable]:
+    """Return those of these tasks that failed or were cancelled, oldest first."""
+    return [Replayable(*row) for row in QUERIES.run(connection, "replayable", {"ids": list(ids)})]
 
 
 def retry_now(connection: Connection, task_id: UUID) -> bool:
@@ -217,12 +212,18 @@ def retry_now(connection: Connection, task_id: UUID) -> bool:
     return bool(rows)
 
 
-def replay(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
-    """Let failed and cancelled tasks live again with all their attempts before them; return their ids."""
+def replay(
+    connection: Connection, ids: Sequence[UUID], *, until: datetime | None = None, replay_id: UUID | None = None
+) -> list[UUID]:
+    """Let failed and cancelled tasks live again with all their attempts before them; return their ids.
+
+    With `until`, only those that had ended by then. `replay_id` is the task that does it, if one does, for the audit.
+    """
     with connection.transaction():
-        rows = QUERIES.run(connection, "replay", {"ids": list(ids)})
+        rows = QUERIES.run(connection, "replay", {"ids": list(ids), "until": until})
         dependencies.wait_again(connection, [row[0] for row in rows])
-        _tell(connection, rows, "task.replayed", "replayed")
+        metadata = None if replay_id is None else {"replay_id": str(replay_id)}
+        _tell(connection, rows, "task.replayed", "replayed", metadata)
     return [row[0] for row in rows]
 
 

@@ -15,6 +15,7 @@ from console.runtime import Operation, operate
 from core.errors import GreenroomError, UnknownTaskTypeError, UsageError
 from db import tasks
 from db.connection import tenant_transaction
+from db.queue import TaskEnd
 
 if TYPE_CHECKING:
     from pipelines.enqueue import Options
@@ -134,6 +135,17 @@ def _write(
 
 
 def _wait(operation: Operation, task_id: UUID, timeout: float, *, as_json: bool) -> None:
+    end = end_of(operation, task_id, timeout)
+    if as_json:
+        output.show_json(asdict(end))
+    else:
+        show_end(end)
+    if end.status != "done":
+        raise typer.Exit(1)
+
+
+def end_of(operation: Operation, task_id: UUID, timeout: float) -> TaskEnd:
+    """Wait for a task's end; raises GreenroomError at once for one that nobody will run as things are."""
     from pipelines.waiting import wait_for
 
     task = tasks.show(operation.connection, task_id)
@@ -141,12 +153,9 @@ def _wait(operation: Operation, task_id: UUID, timeout: float, *, as_json: bool)
         raise GreenroomError(f"the task {task_id} is held: {task.hold_reason}")
     if task is not None and task.completed_at is None:
         operation.require_worker(task.queue)
-    end = wait_for(operation.connection, task_id, timeout=timeout)
-    if as_json:
-        output.show_json(asdict(end))
-    else:
-        output.show_fields(
-            [("task", end.task_id), ("status", end.status), ("result", end.result), ("error", end.error)]
-        )
-    if end.status != "done":
-        raise typer.Exit(1)
+    return wait_for(operation.connection, task_id, timeout=timeout)
+
+
+def show_end(end: TaskEnd) -> None:
+    """Print how a task ended."""
+    output.show_fields([("task", end.task_id), ("status", end.status), ("result", end.result), ("error", end.error)])

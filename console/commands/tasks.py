@@ -10,18 +10,29 @@ import typer
 
 from console import output, task_graph
 from console.commands.enqueue import moment_of
-from console.options import AsJson, Before, Limit, Tenant, Timeout, id_of, task_id, task_ids
+from console.commands.replay import replay
+from console.options import (
+    AsJson,
+    Before,
+    Limit,
+    OfQueue,
+    OfType,
+    Owner,
+    Since,
+    Tenant,
+    Until,
+    WithError,
+    id_of,
+    task_id,
+    task_ids,
+)
 from console.runtime import Operation, operate
 from console.watching import watch as follow
 from core.errors import GreenroomError, NotFoundError, UsageError
 from db import tasks
-from db.connection import tenant_transaction
-from db.queue import TaskEnd
 
 app = typer.Typer(help="Tasks: list, show, retry, cancel, replay, release.", no_args_is_help=True)
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks.")]
-OfType = Annotated[str | None, typer.Option("--type", help="Only that task type.")]
-OfQueue = Annotated[str | None, typer.Option("--queue", help="Only that queue.")]
 _SHOWN = 500
 _CANCELLING: dict[tasks.Cancelling | None, str | None] = {
     "cancelled": "cancelled",
@@ -35,7 +46,10 @@ def list_(
     status: Annotated[tasks.Status | None, typer.Option("--status", help="Only those of that status.")] = None,
     task_type: OfType = None,
     queue: OfQueue = None,
-    owner: Annotated[str | None, typer.Option("--owner", help="Only those that work for that id.")] = None,
+    owner: Owner = None,
+    error: WithError = None,
+    since: Since = None,
+    until: Until = None,
     held: Annotated[bool, typer.Option("--held", help="Only those that are held.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="The same as --status failed.")] = False,
     limit: Limit = 20,
@@ -46,12 +60,22 @@ def list_(
     """List tasks, newest first; of all tenants, unless one is named."""
     if failed and status not in (None, "failed"):
         raise UsageError("--failed and --status contradict each other: give one of them")
-    wanted = tasks.TaskFilter("failed" if failed else status, task_type, queue, id_of(owner), held)
-    page = id_of(before)
+    status = "failed" if failed else status
+    page, owner_id = id_of(before), id_of(owner)
+    start, end = (None if text is None else moment_of(text) for text in (since, until))
     with operate() as operation:
-        tenant_id = operation.tenant_id(tenant) if tenant else None
-        with tenant_transaction(operation.connection, tenant_id):
-            rows = tasks.list_tasks(operation.connection, wanted, limit=limit, before=page)
+        wanted = tasks.TaskFilter(
+            statuses=(status,) if status else None,
+            task_type=task_type,
+            queue=queue,
+            tenant_id=operation.tenant_id(tenant) if tenant else None,
+            owner_id=owner_id,
+            error=error,
+            since=start,
+            until=end,
+            held=held,
+        )
+        rows = tasks.list_tasks(operation.connection, wanted, limit=limit, before=page)
     following = rows[-1].id if len(rows) == limit else None
     if as_json:
         output.show_json({"tasks": [asdict(row) for row in rows], "next": following})
@@ -135,44 +159,7 @@ def release(ids: Ids) -> None:
     _each(ids, act, lambda found: "is not held")
 
 
-@app.command()
-def replay(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Ids; or say which by options.")] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="All that failed.")] = False,
-    cancelled: Annotated[bool, typer.Option("--cancelled", help="Those that were cancelled too.")] = False,
-    task_type: OfType = None,
-    queue: OfQueue = None,
-    since: Annotated[
-        str | None, typer.Option("--since", help="Ended since: a time with zone, or -3600 for an hour ago.")
-    ] = None,
-    limit: Limit = 1000,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be replayed.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for their ends; 1 unless all are done.")] = False,
-    timeout: Timeout = 60.0,
-    as_json: AsJson = False,
-) -> None:
-    """Let failed or cancelled tasks live again, with all their attempts before them."""
-    if bool(ids) == (failed or cancelled or any((task_type, queue, since))):
-        raise UsageError("name tasks by id, or by --failed, --cancelled, --type, --queue and --since")
-    wanted = task_ids(ids) if ids else None
-    moment = moment_of(since) if since else None
-    with operate(works=wait) as operation:
-        found = tasks.replayable(
-            operation.connection,
-            ids=wanted,
-            task_type=task_type,
-            queue=queue,
-            since=moment,
-            cancelled=cancelled or bool(ids),
-            limit=len(wanted) if wanted else limit,
-        )
-        if wanted and len(found) < len(wanted):
-            _refuse_replay(operation, set(wanted) - {row.id for row in found})
-        revived = [] if dry_run else tasks.replay(operation.connection, [row.id for row in found])
-        ends = _ends_of(operation, revived, timeout) if wait else []
-    _show_replay(found, revived, ends, dry_run=dry_run, as_json=as_json)
-    if any(end.status != "done" for end in ends):
-        raise typer.Exit(1)
+app.command()(replay)
 
 
 def masked(payload: Any, secret_fields: list[str] | None) -> Any:
@@ -216,35 +203,6 @@ def _why_not_retried(found: tasks.TaskDetail) -> str:
     if found.completed_at:
         return f"is {found.status}: `greenroom tasks replay` lets failed and cancelled tasks live again"
     return "is running"
-
-
-def _refuse_replay(operation: Operation, missing: set[UUID]) -> None:
-    found = _existing(operation, min(missing))
-    raise GreenroomError(f"task {found.id} is {found.status}: only failed and cancelled tasks are replayed")
-
-
-def _ends_of(operation: Operation, ids: list[UUID], timeout: float) -> list[TaskEnd]:
-    from pipelines.waiting import wait_for_all
-
-    return wait_for_all(operation.connection, ids, timeout=timeout) if ids else []
-
-
-def _show_replay(
-    found: list[tasks.Replayable], revived: list[UUID], ends: list[TaskEnd], *, dry_run: bool, as_json: bool
-) -> None:
-    if as_json:
-        said = {"found": [asdict(row) for row in found], "replayed": revived, "dry_run": dry_run}
-        output.show_json(said | {"ends": [asdict(end) for end in ends]})
-        return
-    if dry_run:
-        output.show_table(("id", "type", "error"), [(r.id, r.task_type, r.last_error) for r in found], empty="none")
-        output.note(f"{len(found)} would be replayed; without --dry-run they are")
-        return
-    output.show_line(f"{len(revived)} replayed")
-    if ends:
-        output.show_table(("id", "status", "error"), [(end.task_id, end.status, end.error) for end in ends])
-    if skipped := len(found) - len(revived):
-        output.note(f"{skipped} not replayed: a younger task has their unique key")
 
 
 def _cells(row: tasks.TaskRow) -> tuple[Any, ...]:

@@ -5,11 +5,15 @@
 SELECT id, task_type, status, queue, priority, attempts, max_attempts, run_after, created_at, started_at, completed_at,
     progress, progress_message, hold_reason, last_error, tenant_id, owner_kind, owner_id
 FROM queue.outbox_tasks
-WHERE (%(status)s::text IS NULL OR status = %(status)s)
+WHERE (%(statuses)s::text[] IS NULL OR status = ANY (%(statuses)s))
     AND (%(task_type)s::text IS NULL OR task_type = %(task_type)s)
     AND (%(queue)s::text IS NULL OR queue = %(queue)s)
     AND (NOT %(held)s OR hold_reason IS NOT NULL)
+    AND (%(tenant_id)s::uuid IS NULL OR tenant_id = %(tenant_id)s)
     AND (%(owner_id)s::uuid IS NULL OR owner_id = %(owner_id)s)
+    AND (%(error)s::text IS NULL OR position(lower(%(error)s) IN lower(last_error)) > 0)
+    AND (%(since)s::timestamptz IS NULL OR completed_at >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR completed_at <= %(until)s)
     AND (%(before)s::uuid IS NULL OR id < %(before)s)
 ORDER BY id DESC LIMIT %(limit)s;
 
@@ -23,8 +27,11 @@ SELECT o.id, o.task_type, o.status, o.queue, o.priority, o.attempts, o.max_attem
 FROM queue.outbox_tasks o WHERE o.id = %(id)s;
 
 -- name: attempts_of
-SELECT number, outcome, error, traceback, log, claim_number, worker_id, started_at, ended_at
-FROM queue.attempts WHERE task_id = %(id)s ORDER BY ended_at, number;
+-- The last hundred, oldest first: a task that snoozes has many.
+SELECT * FROM (
+    SELECT number, outcome, error, traceback, log, claim_number, worker_id, started_at, ended_at
+    FROM queue.attempts WHERE task_id = %(id)s ORDER BY ended_at DESC, number DESC LIMIT 100
+) AS newest ORDER BY ended_at, number;
 
 -- name: queues
 -- Each queue with what waits, runs, is held or deferred in it, who serves it, and the age of the oldest due task.
@@ -70,6 +77,7 @@ RETURNING id, tenant_id;
 -- goes on from where it was, so that a message of the former life is an old one.
 WITH revived AS (
     DELETE FROM queue.tasks_history ended WHERE id = ANY (%(ids)s) AND status IN ('failed', 'cancelled')
+        AND (%(until)s::timestamptz IS NULL OR completed_at <= %(until)s)
         -- of several with one unique key, one: they would be live together
         AND (unique_key IS NULL OR id IN (
             SELECT DISTINCT ON (h.tenant_id, h.unique_key) h.id FROM queue.tasks_history h
@@ -88,14 +96,9 @@ FROM revived
 RETURNING id, tenant_id;
 
 -- name: replayable
--- The failed (and, if asked for, cancelled) tasks that a filter names, oldest first.
+-- Those of some tasks that a replay would revive, oldest first.
 SELECT id, task_type, last_error FROM queue.tasks_history
-WHERE (status = 'failed' OR (%(cancelled)s AND status = 'cancelled'))
-    AND (%(task_type)s::text IS NULL OR task_type = %(task_type)s)
-    AND (%(queue)s::text IS NULL OR queue = %(queue)s)
-    AND (%(since)s::timestamptz IS NULL OR completed_at >= %(since)s)
-    AND (%(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s))
-ORDER BY completed_at LIMIT %(limit)s;
+WHERE id = ANY (%(ids)s) AND status IN ('failed', 'cancelled') ORDER BY completed_at;
 
 -- name: lock_live
 -- The status of a task that lives, held until the end of the transaction: it is neither taken nor ended meanwhile.

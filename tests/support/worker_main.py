@@ -19,7 +19,7 @@ def main() -> None:
     """Run until SIGTERM."""
     config = json.loads(sys.stdin.readline())
     settings = load_settings(_env_file=None, worker=config["worker"])
-    registry = load_registry(["tests.support.tasks"], ours=())
+    registry = load_registry(["tests.support.tasks"], ours=("pipelines.replay",))
     broker = open_broker(config["redis_url"], config["namespace"])
     addresses = Addresses(config["url"], system_url=config["system_url"])
     worker = WorkerProcess(settings, addresses, broker, registry, Resources())

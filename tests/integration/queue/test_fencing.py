@@ -172,12 +172,12 @@ def test_replay_revives_once_and_leaves_a_taken_key_alone(database: Database, li
     task_id = enqueue(producer, Noop(), unique_key="k")
     OPERATOR.run(operator, "cancel", {"id": task_id, "reason": "x"})
     younger = enqueue(producer, Noop(), unique_key="k")
-    assert OPERATOR.run(operator, "replay", {"ids": [task_id]}) == []
+    assert OPERATOR.run(operator, "replay", {"ids": [task_id], "until": None}) == []
     assert line.task(task_id)["status"] == "cancelled", "a younger task has its key: it stays where it is"
     line.run_once()
     assert line.task(younger)["status"] == "done"
-    assert len(OPERATOR.run(operator, "replay", {"ids": [task_id]})) == 1
-    assert OPERATOR.run(operator, "replay", {"ids": [task_id]}) == []
+    assert len(OPERATOR.run(operator, "replay", {"ids": [task_id], "until": None})) == 1
+    assert OPERATOR.run(operator, "replay", {"ids": [task_id], "until": None}) == []
     row = line.task(task_id)
     assert (row["status"], row["attempts"], row["unique_key"]) == ("pending", 0, "k")
     line.run_once()

@@ -33,7 +33,8 @@ IDS = [TASK, *(uuid4() for _ in range(99))]
 ONES = [1] * len(IDS)
 LEASE = {"worker_id": WORKER, "lease_seconds": 30.0, "time_limit": 60.0}
 PAIRS = {"ids": IDS, "claims": ONES}
-LIST = {"status": None, "task_type": None, "queue": None, "held": False, "owner_id": None, "before": None, "limit": 50}
+LIST = {"held": False, "limit": 50}
+FAILED = {"statuses": ["failed"], "limit": 100}
 
 _FILL = """
 INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, queue, rank, run_after, is_due,
@@ -125,10 +126,12 @@ GUARDS = [
     Guard("operator", "tasks.request_cancel", {"id": TASK, "reason": "x"}, "tasks_live_id_key", 50),
     Guard("operator", "tasks.cancel", {"id": TASK, "reason": "x"}, "tasks_live_id_key", 50),
     Guard("operator", "tasks.replay", {"ids": IDS}, "_id_idx"),
-    Guard(
-        "operator", "tasks.replayable",
-        {"cancelled": False, "task_type": None, "queue": None, "since": None, "limit": 50}, "completed_at", 2000,
-    ),
+    Guard("operator", "tasks.replayable", {"ids": IDS}, "_id_idx"),
+    # Planned for the filter, by the index of what failed: a generic plan would walk over all that is done.
+    Guard("operator", "replays.preview", FAILED, "completed_at_idx1", 500, "force_custom_plan"),
+    Guard("system", "replays.following", FAILED, "completed_at_idx1", 500, "force_custom_plan"),
+    Guard("system", "replays.standing", {"id": TASK}, "tasks_live_id_key", 50),
+    Guard("system", "replays.note", {"id": TASK, "replayed": 1, "skipped": 0}, "tasks_live_id_key", 50),
 ]  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def test_a_message_of_a_former_life_does_nothing(effects: Database, line: Line) 
     [claim] = line.claim()
     [attempt] = line.take([claim])
     queue.finish(line.worker, [Ending(attempt, "failed", error="x")], line.process.id)
-    [revived] = Queries("tasks").run(effects.connect("operator"), "replay", {"ids": [task_id]})
+    [revived] = Queries("tasks").run(effects.connect("operator"), "replay", {"ids": [task_id], "until": None})
     assert revived[0] == task_id
     line.run([claim])
     assert line.task(task_id)["status"] == "pending"
