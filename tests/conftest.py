@@ -10,7 +10,7 @@ from core import events
 from db.embedded import EmbeddedServer
 from pipelines.registry import Registry
 from tests.support import tasks
-from tests.support.database import Database, cloned, fast_server, migrate_template
+from tests.support.database import Clones, Database, fast_server, migrate_template
 from tests.support.engine import Line
 from tests.support.redis_server import flush, redis_server
 from workers.broker import AnyBroker, open_broker
@@ -33,10 +33,18 @@ def template_database(server_without_fsync: EmbeddedServer) -> str:
     return migrate_template(server_without_fsync)
 
 
+@pytest.fixture(scope="session")
+def clones(server_without_fsync: EmbeddedServer, template_database: str) -> Iterator[Clones]:
+    """Who makes the tests' databases."""
+    clones = Clones(server_without_fsync, template_database)
+    yield clones
+    clones.close()
+
+
 @pytest.fixture
-def database(server_without_fsync: EmbeddedServer, template_database: str) -> Iterator[Database]:
+def database(clones: Clones) -> Iterator[Database]:
     """A migrated database of the test's own."""
-    with cloned(server_without_fsync, template_database) as own:
+    with clones.one() as own:
         yield own
 
 
