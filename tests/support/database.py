@@ -1,4 +1,4 @@
-"""Databases of the suite: the kit's (workers/testing/database.py), which users' suites have too, made ahead of tests."""
+"""Databases of the suite: the kit's (workers/testing/database.py), which users' suites have too, cloned ahead."""
 
 import queue
 import threading
