@@ -14,10 +14,10 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
 
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format lock faults bench bench-peers clean
+.PHONY: help demo up test check format lock faults bench bench-peers bench-history clean
 
 help: ## List these targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
 demo: $(RUNTIME) ## Ingest the sample documents and search them (sets everything up at the first run)
 	@$(BIN)/greenroom demo
@@ -36,11 +36,15 @@ faults: $(DEV) ## Run the long form of the fault tests
 bench: $(RUNTIME) ## Measure this machine; prints JSON
 	@$(BIN)/greenroom bench
 
-bench-peers: $(DEV) ## Measure Greenroom beside its peers (about half an hour); ARGS go to the bench
+bench-peers: $(DEV) ## Measure Greenroom beside its peers (half an hour); ARGS go to the bench
 	@.ci/system-parts
 	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip --disable-pip-version-check --no-input --quiet install --no-deps -r tests/benchmarks/peers/requirements.txt
-	$(BIN)/python -m tests.benchmarks.peers $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.peers $(ARGS)
+
+bench-history: $(DEV) ## Measure a queue long in use (over an hour), and idle processes; ARGS go to the bench
+	@.ci/system-parts
+	@$(BIN)/python -m tests.benchmarks.history $(ARGS)
 
 check: $(DEV) ## Check format, lint, types, import contracts, the lock files and compose.yaml
 	$(BIN)/ruff format --check .

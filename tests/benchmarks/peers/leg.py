@@ -51,7 +51,10 @@ class Bench:
             raise LegError(f"{command} took longer than {_COMMAND_SECONDS} s") from error
         if done.returncode != 0:
             raise LegError(f"{command} ended with {done.returncode}: {_last_lines(done.stderr)}")
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        try:
+            answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        except (IndexError, ValueError) as error:
+            raise LegError(f"{command} gave no answer: {_last_lines(done.stdout + done.stderr)}") from error
         return answer
 
     @contextmanager
@@ -68,8 +71,7 @@ class Bench:
             for process in processes:
                 _await_ready(process, log)
             for process in processes:
-                _stdin(process).write("go\n")
-                _stdin(process).flush()
+                _let_go(process, log)
 
             def check() -> None:
                 if ended := [process.returncode for process in processes if process.poll() is not None]:
@@ -133,9 +135,13 @@ def _await_ready(process: subprocess.Popen[str], log: Path) -> None:
     raise LegError(f"a worker did not start: {_last_lines(log.read_text())}")
 
 
-def _stdin(process: subprocess.Popen[str]) -> Any:
+def _let_go(process: subprocess.Popen[str], log: Path) -> None:
     assert process.stdin is not None
-    return process.stdin
+    try:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        raise LegError(f"a worker ended before it began: {_last_lines(log.read_text())}") from None
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

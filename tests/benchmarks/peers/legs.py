@@ -29,7 +29,6 @@ LEGS = (
     Leg("plain", "psycopg", "postgres", 2.0),
     Leg("greenroom", "engines", "postgres", 1.0, ("engine", "engine"), is_ours=True),
     Leg("greenroom", "redis", "postgres", 1.0, ("relay", "worker", "worker"), is_ours=True),
-    Leg("greenroom", "single", "postgres", 0.2, ("engine", "engine"), is_ours=True),
     Leg("pgqueuer", "tuned", "postgres", 1.0),
     Leg("pgqueuer", "default", "postgres", 0.5),
     Leg("awa", "tuned", "postgres", 0.5),

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ CAVEATS = (
     " peers' advantage",
     "latency is from the producer's return from commit (from the enqueue, on Redis) to the handler's first line; below"
     " zero: the handler was faster than the answer",
-    "plain psycopg keeps no attempts, leases, retries or history: the ceiling, not a peer",
+    "the half load is half of the no-op throughput of the same run, and never more than --load-cap",
+    "plain psycopg keeps no attempts, leases, retries or history: the ceiling, not a peer; its enqueue one by one is"
+    " the plain INSERT",
+    "a row is written 'with the completion', or in its own transaction, which a crash may part from the task's end",
     "each measurement starts from an empty queue in a database of its own, after ANALYZE and CHECKPOINT",
 )
 _NOTHING = "–"
 _COLUMNS = (
-    *("no-op /s", "of best", "one row /s", "enqueue /s", "in bulk /s"),
-    *("idle p50 ms", "p99", "half load p50", "p99", "at /s"),
+    *("no-op /s", "of best", "row /s", "written", "enqueue /s", "of INSERT", "bulk /s"),
+    *("idle p50", "p95", "p99 ms", "half load p50", "p95", "p99 ms", "at /s"),
 )
 
 
@@ -53,32 +57,52 @@ def print_report(console: Console, results: list[Result], run: Json) -> None:
                 f" Done: {result.facts.judged}. Row written {result.facts.effect}."
             )
     for result in results:
-        if result.error is not None:
-            console.print(f"[bold red]{result.leg.name} failed[/bold red] {result.error}", markup=True)
+        for what, error in result.errors.items():
+            console.print(f"[bold red]{result.leg.name} {what} failed[/bold red]")
+            console.print(error, markup=False)
     for name in ("parameters", "servers", "machine"):
-        console.print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in run[name].items()))
+        console.print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in run[name].items()), markup=False)
     for caveat in CAVEATS:
         console.print(f"- {caveat}")
 
 
+def markdown(results: list[Result]) -> str:
+    """Return the table for a page of the documents."""
+    head = ("leg", *_COLUMNS)
+    lines = [head, ("---", *("---:" for _ in _COLUMNS)), *_rows(results)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
 def _table(results: list[Result]) -> Table:
-    best = max((result.median("noop") or 0.0 for result in results if result.leg.peer != "plain"), default=0.0)
-    table = Table(title="Two worker processes each; medians")
+    table = Table(title="Two worker processes each; medians of the rounds")
     table.add_column("leg")
     for name in _COLUMNS:
         table.add_column(name, justify="right")
+    for cells in _rows(results):
+        table.add_row(*cells)
+    return table
+
+
+def _rows(results: list[Result]) -> Iterator[tuple[str, ...]]:
+    best = max((result.median("noop") or 0.0 for result in results if result.leg.peer != "plain"), default=0.0)
+    insert = next((result.median("enqueue_one") for result in results if result.leg.peer == "plain"), None)
     for result in results:
-        noop = result.median("noop")
         idle, load = result.latency.get("idle", {}), result.latency.get("load", {})
-        table.add_row(
-            result.leg.name + (" ✗" if result.error else ""),
-            _whole(noop),
-            f"{noop / best:.2f}" if noop and best else _NOTHING,
-            *(_whole(result.median(name)) for name in ("write", "enqueue_one", "enqueue_many")),
-            *(_fine(found.get(name)) for found in (idle, load) for name in ("p50_ms", "p99_ms")),
+        noop, one = result.median("noop"), result.median("enqueue_one")
+        yield (
+            result.leg.name + (" ✗" if result.errors else ""),
+            *(_whole(noop), _share(noop, best), _whole(result.median("write")), _written(result)),
+            *(_whole(one), _share(one, insert), _whole(result.median("enqueue_many"))),
+            *(_fine(found.get(name)) for found in (idle, load) for name in ("p50_ms", "p95_ms", "p99_ms")),
             _whole(load.get("rate")),
         )
-    return table
+
+
+def _written(result: Result) -> str:
+    """Say in which transaction a task's row was written."""
+    if result.facts is None or result.median("write") is None:
+        return _NOTHING
+    return "own" if "own" in result.facts.effect else "atomic"
 
 
 def _leg(result: Result) -> Json:
@@ -89,8 +113,12 @@ def _leg(result: Result) -> Json:
         "medians": {name: round(result.median(name) or 0.0, 3) for name in result.rounds},
         "rounds": {name: [round(value, 3) for value in values] for name, values in result.rounds.items()},
         "latency": result.latency,
-        "error": result.error,
+        "errors": result.errors,
     }
+
+
+def _share(value: float | None, whole: float | None) -> str:
+    return f"{value / whole:.2f}" if value and whole else _NOTHING
 
 
 def _whole(value: float | None) -> str:

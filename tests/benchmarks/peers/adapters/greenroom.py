@@ -1,8 +1,7 @@
 """Greenroom itself, with the settings it ships with. Runs in our own environment.
 
 `engines`: two processes, each a relay and a worker over the in-process broker. `redis`: one relay and two workers that
-meet over Redis. Both for a task type that says `batch_size`, as types of small tasks do; `single` is `engines` for a
-type that leaves it alone.
+meet over Redis. No setting is made, and the task types say nothing of how many may travel together.
 """
 
 import threading
@@ -26,7 +25,6 @@ from pipelines.transaction import Transaction
 from tests.benchmarks.peers.adapters.common import INSERT_EFFECT, Config, Facts, Marks, main
 from workers.processes import Addresses, RelayProcess, WorkerProcess, broker_of
 
-BATCH_SIZE = 250
 _GRANT = "GRANT USAGE ON SCHEMA bench TO greenroom_worker; GRANT INSERT ON bench.effects TO greenroom_worker"
 _INSERT = INSERT_EFFECT.format("%s")
 
@@ -66,7 +64,7 @@ class Greenroom:
         """Say what the harness has to know."""
         shape = "one relay, two workers over Redis" if self._config.variant == "redis" else "two engines in process"
         return Facts(
-            settings=f"shipped settings, {shape}, task types of batch_size {self._batch_size}",
+            settings=f"shipped settings, {shape}",
             judged="no live task is left (a finished one is deleted into history)",
             effect="with the completion",
             versions={"greenroom": version("greenroom")},
@@ -102,10 +100,6 @@ class Greenroom:
             process.start()
         threading.Event().wait()
 
-    @property
-    def _batch_size(self) -> int:
-        return 1 if self._config.variant == "single" else BATCH_SIZE
-
     def _settings(self) -> Settings:
         broker: dict[str, Any] = {"url": self._config.redis} if self._config.variant == "redis" else {}
         return load_settings(_env_file=None, broker=broker)
@@ -132,14 +126,7 @@ class Greenroom:
             marks.started(payload.n)
             return Done()
 
-        size = self._batch_size
-        return Registry(
-            [
-                Task(payload=Noop, run=noop, batch_size=size),
-                Task(payload=Write, run=write, batch_size=size),
-                Task(payload=Mark, run=mark, batch_size=size),
-            ]
-        )
+        return Registry([Task(payload=Noop, run=noop), Task(payload=Write, run=write), Task(payload=Mark, run=mark)])
 
 
 class GreenroomProducer:

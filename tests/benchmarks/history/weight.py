@@ -1,0 +1,92 @@
+"""What idle processes ask and hold: the real commands on a server of their own, which writes each statement down."""
+
+import re
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+from db.embedded import EmbeddedServer
+from db.embedded.layout import Layout
+from tests.benchmarks.history.subject import Json, Parameters, Tell
+from tests.benchmarks.peers.servers import Servers
+from tests.support.command import Greenroom
+from tests.support.waiting import eventually
+
+_SETTINGS = {"log_statement": "all", "log_line_prefix": "%u|%a|"}
+_LINE = re.compile(r"^(?P<login>\w+)\|(?P<name>[^|]*)\|LOG:  (?:statement|execute [^:]*): (?P<text>.*)", re.MULTILINE)
+_BRACKET = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET|RESET|DEALLOCATE)\b", re.IGNORECASE)
+# What a start asks, and what it loads only once, is over by then.
+_SETTLING = 10.0
+_PARTS = ("console.child", "workers.heartbeat", "console")
+
+
+def weight(servers: Servers, parameters: Parameters, tell: Tell) -> Json:
+    """Statements a minute and resident memory of an idle relay and worker over Redis, and of an idle `up`."""
+    with (
+        tempfile.TemporaryDirectory(prefix="greenroom-weight-") as folder,
+        EmbeddedServer(Path(folder) / "server", settings=_SETTINGS) as server,
+    ):
+        log = Layout(Path(folder) / "server").log
+        apart = {"GREENROOM_DATABASE_URL": server.url(), "GREENROOM_BROKER_URL": servers.redis_url}
+        command = Greenroom(Path(folder) / "home", apart)
+        command.ok("db", "migrate")
+        with command.running("relay") as relay, command.running("worker") as worker:
+            found = _idle(log, {"relay": relay.process.pid, "worker": worker.process.pid}, parameters, tell)
+        together = Greenroom(Path(folder) / "home", {"GREENROOM_DATABASE_URL": server.url()})
+        with together.running("up") as up:
+            found_up = _idle(log, {"up": up.process.pid}, parameters, tell)
+    return {"relay and worker over Redis": found, "up": found_up}
+
+
+def _idle(log: Path, pids: dict[str, int], parameters: Parameters, tell: Tell) -> Json:
+    """Let the commands stand idle; return what the server heard from each login meanwhile, and what they hold."""
+    eventually(lambda: _LINE.search(log.read_text(errors="replace")), 60)
+    time.sleep(_SETTLING)
+    from_here = log.stat().st_size
+    time.sleep(parameters.idle)
+    with log.open("rb") as file:
+        file.seek(from_here)
+        heard = file.read().decode(errors="replace")
+    found = {
+        "statements_a_minute": _by_login(heard, 60 / parameters.idle),
+        "resident_megabytes": {name: _resident(pid) for name, pid in pids.items()},
+    }
+    tell(f"{', '.join(pids)}: {found}")
+    return found
+
+
+def _by_login(heard: str, factor: float) -> Json:
+    """Count by login and, within it, by connection; what only opens and closes transactions apart."""
+    found: dict[str, Counter[str]] = {}
+    brackets: Counter[str] = Counter()
+    for line in _LINE.finditer(heard):
+        if _BRACKET.match(line["text"]):
+            brackets[line["login"]] += 1
+        else:
+            found.setdefault(line["login"], Counter())[line["name"]] += 1
+    return {
+        login: {
+            "all": round((names.total() + brackets[login]) * factor, 1),
+            "without_begin_and_commit": round(names.total() * factor, 1),
+            "by_connection": {name: round(count * factor, 1) for name, count in names.most_common()},
+        }
+        for login, names in found.items()
+    }
+
+
+def _resident(pid: int) -> Json:
+    """Return megabytes of a command's process and of its children, by what they run."""
+    parent = psutil.Process(pid)
+    return {
+        f"{process.pid} {_what(process)}": round(process.memory_info().rss / 2**20, 1)
+        for process in (parent, *parent.children(recursive=True))
+    }
+
+
+def _what(process: psutil.Process) -> str:
+    words = process.cmdline()
+    module = next((name for name in _PARTS if name in words), None)
+    return " ".join(words[words.index(module) :]) if module else process.name()
