@@ -15,23 +15,24 @@ from workers.claiming import Claimer
 # Spread over the months behind us, as a queue in use would have them.
 _MONTHS = "SELECT queue.create_month('queue.tasks_history', now() - make_interval(months => %s::integer))"
 _FINISHED = """
-INSERT INTO queue.outbox_tasks (id, task_type, payload, payload_version, tenant_id, status, attempts, claim_number,
-    created_at, updated_at, run_after, rank, started_at, completed_at)
-SELECT uuidv7(at - now()), %(task_type)s, jsonb_build_object('n', n), 1, identity.default_tenant_id(), 'done', 1, 1,
-    at, at, at, (extract(epoch FROM at) * 1000000)::bigint, at, at
+INSERT INTO queue.outbox_tasks (id, task_type, payload, payload_version, tenant_id, queue, priority, max_attempts,
+    status, attempts, claim_number, created_at, updated_at, run_after, rank, started_at, completed_at)
+SELECT uuidv7(at - now()), %(task_type)s, jsonb_build_object('n', n), 1, identity.default_tenant_id(), 'default',
+    0, 5, 'done', 1, 1, at, at, at, (extract(epoch FROM at) * 1000000)::bigint, at, at
 FROM generate_series(%(first)s::integer, %(last)s::integer) AS n
 CROSS JOIN LATERAL (SELECT now() - interval '90 days' * (1 - n::float8 / %(count)s)) AS moment (at)
 """
 _DEFERRED = """
-INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, run_after, rank, is_due)
-SELECT %(task_type)s, jsonb_build_object('n', n), 1, identity.default_tenant_id(), at,
+INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, queue, priority, max_attempts,
+    run_after, rank, is_due)
+SELECT %(task_type)s, jsonb_build_object('n', n), 1, identity.default_tenant_id(), 'default', 0, 5, at,
     (extract(epoch FROM at) * 1000000)::bigint, false
 FROM generate_series(1, %(count)s::integer) AS n
 CROSS JOIN LATERAL (SELECT now() + interval '1 day' + interval '30 days' * n / %(count)s) AS moment (at)
 """
 _DUE = """
-INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id)
-SELECT %(task_type)s, jsonb_build_object('n', n), 1, identity.default_tenant_id()
+INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, queue, priority, max_attempts)
+SELECT %(task_type)s, jsonb_build_object('n', n), 1, identity.default_tenant_id(), 'default', 0, 5
 FROM generate_series(1, %(count)s::integer) AS n
 """
 # What is left, by the indexes of the claim and of what is claimed: to look at a million deferred rows would take time.

@@ -4,6 +4,7 @@ import re
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,8 @@ _LINE = re.compile(r"^(?P<login>\w+)\|(?P<name>[^|]*)\|LOG:  (?:statement|execut
 _BRACKET = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET|RESET|DEALLOCATE)\b", re.IGNORECASE)
 # What a start asks, and what it loads only once, is over by then.
 _SETTLING = 10.0
+_LOGINS = {"greenroom_relay", "greenroom_worker"}
+_SHOWN = 100
 _PARTS = ("console.child", "workers.heartbeat", "console")
 
 
@@ -43,38 +46,49 @@ def weight(servers: Servers, parameters: Parameters, tell: Tell) -> Json:
 
 def _idle(log: Path, pids: dict[str, int], parameters: Parameters, tell: Tell) -> Json:
     """Let the commands stand idle; return what the server heard from each login meanwhile, and what they hold."""
-    eventually(lambda: _LINE.search(log.read_text(errors="replace")), 60)
+    begun = log.stat().st_size
+    eventually(lambda: {line["login"] for line in _LINE.finditer(_heard(log, begun))} >= _LOGINS, 120, pause=0.5)
     time.sleep(_SETTLING)
-    from_here = log.stat().st_size
+    settled = log.stat().st_size
     time.sleep(parameters.idle)
-    with log.open("rb") as file:
-        file.seek(from_here)
-        heard = file.read().decode(errors="replace")
+    heard = _heard(log, settled)
     found = {
         "statements_a_minute": _by_login(heard, 60 / parameters.idle),
         "resident_megabytes": {name: _resident(pid) for name, pid in pids.items()},
     }
-    tell(f"{', '.join(pids)}: {found}")
+    tell(f"{', '.join(pids)}: {found['resident_megabytes']}")
+    for login, asked in found["statements_a_minute"].items():
+        tell(
+            f"{login}: {asked['all']} statements a minute, {asked['without_begin_and_commit']} without BEGIN and COMMIT"
+        )
     return found
 
 
+def _heard(log: Path, position: int) -> str:
+    """Return what the server wrote from a position of its log on."""
+    with log.open("rb") as file:
+        file.seek(position)
+        return file.read().decode(errors="replace")
+
+
 def _by_login(heard: str, factor: float) -> Json:
-    """Count by login and, within it, by connection; what only opens and closes transactions apart."""
-    found: dict[str, Counter[str]] = {}
-    brackets: Counter[str] = Counter()
-    for line in _LINE.finditer(heard):
-        if _BRACKET.match(line["text"]):
-            brackets[line["login"]] += 1
-        else:
-            found.setdefault(line["login"], Counter())[line["name"]] += 1
-    return {
-        login: {
-            "all": round((names.total() + brackets[login]) * factor, 1),
-            "without_begin_and_commit": round(names.total() * factor, 1),
-            "by_connection": {name: round(count * factor, 1) for name, count in names.most_common()},
+    """Count by login and, within it, by connection and by a statement's first line."""
+    lines = list(_LINE.finditer(heard))
+    found: Json = {}
+    for login in sorted({line["login"] for line in lines}):
+        said = [line for line in lines if line["login"] == login]
+        asked = [line for line in said if not _BRACKET.match(line["text"])]
+        found[login] = {
+            "all": round(len(said) * factor, 1),
+            "without_begin_and_commit": round(len(asked) * factor, 1),
+            "by_connection": _counted((line["name"] for line in asked), factor),
+            "by_statement": _counted((line["text"][:_SHOWN] for line in asked), factor),
         }
-        for login, names in found.items()
-    }
+    return found
+
+
+def _counted(names: Iterable[str], factor: float) -> Json:
+    return {name: round(count * factor, 1) for name, count in Counter(names).most_common()}
 
 
 def _resident(pid: int) -> Json:
