@@ -2,8 +2,6 @@
 
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
 
 from db.connection import Connection, connect
 from pipelines.enqueue import enqueue_many
@@ -92,15 +90,15 @@ def _bounds(samples: list[Json]) -> Json:
     bounds: Json = {}
     for table in samples[-1]["tables"] if samples else ():
         for what, few in (("dead_tuples", _FEW_DEAD), ("table_bytes", _FEW_BYTES), ("index_bytes", _FEW_BYTES)):
-            bounds[f"{table} {what}"] = _bound(samples, lambda s, t=table, w=what: s["tables"][t][w], few)
+            bounds[f"{table} {what}"] = _bound([sample["tables"][table][what] for sample in samples], few)
     for index in samples[-1]["indexes"] if samples else ():
-        bounds[index] = _bound(samples, lambda s, i=index: s["indexes"][i], _FEW_BYTES)
+        bounds[index] = _bound([sample["indexes"][index] for sample in samples], _FEW_BYTES)
     return {"all": all(bound["is_bounded"] for bound in bounds.values()), "each": bounds}
 
 
-def _bound(samples: list[Json], value: Callable[[Json], Any], few: int) -> Json:
-    half = max(1, len(samples) // 2)
-    first, second = max(map(value, samples[:half])), max(map(value, samples[half:] or samples))
+def _bound(values: list[int], few: int) -> Json:
+    half = max(1, len(values) // 2)
+    first, second = max(values[:half]), max(values[half:] or values)
     return {"first_half": first, "second_half": second, "is_bounded": second <= max(few, first * _GROWTH)}
 
 

@@ -38,7 +38,8 @@ PANELS = (
 
 def chart(run: dict[str, Any]) -> str:
     """Return the picture of a run's JSON."""
-    parts, top = [], 0
+    parts: list[str] = []
+    top = 0
     for panel in PANELS:
         bars = _bars(run, panel)
         if bars:
@@ -66,7 +67,7 @@ def _figure(leg: dict[str, Any], path: tuple[str, ...]) -> float | None:
     value: Any = leg
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
-    return value
+    return None if value is None else float(value)
 
 
 def _drawn(panel: Panel, bars: list[tuple[float, dict[str, Any]]], top: int) -> Iterator[str]:
