@@ -1,10 +1,12 @@
-"""The queue's store: each step of a task's life as one typed call over the named queries of `sql/queue.sql`.
+"""The queue's store: what is due, who may have it, and what comes back unbegun or lost (`sql/queue.sql`).
+
+What a worker holds is `db/leases.py`; who takes part is `db/processes.py`.
 
 A call runs in the connection's current transaction, or as a transaction of its own on an autocommit connection.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -12,7 +14,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from db.connection import Connection
-from db.queries import Queries, transaction
+from db.queries import Queries
 
 QUERIES = Queries("queue")
 WAKE_CHANNEL = "greenroom_wake"
@@ -77,66 +79,6 @@ class Capacity:
     batch_sizes: list[int]
 
 
-class Attempt(NamedTuple):
-    """One task that a worker took; `waited` is in seconds from due to start."""
-
-    task_id: UUID
-    claim_number: int
-    number: int
-    max_attempts: int
-    snoozes: int
-    tenant_id: UUID | None
-    payload_json: str
-    payload_version: int
-    trace_context: str | None
-    waited: float
-    limit_key: str | None = None
-
-
-class Ending(NamedTuple):
-    """How a task ends for good: `status` is done, failed or cancelled."""
-
-    attempt: Attempt
-    status: str
-    result: Any = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rescheduling:
-    """How an attempt ends that lets its task wait again, `delay` seconds; a snooze costs no attempt."""
-
-    attempt: Attempt
-    delay: float
-    error: str | None = None
-    snooze: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """What is kept of an attempt that did not end as done, or that logged something; it ran for `seconds`."""
-
-    attempt: Attempt
-    outcome: str
-    error: str | None
-    seconds: float
-    traceback: str | None = None
-    log: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessRow:
-    """A process as it makes itself known: `slots` messages at a time, task types with their payload versions."""
-
-    id: UUID
-    kind: str
-    host: str
-    pid: int
-    queues: list[str] = field(default_factory=list)
-    task_types: dict[str, int] = field(default_factory=dict)
-    slots: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class TaskEnd:
     """How a task ended: `status` is done, failed or cancelled; `result` is what its handler returned."""
@@ -145,14 +87,6 @@ class TaskEnd:
     status: str
     result: Any
     error: str | None
-
-
-class Order(NamedTuple):
-    """An attempt that a worker is to interrupt: asked to end for `reason`, or lost to another (None)."""
-
-    task_id: UUID
-    claim_number: int
-    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +111,12 @@ Claims = Sequence[tuple[UUID, int]]
 """Tasks as messages carry them and workers hold them: ids with claim numbers."""
 
 
-def _columns(pairs: Iterable[tuple[UUID, int]]) -> dict[str, str]:
+def columns(pairs: Iterable[tuple[UUID, int]]) -> dict[str, str]:
+    """Return claims as the values of a statement that is given `ids` and `claims`."""
     # As the text of arrays: psycopg looks at each element of a list, which takes four times as long.
     listed = list(pairs)
     ids, numbers = ",".join([i.hex for i, _ in listed]), ",".join([str(number) for _, number in listed])
     return {"ids": f"{{{ids}}}", "claims": f"{{{numbers}}}"}
-
-
-def _unless_all_none(values: list[Any]) -> list[Any] | None:
-    return values if any(value is not None for value in values) else None
 
 
 def promote(connection: Connection, limit: int) -> int:
@@ -268,126 +199,12 @@ def in_order(claims: Iterable[Claim]) -> list[Claim]:
 
 def give_back(connection: Connection, claims: Claims, *, delay: float = 0.0) -> int:
     """Give claims back without cost, to be claimed again after `delay` seconds; return how many were still ours."""
-    return QUERIES.count(connection, "give_back", {**_columns(claims), "delay": delay})
-
-
-def take(
-    connection: Connection, claims: Claims, *, worker_id: UUID, lease_seconds: float, time_limit: float
-) -> list[Attempt]:
-    """Start attempts by compare-and-set on (id, claim number); return those that are ours."""
-    values = {
-        **_columns(claims),
-        "worker_id": worker_id,
-        "lease_seconds": lease_seconds,
-        "time_limit": time_limit,
-    }
-    return list(map(Attempt._make, QUERIES.run(connection, "take", values)))
-
-
-def untake(connection: Connection, claims: Claims, worker_id: UUID, *, delay: float = 0.0) -> int:
-    """Give back attempts that this worker has not begun, at no cost, to be due in `delay` seconds; return how many."""
-    with transaction(connection):
-        given = QUERIES.count(connection, "untake", {**_columns(claims), "worker_id": worker_id, "delay": delay})
-        QUERIES.run(connection, "end_cancelled")
-    return given
-
-
-def end_leases(connection: Connection, claims: Claims, worker_id: UUID) -> int:
-    """End the leases of attempts that this worker has given up; return how many there were."""
-    return QUERIES.count(connection, "end_leases", {**_columns(claims), "worker_id": worker_id})
-
-
-def hold_attempts(connection: Connection, attempts: Sequence[Attempt], worker_id: UUID) -> set[UUID]:
-    """Lock the attempts that are still ours until the end of the transaction; return their ids."""
-    pairs = _columns((a.task_id, a.claim_number) for a in attempts)
-    return {row[0] for row in QUERIES.run(connection, "hold_attempts", {**pairs, "worker_id": worker_id})}
-
-
-def finish(connection: Connection, endings: Sequence[Ending], worker_id: UUID) -> set[UUID]:
-    """Move ended tasks to history; return the ids of those that were still ours."""
-    values = {
-        **_columns((e.attempt.task_id, e.attempt.claim_number) for e in endings),
-        "statuses": f"{{{','.join([e.status for e in endings])}}}",
-        # unnest fills up what is shorter with NULLs
-        "results": _unless_all_none([None if e.result is None else Jsonb(e.result) for e in endings]),
-        "errors": _unless_all_none([e.error for e in endings]),
-        "worker_id": worker_id,
-    }
-    return {row[0] for row in QUERIES.run(connection, "finish", values)}
-
-
-def reschedule(connection: Connection, items: Sequence[Rescheduling], worker_id: UUID) -> set[UUID]:
-    """Let tasks wait again, or end as cancelled if they were asked to; return the ids of those that were still ours.
-
-    Expects a transaction: what was asked to end waits within it alone.
-    """
-    values = {
-        **_columns((i.attempt.task_id, i.attempt.claim_number) for i in items),
-        "delays": [i.delay for i in items],
-        "errors": [i.error for i in items],
-        "snoozes": [int(i.snooze) for i in items],
-        "worker_id": worker_id,
-    }
-    waiting = {row[0]: row[1] for row in QUERIES.run(connection, "reschedule", values)}
-    if any(waiting.values()):
-        QUERIES.run(connection, "end_cancelled")
-    if waiting:
-        ring(connection)
-    return set(waiting)
+    return QUERIES.count(connection, "give_back", {**columns(claims), "delay": delay})
 
 
 def ring(connection: Connection) -> None:
     """Wake the relays that sleep at the end of the transaction: something is due, or will be earlier than they know."""
     QUERIES.run(connection, "ring")
-
-
-def record_attempts(connection: Connection, records: Sequence[AttemptRecord], worker_id: UUID) -> None:
-    """Keep attempts that did not end as done, or that logged something."""
-    values = {
-        **_columns((r.attempt.task_id, r.attempt.claim_number) for r in records),
-        "tenants": [r.attempt.tenant_id for r in records],
-        "numbers": [r.attempt.number for r in records],
-        "outcomes": [r.outcome for r in records],
-        "errors": [r.error for r in records],
-        "tracebacks": [r.traceback for r in records],
-        "logs": [r.log for r in records],
-        "workers": [worker_id for _ in records],
-        "seconds": [r.seconds for r in records],
-    }
-    QUERIES.run(connection, "record_attempts", values)
-
-
-def renew(connection: Connection, worker_id: UUID, lease_seconds: float) -> int:
-    """Renew the leases of all that a process runs; return how many."""
-    return QUERIES.count(connection, "renew", {"worker_id": worker_id, "lease_seconds": lease_seconds})
-
-
-def expire_leases(connection: Connection, worker_id: UUID) -> int:
-    """Let the leases of a process that is gone for certain run out now, and say so; return how many."""
-    expired = QUERIES.count(connection, "expire_leases", {"worker_id": worker_id})
-    if expired:
-        QUERIES.run(connection, "ring_rescuers")
-    return expired
-
-
-def hand_back(connection: Connection, worker_id: UUID) -> int:
-    """Give up all running attempts of a process that stops, without cost; return how many."""
-    with transaction(connection):
-        given = QUERIES.count(connection, "hand_back", {"worker_id": worker_id})
-        QUERIES.run(connection, "end_cancelled")
-    return given
-
-
-def orders(connection: Connection, worker_id: UUID, running: Claims = ()) -> list[Order]:
-    """Return which attempts of a process are to be interrupted; of `running` also those that are not its own now."""
-    values = {**_columns(running), "worker_id": worker_id}
-    return [Order(*row) for row in QUERIES.run(connection, "orders", values)]
-
-
-def next_deadline(connection: Connection, worker_id: UUID) -> float | None:
-    """Return the seconds until the first attempt of a process has used its time up, or None where it runs none."""
-    rows = QUERIES.run(connection, "next_deadline", {"worker_id": worker_id})
-    return float(rows[0][0]) if rows else None
 
 
 def is_occupied(connection: Connection) -> bool:
@@ -407,50 +224,9 @@ def reclaim(connection: Connection, limit: int) -> int:
     return QUERIES.count(connection, "reclaim", {"limit": limit})
 
 
-def report_progress(connection: Connection, attempt: Attempt, progress: float, message: str | None) -> bool:
-    """Store a running attempt's progress (0 to 1); return whether the attempt is still ours."""
-    values = {"id": attempt.task_id, "claim": attempt.claim_number, "progress": progress, "message": message}
-    return bool(QUERIES.run(connection, "report_progress", values))
-
-
 def ended(connection: Connection, task_ids: Sequence[UUID]) -> list[TaskEnd]:
     """Return the ends of those of the tasks that have ended, in no particular order."""
     return [TaskEnd(*row) for row in QUERIES.run(connection, "ended", {"ids": list(task_ids)})]
-
-
-def beat(connection: Connection, process: ProcessRow, loops_late: dict[str, float] | None = None) -> None:
-    """Say that a process lives and how many seconds its loops are late; makes it known at first, and when forgotten."""
-    values = {name: getattr(process, name) for name in ProcessRow.__slots__}
-    late = {name: round(seconds, 1) for name, seconds in (loops_late or {}).items()}
-    known = {"task_types": Jsonb(process.task_types), "loops_late": Jsonb(late)}
-    QUERIES.run(connection, "beat", values | known)
-
-
-def offer(connection: Connection, process_id: UUID, batch_sizes: Mapping[str, int]) -> bool:
-    """Say how many tasks of each type a worker takes in one message; return whether the worker is known."""
-    values = {"id": process_id, "batch_sizes": Jsonb(dict(batch_sizes))}
-    return QUERIES.count(connection, "offer", values) > 0
-
-
-def stop_serving(connection: Connection, process_id: UUID) -> None:
-    """Take no more work from now on."""
-    QUERIES.run(connection, "stop_serving", {"id": process_id})
-
-
-def unregister_process(connection: Connection, process_id: UUID) -> None:
-    """Forget a process that ended in order."""
-    QUERIES.run(connection, "unregister_process", {"id": process_id})
-
-
-def forget_processes(connection: Connection, seconds: float) -> int:
-    """Forget processes that have been silent for that long; return how many."""
-    return QUERIES.count(connection, "forget_processes", {"seconds": seconds})
-
-
-def mark_sleeping(connection: Connection, process_id: UUID, *, is_sleeping: bool, hears_notify: bool) -> bool:
-    """Say whether a relay wants to be rung by whoever enqueues; return whether the relay is known."""
-    values = {"id": process_id, "is_sleeping": is_sleeping, "hears_notify": hears_notify}
-    return QUERIES.count(connection, "mark_sleeping", values) > 0
 
 
 def publish_type(connection: Connection, row: TaskTypeRow) -> bool:

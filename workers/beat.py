@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 
 from core.errors import UnavailableError
-from db import queue
+from db import processes
 from db.connection import KeptConnection
 
 
@@ -16,7 +16,7 @@ class Beat:
     def __init__(
         self,
         connection: KeptConnection,
-        process: queue.ProcessRow,
+        process: processes.ProcessRow,
         loops_late: Callable[[], dict[str, float]],
         *,
         pause: float,
@@ -28,11 +28,11 @@ class Beat:
 
     def run_once(self) -> float:
         """Beat once."""
-        queue.beat(self._connection.get(), self._process, self._loops_late())
+        processes.beat(self._connection.get(), self._process, self._loops_late())
         return self._pause
 
     def close(self) -> None:
         """Take the process off the list and close the connection."""
         with contextlib.suppress(UnavailableError):  # its silence says it then
-            queue.unregister_process(self._connection.get(), self._process.id)
+            processes.unregister_process(self._connection.get(), self._process.id)
         self._connection.close()

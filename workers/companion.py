@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from db import queue
+from db import leases
+from db.processes import ProcessRow
 from workers.running import RunningAttempts
 
 # The longest pauses between words: while something runs, and else.
@@ -31,7 +32,7 @@ class Heartbeat:
         *,
         url: str,
         pooled: bool,
-        process: queue.ProcessRow,
+        process: ProcessRow,
         lease_seconds: float,
         interrupt_seconds: float,
         loops_late: Callable[[], dict[str, float]],
@@ -43,7 +44,7 @@ class Heartbeat:
             "parent": os.getpid(),
             "lease_seconds": lease_seconds,
             "interrupt_seconds": interrupt_seconds,
-            "process": {name: getattr(process, name) for name in queue.ProcessRow.__slots__} | {"id": str(process.id)},
+            "process": {name: getattr(process, name) for name in ProcessRow.__slots__} | {"id": str(process.id)},
         }
         self._pause = min(max(lease_seconds / 6, 0.5), _IDLE_TALK_SECONDS)
         self._loops_late = loops_late
@@ -98,7 +99,7 @@ class Heartbeat:
         with child.stdout as lines:
             for line in lines:
                 for task_id, claim_number, reason in json.loads(line):
-                    self._running.obey(queue.Order(UUID(task_id), claim_number, reason))
+                    self._running.obey(leases.Order(UUID(task_id), claim_number, reason))
 
     def _write(self, value: Any) -> None:
         if self._child is None or self._child.stdin is None:

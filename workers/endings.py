@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from db import queue
+from db import leases
 from pipelines.outcomes import Apply, Cancel, Done, Fail, Outcome, Retry, Snooze
 from pipelines.registry import AnyTask
 from workers.attempts import Run
@@ -28,16 +28,16 @@ def apply_of(run: Run) -> Apply | None:
             assert_never(never)
 
 
-def ending_of(task: AnyTask, run: Run) -> queue.Ending | queue.Rescheduling:
+def ending_of(task: AnyTask, run: Run) -> leases.Ending | leases.Rescheduling:
     """Decide how a run ends: for good, or to wait again."""
     attempt = run.attempt
     match settled(run):
         case Done(result=result):
-            return queue.Ending(attempt, "done", result)
+            return leases.Ending(attempt, "done", result)
         case Fail(reason=reason):
-            return queue.Ending(attempt, "failed", error=reason)
+            return leases.Ending(attempt, "failed", error=reason)
         case Cancel(reason=reason):
-            return queue.Ending(attempt, "cancelled", error=reason)
+            return leases.Ending(attempt, "cancelled", error=reason)
         case Retry() as retry:
             return _retried(task, attempt, retry)
         case Snooze() as snooze:
@@ -46,14 +46,14 @@ def ending_of(task: AnyTask, run: Run) -> queue.Ending | queue.Rescheduling:
             assert_never(never)
 
 
-def _retried(task: AnyTask, attempt: queue.Attempt, retry: Retry) -> queue.Ending | queue.Rescheduling:
+def _retried(task: AnyTask, attempt: leases.Attempt, retry: Retry) -> leases.Ending | leases.Rescheduling:
     if attempt.number >= attempt.max_attempts:
-        return queue.Ending(attempt, "failed", error=retry.reason)
-    return queue.Rescheduling(attempt, task.retry.delay(attempt.number, retry.after), retry.reason)
+        return leases.Ending(attempt, "failed", error=retry.reason)
+    return leases.Rescheduling(attempt, task.retry.delay(attempt.number, retry.after), retry.reason)
 
 
-def _snoozed(task: AnyTask, attempt: queue.Attempt, snooze: Snooze) -> queue.Ending | queue.Rescheduling:
+def _snoozed(task: AnyTask, attempt: leases.Attempt, snooze: Snooze) -> leases.Ending | leases.Rescheduling:
     if attempt.snoozes >= task.max_snoozes:
-        return queue.Ending(attempt, "failed", error=f"snoozed more than {task.max_snoozes} times")
+        return leases.Ending(attempt, "failed", error=f"snoozed more than {task.max_snoozes} times")
     seconds = min(max(snooze.duration.total_seconds(), 0.0), _SNOOZE_LIMIT_SECONDS)
-    return queue.Rescheduling(attempt, seconds, snooze.reason, snooze=True)
+    return leases.Rescheduling(attempt, seconds, snooze.reason, snooze=True)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from core import events
 from core.errors import InterruptionError, PermanentError, RateLimitedError, TimeLimitError, UnavailableError
-from db import queue
+from db import leases, queue
 from db.queue import Claims
 from pipelines.outcomes import Outcome
 from pipelines.registry import AnyTask
@@ -154,11 +154,11 @@ class Executor:
         except UnavailableError:
             # The server was restarted or a pooler closed us while we were idle: a new connection, at once. A take whose
             # answer was lost may have committed: what it started is given up, or our heartbeat would keep it for ever.
-            queue.untake(self._connections.of(task.scope), claims, self._config.worker_id)
+            leases.untake(self._connections.of(task.scope), claims, self._config.worker_id)
             return self._take_once(task, claims)
 
     def _take_once(self, task: AnyTask, claims: Claims) -> list[Run]:
-        attempts = queue.take(
+        attempts = leases.take(
             self._connections.of(task.scope),
             claims,
             worker_id=self._config.worker_id,
@@ -174,7 +174,7 @@ class Executor:
         for is_last in (False, True):  # the first may find that its connection went while the part was computed
             try:
                 connection = self._connections.of(task.scope)
-                queue.untake(connection, claims, self._config.worker_id, delay=delay)
+                leases.untake(connection, claims, self._config.worker_id, delay=delay)
                 queue.ring(connection)
             except UnavailableError:
                 if is_last:

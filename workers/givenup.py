@@ -7,7 +7,7 @@ what no step expects). Its lease is ended as soon as the database answers, and r
 import threading
 from uuid import UUID
 
-from db import queue
+from db import leases
 from db.connection import KeptConnection
 from db.queue import Claims
 
@@ -35,7 +35,7 @@ class GivenUp:
         with self._lock:
             claims = list(self._claims)
         if claims:
-            queue.end_leases(self._connection.get(), claims, self._worker_id)
+            leases.end_leases(self._connection.get(), claims, self._worker_id)
             with self._lock:
                 del self._claims[: len(claims)]
         return _PAUSE

@@ -22,7 +22,7 @@ from typing import Any
 from uuid import UUID
 
 from core.errors import UnavailableError
-from db import queue
+from db import leases, processes, queue
 from db.connection import Connection, KeptConnection
 
 _LOOK_SECONDS = 1.0
@@ -43,14 +43,14 @@ class Beating:
         self._parent: int = config["parent"]
         self._lease_seconds: float = config["lease_seconds"]
         self._grace_seconds: float = config["interrupt_seconds"] + _PATIENCE_SECONDS
-        self._process = queue.ProcessRow(**(config["process"] | {"id": UUID(config["process"]["id"])}))
+        self._process = processes.ProcessRow(**(config["process"] | {"id": UUID(config["process"]["id"])}))
         self._late: dict[str, float] = {}
         self._is_busy = False
         self._attempts: queue.Claims = ()
         self._heard_at = time.monotonic()
         self._next = 0.0
         self._ask_at = 0.0
-        self._ordered: dict[queue.Order, float] = {}
+        self._ordered: dict[leases.Order, float] = {}
         self._deadline: float | None = None
 
     def run(self) -> None:
@@ -97,30 +97,30 @@ class Beating:
             self._try(self._ask)
 
     def _beat(self, connection: Connection) -> None:
-        queue.renew(connection, self._process.id, self._lease_seconds)
+        leases.renew(connection, self._process.id, self._lease_seconds)
         # The parent speaks every few seconds; one that does not has a loop that hangs, or all of them.
         silent = max(time.monotonic() - self._heard_at - self._lease_seconds / 3, 0.0)
-        queue.beat(connection, self._process, {name: late + silent for name, late in self._late.items()})
+        processes.beat(connection, self._process, {name: late + silent for name, late in self._late.items()})
 
     # ------------------------------------------------------------------------------------------- orders
 
     def _ask(self, connection: Connection) -> None:
         """Tell the parent, once each, which of its attempts were cancelled or are not its own any more."""
         now = time.monotonic()
-        found = queue.orders(connection, self._process.id, self._attempts)
+        found = leases.orders(connection, self._process.id, self._attempts)
         new = [order for order in found if order not in self._ordered]
         if new and not self._tell(new):
             found = [order for order in found if order in self._ordered]
         self._ordered = {order: self._ordered.get(order, now) for order in found}
         if self._deadline is None and self._is_silent():
             # While the parent is silent it begins nothing: what it runs now is what it is stuck in, if it is.
-            seconds = queue.next_deadline(connection, self._process.id)
+            seconds = leases.next_deadline(connection, self._process.id)
             self._deadline = None if seconds is None else now + max(seconds, 0.0)
 
     def _is_silent(self) -> bool:
         return time.monotonic() > self._heard_at + _SILENT_SECONDS
 
-    def _tell(self, orders: list[queue.Order]) -> bool:
+    def _tell(self, orders: list[leases.Order]) -> bool:
         line = json.dumps([(order.task_id.hex, order.claim_number, order.reason) for order in orders]).encode()
         try:
             os.write(1, line + b"\n")
@@ -143,7 +143,7 @@ class Beating:
             os.kill(self._parent, signal.SIGKILL)
         while os.getppid() == self._parent:
             time.sleep(0.01)
-        self._try(lambda connection: queue.hand_back(connection, self._process.id))
+        self._try(lambda connection: leases.hand_back(connection, self._process.id))
         self._parent_is_gone()
 
     # ------------------------------------------------------------------------------------------- the parent
@@ -152,8 +152,8 @@ class Beating:
         """The parent died without a word: nothing of its can commit any more, so its attempts may start anew."""
 
         def give_up(connection: Connection) -> None:
-            queue.expire_leases(connection, self._process.id)
-            queue.unregister_process(connection, self._process.id)
+            leases.expire_leases(connection, self._process.id)
+            processes.unregister_process(connection, self._process.id)
 
         self._try(give_up)
 

@@ -8,7 +8,7 @@ from types import FrameType
 
 from core import events
 from core.errors import TimeLimitError
-from db.queue import Order
+from db.leases import Order
 from pipelines.outcomes import Cancel
 from pipelines.registry import AnyTask
 from workers.attempts import TRACEBACK_LIMIT, Run, fail

@@ -16,7 +16,7 @@ from core import events
 from core.errors import SettingsError, UnavailableError
 from core.service import Loop, stop_all
 from core.settings import Settings
-from db import queue
+from db import leases, processes, queue
 from db.connection import Connection, KeptConnection, connect
 from pipelines.registry import Registry
 from pipelines.resources import Resources
@@ -178,7 +178,7 @@ class WorkerProcess:
         )
         self._worker.start()
         # The heartbeat says it too, as soon as it runs and the database answers.
-        self._tell(lambda connection: queue.beat(connection, self.process))
+        self._tell(lambda connection: processes.beat(connection, self.process))
         for loop in self.loops:
             loop.start()
         self._logs.start()
@@ -192,10 +192,10 @@ class WorkerProcess:
         self._worker.stop(timeout=self._grace_ms())
         is_drained = not any(thread.is_alive() for thread in self._worker.workers)
         self._give_back_unbegun()
-        handed_back = 0 if is_drained else self._tell(lambda connection: queue.hand_back(connection, self.process.id))
+        handed_back = 0 if is_drained else self._tell(lambda connection: leases.hand_back(connection, self.process.id))
         stop_all(self.loops)
         self._logs.close()
-        self._tell(lambda connection: queue.unregister_process(connection, self.process.id))
+        self._tell(lambda connection: processes.unregister_process(connection, self.process.id))
         if is_drained:
             self.executor.close()
             self._resources.close()
@@ -205,7 +205,7 @@ class WorkerProcess:
     def quiesce(self) -> None:
         """Take nothing more; what runs goes on."""
         self._broker.serve((), 0, self._offers)
-        self._tell(lambda connection: queue.stop_serving(connection, self.process.id))
+        self._tell(lambda connection: processes.stop_serving(connection, self.process.id))
         self.executor.drain()
         self._give_back_unbegun()
 
@@ -278,8 +278,8 @@ class WorkerProcess:
 
 def _process_row(
     kind: str, *, queues: list[str] | None = None, task_types: dict[str, int] | None = None, slots: int = 0
-) -> queue.ProcessRow:
-    return queue.ProcessRow(uuid4(), kind, socket.gethostname(), os.getpid(), queues or [], task_types or {}, slots)
+) -> processes.ProcessRow:
+    return processes.ProcessRow(uuid4(), kind, socket.gethostname(), os.getpid(), queues or [], task_types or {}, slots)
 
 
 def _late(loops: Sequence[Loop]) -> dict[str, float]:

@@ -10,7 +10,7 @@ import psycopg
 from core import events
 from core.backoff import Backoff
 from core.errors import PermanentError, UnavailableError
-from db import limits, queue
+from db import leases, limits
 from db.connection import Connection, bind_tenant, patient
 from db.queries import is_unavailable
 from pipelines.outcomes import Apply, Done, Fail, Retry
@@ -93,7 +93,7 @@ class Recorder:
         tenant_id = runs[0].attempt.tenant_id
         with patient(connection), connection.pipeline(), connection.transaction():
             bind_tenant(connection, tenant_id)
-            held = queue.hold_attempts(connection, [run.attempt for run in runs], self._worker_id)
+            held = leases.hold_attempts(connection, [run.attempt for run in runs], self._worker_id)
             for run in runs:
                 if run.attempt.task_id in held and (apply := apply_of(run)):
                     _apply(Transaction(connection, tenant_id, self._keyring), task, run, apply)
@@ -105,26 +105,26 @@ class Recorder:
         return kept
 
     def _finish(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
-        endings: list[queue.Ending] = []
-        waits: list[queue.Rescheduling] = []
-        records: list[queue.AttemptRecord] = []
+        endings: list[leases.Ending] = []
+        waits: list[leases.Rescheduling] = []
+        records: list[leases.AttemptRecord] = []
         for run in runs:
             outcome = settled(run)
             match ending := ending_of(task, run):
-                case queue.Ending():
+                case leases.Ending():
                     endings.append(ending)
-                case queue.Rescheduling():
+                case leases.Rescheduling():
                     waits.append(ending)
             if run.log is not None or not isinstance(outcome, Done):
                 log = None if run.log is None else run.log.text()
                 records.append(
-                    queue.AttemptRecord(run.attempt, outcome.word, ending.error, run.seconds, run.traceback, log)
+                    leases.AttemptRecord(run.attempt, outcome.word, ending.error, run.seconds, run.traceback, log)
                 )
-        kept = queue.finish(connection, endings, self._worker_id) if endings else set()
+        kept = leases.finish(connection, endings, self._worker_id) if endings else set()
         if waits:
-            kept |= queue.reschedule(connection, waits, self._worker_id)
+            kept |= leases.reschedule(connection, waits, self._worker_id)
         if kept_records := [record for record in records if record.attempt.task_id in kept]:
-            queue.record_attempts(connection, kept_records, self._worker_id)
+            leases.record_attempts(connection, kept_records, self._worker_id)
         for key, pause in _pauses(run for run in runs if run.attempt.task_id in kept):
             limits.pause_key(connection, key, pause)
         return kept

@@ -13,7 +13,7 @@ import psycopg
 from core import events
 from core.errors import UnavailableError
 from core.settings import RelaySettings
-from db import limits, queue
+from db import limits, processes, queue
 from db.connection import Connection, KeptConnection
 from workers.broker import AnyBroker, messages_of, publish
 from workers.claiming import Claimer
@@ -150,7 +150,7 @@ class Relay:
     def _mark(self, connection: Connection, *, is_sleeping: bool) -> bool:
         """Say whether producers shall ring; return False while this process is not known, or not any more."""
         heard = self._hears()
-        is_known = queue.mark_sleeping(connection, self._process_id, is_sleeping=is_sleeping, hears_notify=heard)
+        is_known = processes.mark_sleeping(connection, self._process_id, is_sleeping=is_sleeping, hears_notify=heard)
         self._is_sleeping, self._heard, self._told_at = is_known and is_sleeping, heard, time.monotonic()
         return is_known
 
@@ -274,7 +274,7 @@ class Caretaker:
         """Look after all of it."""
         connection = self._connection.get()
         queue.create_months(connection)
-        queue.forget_processes(connection, self._forget_after)
+        processes.forget_processes(connection, self._forget_after)
         queue.release_active(connection)
         limits.forget(connection)
         return _CARE_SECONDS

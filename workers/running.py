@@ -15,7 +15,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from core.errors import AttemptLostError, TaskCancelledError
-from db.queue import Order
+from db.leases import Order
 from pipelines.registry import AnyTask
 from workers.attempts import Run
 

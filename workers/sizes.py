@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from uuid import UUID
 
-from db import queue
+from db import processes
 from db.connection import KeptConnection
 
 # Nothing is known of a type at first: one task alone risks no neighbour's time.
@@ -60,7 +60,7 @@ class Offer:
     def run_once(self) -> float:
         """Tell what has changed."""
         sizes = self._sizes()
-        if sizes != self._told and queue.offer(self._connection.get(), self._worker_id, sizes):
+        if sizes != self._told and processes.offer(self._connection.get(), self._worker_id, sizes):
             self._told = sizes
         return _OFFER_PAUSE
 

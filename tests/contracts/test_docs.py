@@ -19,7 +19,7 @@ _LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#([\w-]+))?\)")
 
 def moves() -> list[str]:
     """Return the names of the queries that change or remove a task's row."""
-    found = [(queries, name) for queries in map(Queries, ("queue", "tasks")) for name in queries.names()]
+    found = [(queries, name) for queries in map(Queries, ("queue", "leases", "tasks")) for name in queries.names()]
     return [name for queries, name in found if _MOVE.search(queries.text(name).as_string())]
 
 

@@ -39,7 +39,7 @@ GUARDS = (
     Guard(
         "I2",
         "effects are written without a look whether the attempt still is the worker's",
-        "db/queue.py",
+        "db/leases.py",
         'return {row[0] for row in QUERIES.run(connection, "hold_attempts", {**pairs, "worker_id": worker_id})}',
         "return set(pairs['ids'])",
         f"{_SCENARIOS}[commit_unanswered]",

@@ -95,7 +95,7 @@ def test_what_is_not_written_is_not_formatted(log: Callable[..., None], monkeypa
     monkeypatch.setattr(logs, "fields_of", fields_of)
     log()
     events.emit(ended("done"))
-    events.emit(events.StoreCalled("queue.take", 0.001, 1))
+    events.emit(events.StoreCalled("leases.take", 0.001, 1))
     assert formatted == []
     events.emit(ended("fail"))
     assert len(formatted) == 1
@@ -104,7 +104,7 @@ def test_what_is_not_written_is_not_formatted(log: Callable[..., None], monkeypa
 def test_debug_writes_everything(log: Callable[..., None], lines: Lines) -> None:
     log(log_level="debug")
     events.emit(ended("done"))
-    events.emit(events.StoreCalled("queue.take", 0.0012345678, 3))
+    events.emit(events.StoreCalled("leases.take", 0.0012345678, 3))
     assert [line["event"] for line in lines()] == ["attempt.ended", "store.called"]
 
 

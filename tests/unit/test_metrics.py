@@ -68,11 +68,11 @@ def test_the_relay_s_work_is_counted(metrics: Metrics) -> None:
 
 def test_store_calls_and_failing_loops_are_counted(metrics: Metrics) -> None:
     value = count(
-        metrics, events.StoreCalled("queue.take", 0.002, 3), events.LoopFailed("relay", "OSError", "away", 1.0)
+        metrics, events.StoreCalled("leases.take", 0.002, 3), events.LoopFailed("relay", "OSError", "away", 1.0)
     )
-    assert value("greenroom_store_seconds_count", query="queue.take") == 1
-    assert value("greenroom_store_seconds_bucket", query="queue.take", le="0.001") == 0
-    assert value("greenroom_store_seconds_bucket", query="queue.take", le="0.005") == 1
+    assert value("greenroom_store_seconds_count", query="leases.take") == 1
+    assert value("greenroom_store_seconds_bucket", query="leases.take", le="0.001") == 0
+    assert value("greenroom_store_seconds_bucket", query="leases.take", le="0.005") == 1
     assert value("greenroom_loop_failures_total", loop="relay") == 1
 
 

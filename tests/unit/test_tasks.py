@@ -9,8 +9,9 @@ import pytest
 
 from core.backoff import Backoff
 from core.errors import PermanentError, RegistrationError, RetryableError, UnknownTaskTypeError
+from db.leases import Attempt, Ending, Rescheduling
 from db.queries import Queries
-from db.queue import Attempt, Claim, Ending, Rescheduling
+from db.queue import Claim
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import Registry, load_registry
@@ -227,6 +228,6 @@ def test_a_message_can_be_written_as_json() -> None:
 
 def test_the_loader_of_named_sql() -> None:
     queries = Queries("queue")
-    assert {"claim", "take", "finish"} <= set(queries.names())
+    assert {"claim", "rescue", "reclaim"} <= set(queries.names())
     assert "FOR UPDATE" in queries.text("claim").as_string(None)
     assert not queries.text("claim").as_string(None).endswith(";")

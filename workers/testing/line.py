@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
-from db import queue
+from db import leases, processes, queue
 from db.connection import Connection
 from pipelines.keyring import KeyRing
 from pipelines.publish import publish_types
@@ -45,13 +45,13 @@ class Line:
         self.registry = registry
         self.relay = database.connect("relay")
         self.worker = database.connect("worker")
-        self.process = queue.ProcessRow(
+        self.process = processes.ProcessRow(
             uuid4(), "worker", "test", 1, sorted({"default", *registry.queues()}), registry.versions(), slots
         )
         publish(database, registry)
-        queue.beat(self.worker, self.process)
+        processes.beat(self.worker, self.process)
         sizes = {name: registry.get(name).batch_size or 1 for name in self.process.task_types}
-        queue.offer(self.worker, self.process.id, sizes)
+        processes.offer(self.worker, self.process.id, sizes)
         config = ExecutorConfig(
             self.process.id, database.url("worker"), database.url("system"), False, lease_seconds, 60.0
         )
@@ -80,10 +80,10 @@ class Line:
 
     def take(
         self, claims: Sequence[queue.Claim], *, lease_seconds: float = 30.0, time_limit: float = 600.0
-    ) -> list[queue.Attempt]:
+    ) -> list[leases.Attempt]:
         """Take attempts as this worker and do nothing with them."""
         pairs = [(c.task_id, c.claim_number) for c in claims]
-        return queue.take(
+        return leases.take(
             self.worker, pairs, worker_id=self.process.id, lease_seconds=lease_seconds, time_limit=time_limit
         )
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from core import events
 from core.errors import UsageError
-from db import queue
+from db import processes, queue
 from db.queries import Queries
 from pipelines.enqueue import Options, enqueue
 from pipelines.payload import Payload
@@ -95,7 +95,7 @@ def _line(database: Database, registry: Registry, resources: Resources | None) -
     try:
         yield line
     finally:
-        queue.unregister_process(line.worker, line.process.id)
+        processes.unregister_process(line.worker, line.process.id)
         line.close()
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from core import events
-from db import queue, tasks
+from db import leases, queue, tasks
 from pipelines.enqueue import enqueue, enqueue_many
 from pipelines.payload import Payload
 from pipelines.registry import Registry
@@ -215,28 +215,28 @@ def test_what_would_wait_again_ends_instead(effects: Database, line: Line, outco
     task_id = enqueue(effects.connect("producer"), Answer(outcome=outcome))
     [attempt] = line.take(line.claim())
     assert_requested(effects, task_id)
-    rescheduling = queue.Rescheduling(attempt, 5, snooze=outcome == "snooze")
+    rescheduling = leases.Rescheduling(attempt, 5, snooze=outcome == "snooze")
     with line.worker.transaction():
-        assert queue.reschedule(line.worker, [rescheduling], line.process.id) == {task_id}
+        assert leases.reschedule(line.worker, [rescheduling], line.process.id) == {task_id}
     assert_cancelled(line, task_id)
 
 
 def test_what_is_handed_back_ends_instead(line: Line) -> None:
     task_id = taken(line, Noop())
-    assert queue.hand_back(line.worker, line.process.id) == 1
+    assert leases.hand_back(line.worker, line.process.id) == 1
     assert_cancelled(line, task_id)
     assert [kept[:3] for kept in line.attempts(task_id)] == [(1, "cancel", "not wanted")]
 
 
 def test_what_was_not_begun_ends_instead(line: Line) -> None:
     task_id = taken(line, Noop())
-    assert queue.untake(line.worker, [(task_id, 1)], line.process.id) == 1
+    assert leases.untake(line.worker, [(task_id, 1)], line.process.id) == 1
     assert_cancelled(line, task_id)
 
 
 def test_what_its_worker_died_with_ends_instead(line: Line) -> None:
     task_id = taken(line, Raise())
-    queue.expire_leases(line.worker, line.process.id)
+    leases.expire_leases(line.worker, line.process.id)
     assert queue.rescue(line.relay, 10) == (0, 1)
     assert_cancelled(line, task_id)
     assert [kept[:2] for kept in line.attempts(task_id)] == [(1, "lost")]
@@ -245,7 +245,7 @@ def test_what_its_worker_died_with_ends_instead(line: Line) -> None:
 def test_what_has_used_its_time_up_is_not_handed_back(database: Database, line: Line) -> None:
     enqueue(database.connect("producer"), Noop())
     line.take(line.claim(), lease_seconds=0.0, time_limit=0.0)
-    assert queue.hand_back(line.worker, line.process.id) == 0
+    assert leases.hand_back(line.worker, line.process.id) == 0
     assert queue.rescue(line.relay, 10) == (1, 0)
 
 
@@ -266,7 +266,7 @@ def test_the_first_request_stands_and_a_replay_is_free_of_it(line: Line) -> None
     found = tasks.show(operator, task_id)
     assert found is not None
     assert found.cancel_reason == "not wanted"
-    queue.hand_back(line.worker, line.process.id)
+    leases.hand_back(line.worker, line.process.id)
     assert tasks.replay(operator, [task_id]) == [task_id]
     assert line.task(task_id)["cancel_requested_at"] is None
     assert line.run_once() == 1
@@ -277,8 +277,8 @@ def test_orders_name_what_is_asked_to_end_and_what_is_not_ours(line: Line) -> No
     task_id, kept = taken(line, Noop()), enqueue(line.database.connect("producer"), Noop())
     line.take(line.claim())
     gone = UUID(int=7)
-    found = queue.orders(line.worker, line.process.id, [(kept, 1), (gone, 3), (task_id, 1)])
-    assert sorted(found) == sorted([queue.Order(task_id, 1, "not wanted"), queue.Order(gone, 3, None)])
-    assert queue.orders(line.relay, gone, [(kept, 1)]) == [queue.Order(kept, 1, None)]
-    assert 590 < (queue.next_deadline(line.worker, line.process.id) or 0) <= 600
-    assert queue.next_deadline(line.worker, gone) is None
+    found = leases.orders(line.worker, line.process.id, [(kept, 1), (gone, 3), (task_id, 1)])
+    assert sorted(found) == sorted([leases.Order(task_id, 1, "not wanted"), leases.Order(gone, 3, None)])
+    assert leases.orders(line.relay, gone, [(kept, 1)]) == [leases.Order(kept, 1, None)]
+    assert 590 < (leases.next_deadline(line.worker, line.process.id) or 0) <= 600
+    assert leases.next_deadline(line.worker, gone) is None

@@ -6,7 +6,7 @@ import pytest
 from psycopg import sql
 
 from core import events
-from db import queue
+from db import leases, queue
 from db.queries import Queries, _load
 from pipelines.enqueue import enqueue
 from pipelines.outcomes import Done, Outcome
@@ -92,7 +92,7 @@ def test_without_the_claim_number_an_old_message_starts_a_task_again(
     assert line.claim() != old
     line.run(old)
     assert line.task(task_id)["status"] == "pending"
-    text = Queries("queue").text("take").as_string(None)
+    text = Queries("leases").text("take").as_string(None)
     loose = text.replace("AND live.claim_number = given.claim_number", "")
     assert loose != text
     monkeypatch.setitem(_load("queue"), "take", sql.SQL(loose))
@@ -107,9 +107,9 @@ def test_a_late_end_touches_no_row(database: Database, line: Line, statement: st
     [attempt] = line.take(line.claim())
     lose_the_lease(database)
     if statement == "finish":
-        assert queue.finish(line.worker, [queue.Ending(attempt, "done")], line.process.id) == set()
+        assert leases.finish(line.worker, [leases.Ending(attempt, "done")], line.process.id) == set()
     else:
-        assert queue.reschedule(line.worker, [queue.Rescheduling(attempt, 5)], line.process.id) == set()
+        assert leases.reschedule(line.worker, [leases.Rescheduling(attempt, 5)], line.process.id) == set()
     assert (line.task(task_id)["status"], line.task(task_id)["is_due"]) == ("pending", True)
 
 
@@ -117,7 +117,7 @@ def test_rescue_counts_the_attempt_and_fails_the_last(database: Database, line: 
     task_id = enqueue(database.connect("producer"), Noop(), max_attempts=2)
     for expected in ((1, 0), (0, 1)):
         assert len(line.take(line.claim())) == 1
-        queue.expire_leases(line.worker, line.process.id)
+        leases.expire_leases(line.worker, line.process.id)
         assert queue.rescue(line.relay, 10) == expected
     row = line.task(task_id)
     assert (row["status"], row["attempts"]) == ("failed", 2)
@@ -128,11 +128,11 @@ def test_rescue_counts_the_attempt_and_fails_the_last(database: Database, line: 
 def test_a_lease_is_renewed_but_never_past_the_time_limit(database: Database, line: Line) -> None:
     enqueue(database.connect("producer"), Noop())
     line.take(line.claim(), lease_seconds=1, time_limit=20)
-    assert queue.renew(line.worker, line.process.id, 10) == 1
+    assert leases.renew(line.worker, line.process.id, 10) == 1
     assert database.value("SELECT lease_until > now() + interval '8 s' FROM queue.tasks_live")
-    assert queue.renew(line.worker, line.process.id, 1000) == 1
+    assert leases.renew(line.worker, line.process.id, 1000) == 1
     assert database.value("SELECT lease_until = deadline_at FROM queue.tasks_live")
-    assert queue.renew(line.worker, line.process.id, 1000) == 0
+    assert leases.renew(line.worker, line.process.id, 1000) == 0
     assert queue.rescue(line.relay, 10) == (0, 0)
 
 
@@ -146,7 +146,7 @@ def test_a_time_limit_that_ran_out_is_rescued_as_such(database: Database, line: 
 def test_what_a_stopping_worker_hands_back_costs_no_attempt(database: Database, line: Line) -> None:
     task_id = enqueue(database.connect("producer"), Noop())
     line.take(line.claim())
-    assert queue.hand_back(line.worker, line.process.id) == 1
+    assert leases.hand_back(line.worker, line.process.id) == 1
     row = line.task(task_id)
     assert (row["status"], row["attempts"], row["lease_until"]) == ("pending", 0, None)
     assert [kept[:2] for kept in line.attempts(task_id)] == [(1, "handed_back")]
@@ -158,7 +158,7 @@ def test_a_task_that_was_tried_before_travels_alone(database: Database, line: Li
     producer = database.connect("producer")
     tried = enqueue(producer, Noop())
     line.take(line.claim())
-    queue.expire_leases(line.worker, line.process.id)
+    leases.expire_leases(line.worker, line.process.id)
     queue.rescue(line.relay, 10)
     for _ in range(3):
         enqueue(producer, Noop())
@@ -192,7 +192,7 @@ def test_who_was_lost_twice_comes_back_at_a_random_moment(database: Database) ->
 
     def lose_all() -> list[float]:
         line.take(line.claim())
-        queue.expire_leases(line.worker, line.process.id)
+        leases.expire_leases(line.worker, line.process.id)
         assert queue.rescue(line.relay, 100) == (20, 0)
         query = "SELECT extract(epoch FROM run_after - now())::float8 FROM queue.tasks_live WHERE NOT is_due"
         return [delay for (delay,) in database.rows(query)]

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from db import queue
+from db import leases, queue
 from pipelines.enqueue import enqueue
 from pipelines.outcomes import Done, Outcome, Retry, Snooze
 from pipelines.payload import Payload
@@ -136,7 +136,7 @@ def test_what_was_given_up_is_rescued(database: Database, monkeypatch: pytest.Mo
     line.executor.given_up.run_once()
     line.executor.given_up.close()
 
-    assert queue.renew(line.worker, line.process.id, 30.0) == 0
+    assert leases.renew(line.worker, line.process.id, 30.0) == 0
     assert queue.rescue(line.relay, 10) == (1, 0)
     assert line.task(task_id)["last_error"] == "the worker gave the attempt up"
     line.close()

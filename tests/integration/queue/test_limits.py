@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from core.errors import InvalidOptionsError, UsageError
-from db import limits, queue, tasks
+from db import leases, limits, queue, tasks
 from db.queue import Capacity, Claim
 from pipelines.enqueue import enqueue, enqueue_fields, enqueue_many
 from pipelines.registry import Registry
@@ -61,7 +61,7 @@ def test_a_concurrency_is_reached_and_never_passed(
     assert line.claim() == []
     attempts = line.take(first)
     assert line.claim() == [], "what runs is occupied too"
-    queue.finish(line.worker, [queue.Ending(attempts[0], "done")], line.process.id)
+    leases.finish(line.worker, [leases.Ending(attempts[0], "done")], line.process.id)
     assert len(line.claim()) == 1, "a slot is free when its task has ended, and not by any count"
 
 

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 from psycopg import sql
 
-from db import queries, queue, tasks
+from db import leases, queries, queue, tasks
 from db.connection import Connection
 from pipelines.enqueue import enqueue
 from tests.support.database import Database
@@ -207,7 +207,7 @@ class Machine(RuleBasedStateMachine):
     @rule(target=attempts, message=messages, who=st.integers(0, 1))
     def take(self, message: queue.Claim, who: int) -> Any:
         """The claim that is the last one starts an attempt, once."""
-        found = queue.take(
+        found = leases.take(
             self.line.worker,
             [(message.task_id, message.claim_number)],
             worker_id=self.workers[who],
@@ -224,31 +224,31 @@ class Machine(RuleBasedStateMachine):
         return multiple(*((attempt, who) for attempt in found))
 
     @rule(held=attempts, status=st.sampled_from(["done", "done", "failed", "cancelled"]), is_impostor=_rarely)
-    def finish(self, held: tuple[queue.Attempt, int], status: str, is_impostor: bool) -> None:
+    def finish(self, held: tuple[leases.Attempt, int], status: str, is_impostor: bool) -> None:
         """Effects are written, and the task ends, with the attempt that is still its worker's."""
         attempt, who = held
         worker_id = self.workers[who ^ is_impostor]
         is_ours = self._runs(attempt, worker_id)
-        ending = queue.Ending(attempt, status, error=None if status == "done" else "no use")
+        ending = leases.Ending(attempt, status, error=None if status == "done" else "no use")
         with self.line.worker.transaction():
-            mine = queue.hold_attempts(self.line.worker, [attempt], worker_id)
+            mine = leases.hold_attempts(self.line.worker, [attempt], worker_id)
             if mine and status == "done":
                 effect = "INSERT INTO public.effects (n, note) VALUES (0, %s)"
                 self.line.worker.execute(effect, (str(attempt.task_id),))
-            kept = queue.finish(self.line.worker, [ending], worker_id)
+            kept = leases.finish(self.line.worker, [ending], worker_id)
         assert mine == kept == ({attempt.task_id} if is_ours else set())
         if is_ours:
             self.tasks[attempt.task_id].end(status)
 
     @rule(held=attempts, is_snooze=st.booleans(), is_late=_rarely, is_impostor=_rarely)
-    def reschedule(self, held: tuple[queue.Attempt, int], is_snooze: bool, is_late: bool, is_impostor: bool) -> None:
+    def reschedule(self, held: tuple[leases.Attempt, int], is_snooze: bool, is_late: bool, is_impostor: bool) -> None:
         """A retry keeps its attempt counted, a snooze does not."""
         attempt, who = held
         worker_id = self.workers[who ^ is_impostor]
         is_ours = self._runs(attempt, worker_id)
-        waiting = queue.Rescheduling(attempt, 3600.0 if is_late else 0.0, "again", is_snooze)
+        waiting = leases.Rescheduling(attempt, 3600.0 if is_late else 0.0, "again", is_snooze)
         with self.line.worker.transaction():
-            kept = queue.reschedule(self.line.worker, [waiting], worker_id)
+            kept = leases.reschedule(self.line.worker, [waiting], worker_id)
         assert kept == ({attempt.task_id} if is_ours else set())
         if is_ours:
             task = self.tasks[attempt.task_id]
@@ -257,45 +257,45 @@ class Machine(RuleBasedStateMachine):
             task.wait(counts=not is_snooze)
 
     @rule(held=attempts)
-    def untake(self, held: tuple[queue.Attempt, int]) -> None:
+    def untake(self, held: tuple[leases.Attempt, int]) -> None:
         """What was not begun costs nothing."""
         attempt, who = held
         is_ours = self._runs(attempt, self.workers[who])
         claims = [(attempt.task_id, attempt.claim_number)]
-        assert queue.untake(self.line.worker, claims, self.workers[who]) == is_ours
+        assert leases.untake(self.line.worker, claims, self.workers[who]) == is_ours
         if is_ours:
             self.tasks[attempt.task_id].wait(counts=False)
 
     @rule(held=attempts)
-    def give_up(self, held: tuple[queue.Attempt, int]) -> None:
+    def give_up(self, held: tuple[leases.Attempt, int]) -> None:
         """The lease of an attempt that its worker has given up is over."""
         attempt, who = held
         is_ours = self._runs(attempt, self.workers[who])
         claims = [(attempt.task_id, attempt.claim_number)]
-        assert queue.end_leases(self.line.worker, claims, self.workers[who]) == is_ours
+        assert leases.end_leases(self.line.worker, claims, self.workers[who]) == is_ours
         if is_ours:
             task = self.tasks[attempt.task_id]
             task.is_over = task.is_given_up = True
 
     @rule(held=attempts)
-    def report(self, held: tuple[queue.Attempt, int]) -> None:
+    def report(self, held: tuple[leases.Attempt, int]) -> None:
         """Progress is told of what runs."""
         attempt, _ = held
         task = self.tasks[attempt.task_id]
         is_ours = (task.status, task.claim_number) == ("in_progress", attempt.claim_number)
-        assert queue.report_progress(self.line.worker, attempt, 0.5, None) == is_ours
+        assert leases.report_progress(self.line.worker, attempt, 0.5, None) == is_ours
 
     @rule(who=st.integers(0, 1))
     def renew(self, who: int) -> None:
         """A lease that is over is not renewed."""
         valid = [task for task in self._running(who) if not task.is_over]
-        assert queue.renew(self.line.worker, self.workers[who], _LEASE) == len(valid)
+        assert leases.renew(self.line.worker, self.workers[who], _LEASE) == len(valid)
 
     @rule(who=st.integers(0, 1))
     def expire(self, who: int) -> None:
         """A worker that is gone holds no lease."""
         running = self._running(who)
-        assert queue.expire_leases(self.line.worker, self.workers[who]) == len(running)
+        assert leases.expire_leases(self.line.worker, self.workers[who]) == len(running)
         for task in running:
             task.is_over = True
 
@@ -303,7 +303,7 @@ class Machine(RuleBasedStateMachine):
     def hand_back(self, who: int) -> None:
         """What a worker that stops could not end waits again, at no cost; what it gave up is left to the rescuer."""
         running = [task for task in self._running(who) if not task.is_given_up]
-        assert queue.hand_back(self.line.worker, self.workers[who]) == len(running)
+        assert leases.hand_back(self.line.worker, self.workers[who]) == len(running)
         for task in running:
             task.wait("cancel" if task.is_unwanted else "handed_back", counts=task.is_unwanted)
 
@@ -402,7 +402,7 @@ class Machine(RuleBasedStateMachine):
         task = self.tasks[message.task_id]
         return task.status == "pending" and task.is_claimed and task.claim_number == message.claim_number
 
-    def _runs(self, attempt: queue.Attempt, worker_id: UUID) -> bool:
+    def _runs(self, attempt: leases.Attempt, worker_id: UUID) -> bool:
         task = self.tasks[attempt.task_id]
         return (task.status, task.claim_number, task.worker_id) == ("in_progress", attempt.claim_number, worker_id)
 

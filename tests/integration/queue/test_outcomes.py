@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from core.errors import WaitTimeoutError
-from db import queue
+from db import leases, queue
 from pipelines.enqueue import enqueue
 from pipelines.outcomes import Done, Outcome, Retry
 from pipelines.payload import Payload
@@ -154,10 +154,10 @@ def test_a_stored_payload_that_does_not_fit_fails_its_task_and_no_neighbour(effe
 def test_progress_and_result(database: Database, line: Line) -> None:
     task_id = enqueue(database.connect("producer"), Report(text="x"))
     [attempt] = line.take(line.claim())
-    assert queue.report_progress(line.worker, attempt, 0.25, "a quarter")
+    assert leases.report_progress(line.worker, attempt, 0.25, "a quarter")
     assert (line.task(task_id)["progress"], line.task(task_id)["progress_message"]) == (0.25, "a quarter")
-    queue.finish(line.worker, [queue.Ending(attempt, "done", {"a": 1})], line.process.id)
-    assert not queue.report_progress(line.worker, attempt, 0.5, None), "an ended attempt reports nothing"
+    leases.finish(line.worker, [leases.Ending(attempt, "done", {"a": 1})], line.process.id)
+    assert not leases.report_progress(line.worker, attempt, 0.5, None), "an ended attempt reports nothing"
     assert (line.task(task_id)["progress"], line.task(task_id)["result"]) == (1.0, {"a": 1})
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
-from db import queue
+from db import leases, queue
+from db.leases import Attempt, Ending
 from db.queries import Queries
-from db.queue import Attempt, Capacity, Claim, Ending
+from db.queue import Capacity, Claim
 from pipelines.enqueue import enqueue, enqueue_many
 from tests.support.database import Database
 from tests.support.engine import Line, claim_from
@@ -60,9 +61,9 @@ def test_eight_workers_take_and_finish_each_task_once(database: Database, line: 
         for start in range(0, TASKS, 50):
             pairs = [(c.task_id, c.claim_number) for c in claims[start : start + 50]]
             with connection.transaction():
-                attempts = queue.take(connection, pairs, worker_id=worker_id, lease_seconds=30, time_limit=60)
+                attempts = leases.take(connection, pairs, worker_id=worker_id, lease_seconds=30, time_limit=60)
             taken.extend(attempts)
-            finished.update(queue.finish(connection, [Ending(a, "done") for a in attempts], worker_id))
+            finished.update(leases.finish(connection, [Ending(a, "done") for a in attempts], worker_id))
 
     together(work)
     assert len(taken) == len({a.task_id for a in taken}) == TASKS
@@ -75,7 +76,7 @@ def test_an_attempt_is_finished_by_one_of_eight(database: Database, line: Line) 
     task_id = enqueue(database.connect("producer"), Noop())
     [attempt] = line.take(line.claim())
     connections = [database.connect("worker") for _ in range(THREADS)]
-    ended = together(lambda n: queue.finish(connections[n], [Ending(attempt, "done")], line.process.id))
+    ended = together(lambda n: leases.finish(connections[n], [Ending(attempt, "done")], line.process.id))
     assert ended.count({task_id}) == 1
     assert ended.count(set()) == THREADS - 1
     assert database.value("SELECT count(*) FROM queue.outbox_tasks") == 1
@@ -84,7 +85,7 @@ def test_an_attempt_is_finished_by_one_of_eight(database: Database, line: Line) 
 def test_eight_rescuers_rescue_each_task_once(database: Database, line: Line) -> None:
     enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(500)])
     line.take(line.claim())
-    queue.expire_leases(line.worker, line.process.id)
+    leases.expire_leases(line.worker, line.process.id)
     relays = [database.connect("relay") for _ in range(THREADS)]
     rescued = together(lambda n: sum(queue.rescue(relays[n], 40)[0] for _ in range(13)))
     assert sum(map(int, map(str, rescued))) == 500
@@ -118,7 +119,7 @@ def test_a_message_of_a_former_life_does_nothing(effects: Database, line: Line) 
     task_id = enqueue(effects.connect("producer"), Write(n=1))
     [claim] = line.claim()
     [attempt] = line.take([claim])
-    queue.finish(line.worker, [Ending(attempt, "failed", error="x")], line.process.id)
+    leases.finish(line.worker, [Ending(attempt, "failed", error="x")], line.process.id)
     [revived] = Queries("tasks").run(effects.connect("operator"), "replay", {"ids": [task_id], "until": None})
     assert revived[0] == task_id
     line.run([claim])

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from core import events
-from db import dependencies, queue
+from db import dependencies, leases, processes, queue
 from db.connection import KeptConnection
 from pipelines.batches import close_batch, open_batch
 from pipelines.enqueue import enqueue, enqueue_many
@@ -27,8 +27,8 @@ from workers.relay import Caretaker, Listener, Relay, Rescuer
 @pytest.fixture
 def relay(database: Database, line: Line, redis_url: str) -> Iterator[Relay]:
     """A relay whose workers are elsewhere: `line` says that it is one."""
-    process = queue.ProcessRow(uuid4(), "relay", "test", 1)
-    queue.beat(database.connect("relay"), process)
+    process = processes.ProcessRow(uuid4(), "relay", "test", 1)
+    processes.beat(database.connect("relay"), process)
     broker = open_broker(redis_url, "test")
     relay = Relay(kept(database), broker, fast_settings().relay, process.id)
     yield relay
@@ -117,7 +117,7 @@ def test_a_task_waits_at_no_cost_while_nobody_can_run_it(database: Database, rel
 
 
 def test_a_process_is_known_as_long_as_it_beats_and_again_after_it_was_forgotten(database: Database) -> None:
-    process = queue.ProcessRow(uuid4(), "relay", "test", 1)
+    process = processes.ProcessRow(uuid4(), "relay", "test", 1)
     beat = Beat(kept(database), process, lambda: {"relay": 1.25}, pause=7.0)
     assert beat.run_once() == 7.0
     [(first, late)] = database.rows("SELECT beat_at, loops_late FROM queue.processes")
@@ -136,7 +136,7 @@ def test_a_relay_that_nobody_knows_does_not_sleep_for_nobody_rings_it(database: 
         pass
     [known] = database.rows("DELETE FROM queue.processes WHERE kind = 'relay' RETURNING id")
     assert 0 < relay.run_once() < 0.1
-    queue.beat(database.connect("relay"), queue.ProcessRow(known[0], "relay", "test", 1))
+    processes.beat(database.connect("relay"), processes.ProcessRow(known[0], "relay", "test", 1))
 
     def is_told() -> bool:
         assert relay.run_once() < 0.1
@@ -171,8 +171,8 @@ def test_a_newer_payload_waits_at_no_cost_for_a_worker_that_knows_it(database: D
     database.rows("UPDATE queue.tasks_live SET payload_version = 2")
     assert line.claim() == []
     # Another worker of the queue knows it; the message may still come to the older one.
-    newer = queue.ProcessRow(uuid4(), "worker", "test", 1, ["default"], {"test.noop": 2}, 1)
-    queue.beat(line.worker, newer)
+    newer = processes.ProcessRow(uuid4(), "worker", "test", 1, ["default"], {"test.noop": 2}, 1)
+    processes.beat(line.worker, newer)
     assert line.run_once() == 1
     row = line.task(task_id)
     assert (row["status"], row["attempts"], row["snoozes"], row["is_due"]) == ("pending", 0, 0, False)
@@ -190,7 +190,7 @@ def test_the_listener_proves_that_it_hears(database: Database, recorded: list[ev
     eventually(lambda: listener.run_once() == 0.0 and woken)
     assert rescues == []
     woken.clear()
-    queue.QUERIES.run(database.connect("worker"), "ring_rescuers")
+    leases.QUERIES.run(database.connect("worker"), "ring_rescuers")
     eventually(lambda: listener.run_once() == 0.0 and rescues)
     assert woken == []
     listener.close()
@@ -248,7 +248,7 @@ def test_the_rescuer_reports_and_wakes(database: Database, line: Line, recorded:
     claims = line.claim()
     line.take(claims[:1])
     database.rows("UPDATE queue.tasks_live SET claimed_until = now() WHERE claimed_until IS NOT NULL")
-    queue.expire_leases(line.worker, line.process.id)
+    leases.expire_leases(line.worker, line.process.id)
     rescuer = Rescuer(kept(database), 1.0, lambda: woken.append(1))
     assert rescuer.run_once() == 1.0
     assert [e for e in recorded if isinstance(e, events.TasksRescued)] == [events.TasksRescued(0, 1, 1)]
