@@ -1,7 +1,8 @@
 """EXPLAIN guards: with 60,000 live and 60,000 ended tasks each statement of a task's life keeps to its index.
 
 Generic plans, as the role that runs the statement, under row security, with fresh statistics and with none: a queue
-fills faster than autovacuum analyses it.
+fills faster than autovacuum analyses it. The long form (`make faults`) does it with a million of each, within the same
+bounds.
 """
 
 import json
@@ -25,7 +26,7 @@ from tests.support.engine import Line
 from tests.support.tasks import Noop
 from tests.support.waiting import eventually
 
-LIVE, ENDED = 60_000, 60_000
+FEW, MANY = 60_000, 1_000_000
 WORKER = UUID("00000000-0000-4000-8000-000000000001")
 TASK = UUID("00000000-0000-4000-8000-00000000abcd")
 DEFAULT_TENANT = UUID("00000000-0000-7000-8000-000000000001")
@@ -41,12 +42,12 @@ INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, 
     status, attempts, claimed_until, batch_size, lease_until, deadline_at, worker_id, started_at, claim_number,
     hold_reason, priority, max_attempts)
 SELECT 'test.noop', '{"n": 1}', 1, identity.default_tenant_id(), 'q' || n %% 4, n, now() + (n || ' s')::interval,
-    n %% 4 <> 0, CASE WHEN n %% 120 = 1 THEN 'in_progress' ELSE 'pending' END, 1,
-    CASE WHEN n %% 120 IN (1, 2) THEN now() + interval '1 h' END, 1,
-    CASE WHEN n %% 120 = 1 THEN now() + interval '1 h' END, CASE WHEN n %% 120 = 1 THEN now() + interval '1 h' END,
-    CASE WHEN n %% 120 = 1 THEN gen_random_uuid() END, CASE WHEN n %% 120 = 1 THEN now() END, 1,
+    n %% 4 <> 0, CASE WHEN place = 1 THEN 'in_progress' ELSE 'pending' END, 1,
+    CASE WHEN place IN (1, 2) THEN now() + interval '1 h' END, 1,
+    CASE WHEN place = 1 THEN now() + interval '1 h' END, CASE WHEN place = 1 THEN now() + interval '1 h' END,
+    CASE WHEN place = 1 THEN gen_random_uuid() END, CASE WHEN place = 1 THEN now() END, 1,
     CASE WHEN n %% 500 = 3 THEN 'held' END, 0, 5
-FROM generate_series(1, %(live)s) n
+FROM generate_series(1, %(live)s) n, LATERAL (SELECT CASE WHEN n <= 60000 THEN n %% 120 END AS place) occupied
 """
 _FILL_HISTORY = """
 INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, status, completed_at, started_at,
@@ -135,15 +136,26 @@ GUARDS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["analysed", "no statistics"])
+_LONG = (pytest.mark.faults, pytest.mark.timeout(600))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("analysed", FEW), ("no statistics", FEW),
+        pytest.param(("analysed", MANY), marks=_LONG), pytest.param(("no statistics", MANY), marks=_LONG),
+    ],
+    ids=lambda param: f"{param[0]}, {param[1]:,} tasks",
+)  # fmt: skip
 def full(
     request: pytest.FixtureRequest, server_without_fsync: EmbeddedServer, template_database: str
 ) -> Iterator[Database]:
     """A queue that is full and has a past."""
+    statistics, tasks = request.param
     with cloned(server_without_fsync, template_database) as database:
         owner = database.connect()
-        owner.execute(_FILL, {"live": LIVE})
-        owner.execute(_FILL_HISTORY, {"ended": ENDED})
+        owner.execute(_FILL, {"live": tasks})
+        owner.execute(_FILL_HISTORY, {"ended": tasks})
         worker = (uuid4(), "worker", "h", 1, ["q0", "q1"], Jsonb({"test.noop": 1}), 4)
         owner.execute(
             "INSERT INTO queue.processes (id, kind, host, pid, queues, task_types, slots)"
@@ -154,7 +166,7 @@ def full(
             "INSERT INTO queue.task_types (name, queue, scope, priority, max_attempts, batch_size, time_limit,"
             " payload_version, payload_schema) VALUES ('test.noop', 'default', 'tenant', 0, 5, 100, '1 min', 1, '{}')"
         )
-        if request.param == "analysed":
+        if statistics == "analysed":
             with psycopg.connect(database.superuser_url, autocommit=True) as connection:
                 connection.execute("VACUUM ANALYZE queue.tasks_live")
                 connection.execute("VACUUM ANALYZE queue.tasks_history")
