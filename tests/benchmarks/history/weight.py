@@ -21,7 +21,8 @@ _LINE = re.compile(r"^(?P<login>\w+)\|(?P<name>[^|]*)\|LOG:  (?:statement|execut
 _BRACKET = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET|RESET|DEALLOCATE)\b", re.IGNORECASE)
 # What a start asks, and what it loads only once, is over by then.
 _SETTLING = 10.0
-_LOGINS = {"greenroom_relay", "greenroom_worker"}
+# Those of its connections that a process opens last, by name: whoever has them has started.
+_LAST = {"greenroom relay", "greenroom heartbeat"}
 _SHOWN = 100
 _PARTS = ("console.child", "workers.heartbeat", "console")
 
@@ -47,7 +48,7 @@ def weight(servers: Servers, parameters: Parameters, tell: Tell) -> Json:
 def _idle(log: Path, pids: dict[str, int], parameters: Parameters, tell: Tell) -> Json:
     """Let the commands stand idle; return what the server heard from each login meanwhile, and what they hold."""
     begun = log.stat().st_size
-    eventually(lambda: {line["login"] for line in _LINE.finditer(_heard(log, begun))} >= _LOGINS, 120, pause=0.5)
+    eventually(lambda: {line["name"] for line in _LINE.finditer(_heard(log, begun))} >= _LAST, 120, pause=0.5)
     time.sleep(_SETTLING)
     settled = log.stat().st_size
     time.sleep(parameters.idle)

@@ -33,7 +33,7 @@ LEGS = (
     Leg("pgqueuer", "default", "postgres", 0.5),
     Leg("awa", "tuned", "postgres", 0.5),
     Leg("awa", "default", "postgres", 0.2),
-    Leg("chancy", "tuned", "postgres", 0.5),
+    Leg("chancy", "tuned", "postgres", 0.25),
     Leg("procrastinate", "tuned", "postgres", 0.04),
     Leg("procrastinate", "default", "postgres", 0.04),
     Leg("saq", "tuned", "redis", 0.2),
