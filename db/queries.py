@@ -20,7 +20,7 @@ from core.errors import UnavailableError
 
 Row = tuple[Any, ...]
 _HEADER = re.compile(r"^-- (name|part): (\w+)$", re.MULTILINE)
-_INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^ *-- include: (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^-- .*\n", re.MULTILINE)
 
 

@@ -137,7 +137,7 @@ WITH given AS (
 -- Claim the first due tasks of whatever lanes have any, in one step; none while any limit stands, whomever it may concern.
 WITH given AS (
     SELECT tenant, key, %(first_rank)s::bigint AS from_rank FROM (
--- include: due_lanes
+    -- include: due_lanes
     ) AS lane WHERE NOT EXISTS (SELECT FROM queue.limits WHERE concurrency IS NOT NULL OR rate IS NOT NULL)
 ),
 -- include: claiming

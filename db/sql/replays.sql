@@ -6,25 +6,8 @@
 -- For the transaction: the roles of workers plan for any values (db/roles.py), which for a filter is the walk of all history.
 SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
 
--- name: preview
--- How many tasks a replay would look at, by task type and queue: the oldest %(limit)s at most.
-SELECT task_type, queue, count(*) FROM (
-    SELECT task_type, queue FROM queue.tasks_history
-    WHERE status = ANY (%(statuses)s::text[]) AND task_type <> 'tasks.replay'
-        AND (%(task_type)s::text IS NULL OR task_type = %(task_type)s)
-        AND (%(queue)s::text IS NULL OR queue = %(queue)s)
-        AND (%(tenant_id)s::uuid IS NULL OR tenant_id = %(tenant_id)s)
-        AND (%(owner_id)s::uuid IS NULL OR owner_id = %(owner_id)s)
-        AND (%(error)s::text IS NULL OR position(lower(%(error)s) IN lower(last_error)) > 0)
-        AND (%(since)s::timestamptz IS NULL OR completed_at >= %(since)s)
-        AND (%(until)s::timestamptz IS NULL OR completed_at <= %(until)s)
-    ORDER BY completed_at LIMIT %(limit)s
-) AS found GROUP BY task_type, queue ORDER BY count(*) DESC, task_type, queue;
-
--- name: following
--- The next %(limit)s tasks of a replay, oldest first, from where it stands on.
-SELECT id, task_type, left(last_error, 500), completed_at FROM queue.tasks_history
-WHERE status = ANY (%(statuses)s::text[]) AND task_type <> 'tasks.replay'
+-- part: wanted
+status = ANY (%(statuses)s::text[]) AND task_type <> 'tasks.replay'
     AND (%(task_type)s::text IS NULL OR task_type = %(task_type)s)
     AND (%(queue)s::text IS NULL OR queue = %(queue)s)
     AND (%(tenant_id)s::uuid IS NULL OR tenant_id = %(tenant_id)s)
@@ -32,6 +15,21 @@ WHERE status = ANY (%(statuses)s::text[]) AND task_type <> 'tasks.replay'
     AND (%(error)s::text IS NULL OR position(lower(%(error)s) IN lower(last_error)) > 0)
     AND (%(since)s::timestamptz IS NULL OR completed_at >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR completed_at <= %(until)s)
+
+-- name: preview
+-- How many tasks a replay would look at, by task type and queue: the oldest %(limit)s at most.
+SELECT task_type, queue, count(*) FROM (
+    SELECT task_type, queue FROM queue.tasks_history
+    WHERE
+    -- include: wanted
+    ORDER BY completed_at LIMIT %(limit)s
+) AS found GROUP BY task_type, queue ORDER BY count(*) DESC, task_type, queue;
+
+-- name: following
+-- The next %(limit)s tasks of a replay, oldest first, from where it stands on.
+SELECT id, task_type, left(last_error, 500), completed_at FROM queue.tasks_history
+WHERE
+    -- include: wanted
     AND (%(after_at)s::timestamptz IS NULL OR (completed_at, id) > (%(after_at)s, %(after_id)s::uuid))
 ORDER BY completed_at, id LIMIT %(limit)s;
 
