@@ -1,6 +1,7 @@
 """`greenroom tasks replay` by a filter: what it shows, what it enqueues, what follows and stops it."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,17 +71,17 @@ def test_a_replay_is_a_task_that_can_be_waited_for(inline: Inline, database: "ps
 
 
 def test_it_is_followed_and_stopped(greenroom: Greenroom, inline: Inline, database: "psycopg.Connection[Any]") -> None:
-    word = failed(database, 60)
-    shown = inline.run("tasks", "replay", "--failed", "--error", word, "--rate", "5")
-    [line] = [line for line in shown.stdout.splitlines() if "replays 60, 5 a second" in line]
+    word = failed(database, 200)
+    shown = inline.run("tasks", "replay", "--failed", "--error", word, "--rate", "2")
+    [line] = [line for line in shown.stdout.splitlines() if "replays 200, 2 a second" in line]
     replay_id = line.partition(":")[0]
     assert f"`greenroom tasks cancel {replay_id}` stops it" in shown.stderr
     with greenroom.running("tasks", "show", replay_id, "--watch") as watching:
-        eventually(lambda: "5 of 60 replayed" in watching.said(), 30)
+        eventually(lambda: re.search(r"\b[1-9]\d* of 200 replayed", watching.said()), 60)
         assert inline.ok("tasks", "cancel", replay_id).startswith(replay_id)
         assert watching.process.wait(30) == 1
         assert "cancelled by an operator" in watching.said()
-    assert 0 < statuses(inline, word).count("failed") < 60
+    assert 0 < statuses(inline, word).count("failed") < 200
     assert inline.json("tasks", "show", replay_id)["status"] == "cancelled"
 
 
