@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 
 from db.embedded import EmbeddedServer
+from tests.faults.forkserver import close_servers
 from tests.faults.rig import Rig, rig
 from tests.support.database import migrate_template
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fork_servers() -> Iterator[None]:
+    """Ends the fork servers that tests wanted, after the last of them."""
+    yield
+    close_servers()
 
 
 @pytest.fixture(scope="session")

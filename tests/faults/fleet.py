@@ -39,8 +39,12 @@ class Fleet:
         """Start processes and wait until the workers serve."""
         for kind, count in (("relay", relays), ("worker", workers)):
             for _ in range(count):
-                self.rig.add(kind, DATABASE_URL=self.postgres.address(self.rig.database.url(kind)), **TIMES)
+                self.rig.add(kind, **self.settings(kind))
         self.rig.await_workers()
+
+    def settings(self, kind: str) -> dict[str, str]:
+        """What a process of the fleet is started with, beyond what the rig gives it."""
+        return TIMES | {"DATABASE_URL": self.postgres.address(self.rig.database.url(kind))}
 
     def feed(self, effects: int, slow: int, draw: random.Random) -> None:
         """Enqueue tasks that take a moment, and some that take longer."""

@@ -45,6 +45,14 @@ GUARDS = (
         f"{_SCENARIOS}[commit_unanswered]",
     ),
     Guard(
+        "I2",
+        "what a handler forked and comes back goes on as a worker",
+        "workers/running.py",
+        "os._exit(_FORKED)",
+        "pass",
+        "tests/faults/test_hostile.py::test_a_hostile_handler_costs_its_own_attempt_at_most[fork and return]",
+    ),
+    Guard(
         "I3",
         "rescue takes attempts whose lease is valid",
         "db/sql/queue.sql",

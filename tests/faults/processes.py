@@ -3,56 +3,55 @@
 import contextlib
 import os
 import signal
-import subprocess
-import sys
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from tests.faults.forkserver import PROJECT, Fork, fork_server
 from tests.support.waiting import eventually
 
-PROJECT = Path(__file__).parents[2]
+__all__ = ["PROJECT", "Member", "Role", "of_sessions"]
 _LOOPS = 4
 
 
 @dataclass(frozen=True)
 class Role:
-    """What a process is: what follows `python -m`, and the settings that it gets."""
+    """What a process is: what follows `python -m`, the settings that it gets, and whether it embeds."""
 
     name: str
     arguments: tuple[str, ...]
     settings: dict[str, str]
+    embeds: bool = False
 
 
 class Member:
-    """One place in the fleet, taken by a process of its role and by the next one after that has ended."""
+    """One place in the fleet, taken by a process of its role and by the next one after that has ended.
 
-    def __init__(self, role: Role, folder: Path) -> None:
+    Each leads a session of its own, which `sessions` takes note of: by that its children are known when it is gone.
+    """
+
+    def __init__(self, role: Role, folder: Path, sessions: set[int]) -> None:
         self.role = role
         self.log = folder / f"{role.name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._sessions = sessions
+        self._process: Fork | None = None
 
     @property
     def pid(self) -> int:
         """The id of the process that was started last."""
-        assert self._process is not None, f"{self.role.name} was never started"
-        return self._process.pid
+        return self._started().pid
 
     def start(self) -> None:
-        """Start a process; the one before must have ended."""
-        assert self._process is None or self._process.poll() is not None, f"{self.role.name} runs"
+        """Start a process, in a session of its own; the one before must have ended."""
+        assert self._process is None or self.status() is not None, f"{self.role.name} runs"
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *self.role.arguments],
-                cwd=PROJECT,
-                env=environment | self.role.settings,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        module, *arguments = self.role.arguments
+        self.log.touch()
+        server = fork_server(has_model=self.role.embeds)
+        self._process = server.start(module, tuple(arguments), environment | self.role.settings, self.log)
+        self._sessions.add(self._process.pid)
 
     def status(self) -> int | None:
         """The exit status, or None while it runs."""
@@ -76,24 +75,27 @@ class Member:
 
     def kill(self, *, with_children: bool = False) -> None:
         """Kill it without a word; `with_children`, its heartbeat and parser too, as when their machine goes down."""
-        assert self._process is not None
-        children = psutil.Process(self.pid).children(recursive=True) if with_children else []
-        for process in children:
+        process = self._started()
+        children = psutil.Process(process.pid).children(recursive=True) if with_children else []
+        for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        self._process.kill()
-        self._process.wait()
+                child.kill()
+        process.send(signal.SIGKILL)
+        process.wait()
 
     def terminate(self, seconds: float = 30.0) -> int:
         """Ask for an orderly end and return the exit status."""
-        assert self._process is not None
-        self._process.terminate()
-        return self._process.wait(seconds)
+        self._started().send(signal.SIGTERM)
+        return self._started().wait(seconds)
 
     def end(self) -> None:
         """Make sure that nothing runs any more, whatever a test left behind."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self.status() is None:
             self.kill(with_children=True)
+
+    def _started(self) -> Fork:
+        assert self._process is not None, f"{self.role.name} was never started"
+        return self._process
 
     def last_lines(self, count: int = 15) -> str:
         """What it said last."""
@@ -101,13 +103,13 @@ class Member:
         return "\n".join(lines[-count:])
 
 
-def belonging_to(home: Path) -> list[psutil.Process]:
-    """The processes that were started with this home among their settings."""
+def of_sessions(sessions: Container[int]) -> list[psutil.Process]:
+    """The processes of these sessions: members, and what they have started or forked."""
 
     def belongs(process: psutil.Process) -> bool:
         try:
-            return process.environ().get("GREENROOM_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
+            return os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.Error, OSError):
             return False
 
     return [process for process in psutil.process_iter() if belongs(process)]

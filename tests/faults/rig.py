@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psutil
 import psycopg
 
 from console.setup import create_folder, prepare
@@ -19,7 +20,7 @@ from core.settings import load_settings
 from db.embedded import EmbeddedServer
 from pipelines.enqueue import enqueue_many
 from pipelines.payload import Payload
-from tests.faults.processes import Member, Role, belonging_to
+from tests.faults.processes import Member, Role, of_sessions
 from tests.faults.tasks import EFFECTS, GRANT
 from tests.faults.witness import WITNESS
 from tests.support.database import Database, cloned
@@ -44,7 +45,12 @@ _WORKERS_TASKS = (
 
 
 class Rig:
-    """Processes over one database. `broker_url` None is in process: relay and worker run together, as `up` has them."""
+    """Processes over one database. `broker_url` None is in process: relay and worker run together, as `up` has them.
+
+    `embeds` says that their tasks embed.
+    """
+
+    embeds = False
 
     def __init__(self, server: EmbeddedServer, home: Path, database: Database, broker_url: str | None) -> None:
         self.server = server
@@ -54,6 +60,7 @@ class Rig:
         self.folder = Path(tempfile.mkdtemp(prefix="rig-", dir=home))
         self.members: list[Member] = []
         self.exits: Counter[tuple[str, int]] = Counter()
+        self._sessions: set[int] = set()
         self._urls = {kind: database.url(kind) for kind in ("owner", "relay", "worker")}
         settings = load_settings(_env_file=None, home=self.folder, task_modules=(TASK_MODULE,))
         prepare(database.owner_url, settings)
@@ -70,7 +77,8 @@ class Rig:
         if self.broker_url is not None:
             values |= {"BROKER_URL": self.broker_url, "BROKER_NAMESPACE": self.database.name}
         named = {f"GREENROOM_{name}": value for name, value in (values | settings).items()}
-        member = Member(Role(f"{kind}-{len(self.members)}", (*launcher, kind), named), self.folder)
+        role = Role(f"{kind}-{len(self.members)}", (*launcher, kind), named, self.embeds)
+        member = Member(role, self.folder, self._sessions)
         member.start()
         self.members.append(member)
         return member
@@ -114,7 +122,7 @@ class Rig:
         for member in self.workers:
             eventually(lambda member=member: self.is_serving(member), START_SECONDS)  # type: ignore[misc]  # bound now
 
-    def running(self, member: Member) -> list[tuple[UUID, str, int]]:
+    def running(self, member: Member | psutil.Process) -> list[tuple[UUID, str, int]]:
         """The attempts that a worker runs: task id, type and number."""
         rows: list[Any] = self.database.rows(_WORKERS_TASKS, (member.pid,))
         return rows
@@ -163,7 +171,12 @@ class Rig:
         for member in self.members:
             with contextlib.suppress(ProcessLookupError):
                 member.end()
-        eventually(lambda: not belonging_to(self.folder), 20)
+        try:
+            eventually(lambda: not of_sessions(self._sessions), 20)
+        finally:
+            for process in of_sessions(self._sessions):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 @contextmanager

@@ -84,6 +84,7 @@ class Storm:
 
     def run(self) -> Tally:
         """Do it all and wait for the end of every task."""
+        self.rig.embeds = True
         self.rig.add_fleet(workers=self.plan.members, WORKER_THREADS="4")
         self.rig.await_workers()
         actions = self._actions()

@@ -49,7 +49,25 @@ class Hostile(Payload):
     """Does something to its process at its first attempt, as `how` says; then, or at the next, it writes its effect."""
 
     task_type = "fault.hostile"
-    how: Literal["exit", "sys.exit", "fork", "signals", "grip", "threads", "leak"]
+    how: Literal["exit", "sys.exit", "fork", "fork and return", "signals", "grip", "threads", "leak"]
+
+
+class Orphan(Payload):
+    """Leaves a child behind that holds whatever was open, and outlives its worker by some way."""
+
+    task_type = "fault.orphan"
+
+
+class Hold(Payload):
+    """Holds the interpreter for as long as its own time limit allows, whatever its neighbours' limits are."""
+
+    task_type = "fault.hold"
+
+
+class Brief(Payload):
+    """Has a short time limit and takes longer."""
+
+    task_type = "fault.brief"
 
 
 def _compute(context: TaskContext, payload: Effect | Slow) -> Outcome:
@@ -59,6 +77,23 @@ def _compute(context: TaskContext, payload: Effect | Slow) -> Outcome:
 
 def _kill(context: TaskContext, payload: Poison) -> Outcome:
     os.kill(os.getpid(), signal.SIGKILL)
+    return Done(apply=effect(context))
+
+
+def _leave(context: TaskContext, payload: Orphan) -> Outcome:
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+    return Done(apply=effect(context))
+
+
+def _hold(context: TaskContext, payload: Hold) -> Outcome:
+    ctypes.PyDLL(None).sleep(100)
+    return Done(apply=effect(context))
+
+
+def _overstay(context: TaskContext, payload: Brief) -> Outcome:
+    time.sleep(100)
     return Done(apply=effect(context))
 
 
@@ -86,6 +121,11 @@ def _fork() -> None:
         os._exit(0)
 
 
+def _fork_and_return() -> None:
+    """Come back twice: a child returns from the handler too, with all that its parent has open."""
+    os.fork()
+
+
 def _block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
@@ -110,6 +150,7 @@ _DEEDS: Mapping[str, Callable[[], None]] = {
     "exit": _exit,
     "sys.exit": _sys_exit,
     "fork": _fork,
+    "fork and return": _fork_and_return,
     "signals": _block_signals,
     "grip": _grip,
     "threads": _spawn_threads,
@@ -134,6 +175,9 @@ _AT_ONCE = RetryPolicy(Backoff(base=0.0, jitter=0.0))
 TASKS: Sequence[Task[Any]] = (
     Task(payload=Effect, run=_compute, batch_size=8, time_limit=_LIMIT),
     Task(payload=Slow, run=_compute, time_limit=_LIMIT),
-    Task(payload=Poison, run=_kill, time_limit=_LIMIT),
+    Task(payload=Poison, run=_kill, time_limit=_LIMIT, max_attempts=3),
+    Task(payload=Orphan, run=_leave, time_limit=_LIMIT),
+    Task(payload=Hold, run=_hold, time_limit=_LIMIT, max_attempts=1),
+    Task(payload=Brief, run=_overstay, time_limit=timedelta(seconds=5), max_attempts=1),
     Task(payload=Hostile, run=_misbehave, time_limit=_LIMIT, retry=_AT_ONCE, max_attempts=10),
 )

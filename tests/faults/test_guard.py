@@ -18,7 +18,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(redis_rig: Rig, is_guarded:
     workers = [rig.add("worker", launcher=launcher, WORKER_LEASE_SECONDS="2", WORKER_THREADS="1") for _ in range(2)]
     rig.await_workers()
 
-    [task] = rig.enqueue([Slow(seconds=6.0)])
+    [task] = rig.enqueue([Slow(seconds=4.0)])
     eventually(rig.in_progress, 20)
     first, second = sorted(workers, key=lambda worker: not rig.running(worker))
     first.freeze()

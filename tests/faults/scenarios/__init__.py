@@ -34,6 +34,7 @@ ALL: tuple[Harm, ...] = (
     processes.heartbeat_killed,
     processes.worker_frozen,
     processes.heartbeat_frozen,
+    processes.supervisor_killed,
     redis.redis_restarted,
     redis.redis_out_of_memory,
     redis.redis_unreachable,

@@ -12,6 +12,7 @@ from tests.support.waiting import eventually, pass_time
 _MOST_SECONDS = 60.0
 _CLAIM_SECONDS = float(TIMES["RELAY_CLAIM_SECONDS"])
 _LEASE_SECONDS = float(TIMES["WORKER_LEASE_SECONDS"])
+_ORPHANED_SECONDS = 20.0
 
 
 def relay_killed(fleet: Fleet, draw: random.Random, seconds: float) -> int:
@@ -68,6 +69,31 @@ def heartbeat_frozen(fleet: Fleet, draw: random.Random, seconds: float) -> int:
         heartbeat.resume()
 
     return _on_a_busy_worker(fleet, draw, freeze)
+
+
+def supervisor_killed(fleet: Fleet, draw: random.Random, seconds: float) -> int:
+    """SIGKILL the parent of two workers that run attempts, one of them frozen: both end, the frozen one when woken."""
+    parent = fleet.rig.add("worker", launcher=("console",), WORKER_PROCESSES="2", **fleet.settings("worker"))
+    frozen, other = draw.sample(eventually(lambda: _busy_children(fleet, parent, draw), _MOST_SECONDS, pause=0.2), 2)
+    below = psutil.Process(parent.pid).children(recursive=True)
+    frozen.suspend()
+    fleet.rig.members.remove(parent)
+    parent.kill()
+    _, alive = psutil.wait_procs([other, *other.children()], _ORPHANED_SECONDS)
+    frozen.resume()
+    alive += psutil.wait_procs(below, _ORPHANED_SECONDS)[1]
+    assert alive == [], "an orphan goes on"
+    return 1
+
+
+def _busy_children(fleet: Fleet, parent: Member, draw: random.Random) -> list[psutil.Process]:
+    """Return a supervisor's two children once both run attempts, which are fed as long as they do not."""
+    fleet.rig.tend()
+    children = psutil.Process(parent.pid).children()
+    if len(children) == 2 and all(fleet.rig.running(child) for child in children):
+        return children
+    fleet.feed(0, 4, draw)
+    return []
 
 
 def heartbeat_of(worker: Member) -> psutil.Process:
