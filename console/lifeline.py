@@ -53,4 +53,6 @@ def take_lifeline() -> Lifeline:
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
     os.close(nowhere)
+    # What a handler forks may outlive us: with the line in its hands, our parent would not hear that we ended.
+    os.register_at_fork(after_in_child=to_parent.close)
     return Lifeline(to_parent)
