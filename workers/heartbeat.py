@@ -3,7 +3,8 @@
 A process of its own, because a handler that holds the interpreter would starve a thread. It renews nothing for a
 parent that is stopped (SIGSTOP), expires the parent's leases at once when the parent is gone without a word, and ends
 with it. While the parent runs something, it asks the database which attempts were cancelled or lost, and tells the
-parent. A parent that does not react within the grace time is given up: killed, its attempts handed back.
+parent. A parent that does not react within the grace time is given up: killed. What it ran is handed back if it was
+told what to end, and else counted as lost: any of it may be what holds the interpreter past its neighbour's limit.
 
 Run as `python -m workers.heartbeat`; its configuration is the first line of its standard input, as JSON, and each later
 line is a word of the parent's. `stop` ends it in order. On its standard output it writes orders, a line of JSON each.
@@ -132,18 +133,20 @@ class Beating:
         """Return whether the parent has not ended what it should have, in its grace time and ours."""
         limit = time.monotonic() - self._grace_seconds
         is_disobeyed = any(at < limit for order, at in self._ordered.items() if order.reason is not None)
-        return is_disobeyed or (self._deadline is not None and self._deadline < limit)
+        return is_disobeyed or self._is_overdue()
+
+    def _is_overdue(self) -> bool:
+        return self._deadline is not None and self._deadline < time.monotonic() - self._grace_seconds
 
     def _give_parent_up(self) -> None:
-        """End a parent that holds its interpreter, and hand back what it ran."""
-        sys.stderr.write(
-            f"heartbeat: process {self._parent} does not react and is killed; its attempts are handed back\n"
-        )
+        """End a parent that holds its interpreter; one that was told to end an attempt is stuck in that one."""
+        sys.stderr.write(f"heartbeat: process {self._parent} does not react and is killed\n")
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._parent, signal.SIGKILL)
         while os.getppid() == self._parent:
             time.sleep(0.01)
-        self._try(lambda connection: leases.hand_back(connection, self._process.id))
+        if not self._is_overdue():
+            self._try(lambda connection: leases.hand_back(connection, self._process.id))
         self._parent_is_gone()
 
     # ------------------------------------------------------------------------------------------- the parent
