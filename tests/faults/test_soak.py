@@ -1,6 +1,6 @@
 """The soak: all scenarios at random over one fleet, without a rest, from one seed and for so many seconds.
 
-FAULTS_SEED repeats a run's choices, FAULTS_SECONDS says how long it goes on (default: five minutes).
+FAULTS_SEED repeats a run's choices, FAULTS_SECONDS says how long it goes on (default: three minutes).
 """
 
 import os
@@ -17,7 +17,7 @@ from tests.faults.checks import lost_attempts, violations
 from tests.faults.fleet import Fleet, fleet, suffer
 from tests.faults.scenarios import ALL
 
-_SECONDS = float(os.environ.get("FAULTS_SECONDS", "300"))
+_SECONDS = float(os.environ.get("FAULTS_SECONDS", "180"))
 _LONGEST_HARM = 6.0
 _DRAIN_SECONDS = 240.0
 
