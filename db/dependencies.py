@@ -74,6 +74,8 @@ class BatchRow:
 
 def settle(connection: Connection, limit: int) -> Settled:
     """Settle up to `limit` rows in one transaction; nothing while another relay does. Raises as any store call does."""
+    if not QUERIES.run(connection, "pending", {"limit": 1}):
+        return Settled()  # as almost always: it costs one statement
     with connection.transaction():
         [(is_ours, *_)] = QUERIES.run(connection, "lock")
         rows = QUERIES.run(connection, "pending", {"limit": limit}) if is_ours else []

@@ -65,6 +65,13 @@ class DueLane(NamedTuple):
     has_limited_types: bool
 
 
+class Look(NamedTuple):
+    """The queues that have due tasks, and the seconds until the next deferred task is due; None where there is none."""
+
+    queues: frozenset[str]
+    due_in: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """What the live workers of a queue can take: free slots, and of each type the newest payload version they know.
@@ -124,10 +131,10 @@ def promote(connection: Connection, limit: int) -> int:
     return QUERIES.count(connection, "promote", {"limit": limit})
 
 
-def next_due(connection: Connection) -> float | None:
-    """Return the seconds until the next deferred task is due, or None."""
-    rows = QUERIES.run(connection, "next_due")
-    return float(rows[0][0]) if rows else None
+def look(connection: Connection) -> Look:
+    """Return which queues have due tasks, and when the next deferred one will be due."""
+    [(queues, due_in)] = QUERIES.run(connection, "look")
+    return Look(frozenset(queues), due_in)
 
 
 def capacity(connection: Connection, *, depth: float, process_timeout: float) -> list[Capacity]:

@@ -81,12 +81,13 @@ class RelayProcess:
         others = {queue.RESCUE_NOTICE: rescuer.wake, queue.SETTLE_NOTICE: self.wake_settler}
         listener = Listener(direct, self.process.id, self.wake, others)
         relay = Relay(near("relay"), broker, settings.relay, self.process.id, hears=listener.hears)
+        self._ring_relay = relay.ring
         self._relay = Loop(relay)
         self._settler = Loop(
             Settler(
                 near("settler"),
                 lambda: settings.relay.poll_seconds if listener.hears() else settings.relay.poll_seconds_deaf,
-                self._relay.wake,
+                self.wake,
             )
         )
         # A message that ends makes room for the next: a relay that waits for that need not wait for its poll.
@@ -106,6 +107,7 @@ class RelayProcess:
 
     def wake(self) -> None:
         """Look for due tasks now."""
+        self._ring_relay()
         self._relay.wake()
 
     def wake_settler(self) -> None:

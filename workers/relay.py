@@ -4,6 +4,7 @@ Services, each a loop of its own: Relay (promote, claim, publish), Listener (is 
 Rescuer (expired leases and claims), Caretaker (partitions of history, silent processes, outlived holds).
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from uuid import UUID
@@ -59,19 +60,31 @@ class Relay:
         self._claimers: dict[str, Claimer] = {}
         self._limits_wait: float | None = None
         self._promote_at = 0.0
+        self._promoted_at = 0.0
+        self._is_rung = False
+        self._straight_rounds = 0
+
+    def ring(self) -> None:
+        """Say that something has come, for the next round; any thread may call this."""
+        self._is_rung = True
 
     def run_once(self) -> float:
         """Do one round; raises UnavailableError when database or broker is away, and nothing is lost by that."""
         connection = self._connection.get()
         self._promote(connection)
+        look = None if self._goes_straight() else queue.look(connection)
+        if look is not None and not look.queues:
+            self._limits_wait = None
+            return self._next_pause(connection, 0, look, is_full=False)
         settings = self._settings
-        wanted = self._broker.capacity(connection, depth=settings.depth, process_timeout=settings.process_timeout)
+        capacities = self._broker.capacity(connection, depth=settings.depth, process_timeout=settings.process_timeout)
+        wanted = [capacity for capacity in capacities if look is None or capacity.queue in look.queues]
         rounds = [self._dispatch(connection, capacity) for capacity in wanted if capacity.free > 0]
         is_full = any(capacity.free < 1 for capacity in wanted) or any(
             count and not drained for count, drained, _ in rounds
         )
         self._limits_wait = min((wait for _, _, wait in rounds if wait is not None), default=None)
-        pause = self._next_pause(connection, sum(count for count, *_ in rounds), is_full=is_full)
+        pause = self._next_pause(connection, sum(count for count, *_ in rounds), look, is_full=is_full)
         return pause if self._limits_wait is None else min(pause, self._limits_wait)
 
     def wants_room(self) -> bool:
@@ -81,6 +94,15 @@ class Relay:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+    def _goes_straight(self) -> bool:
+        """Return whether to claim without a look: awake, or rung where there is but one queue, a few times in a row."""
+        is_rung, self._is_rung = self._is_rung, False
+        if not self._is_sleeping:
+            return True
+        is_straight = is_rung and len(self._claimers) == 1 and self._straight_rounds < _BUSY_ROUNDS
+        self._straight_rounds = self._straight_rounds + 1 if is_straight else 0
+        return is_straight
 
     def _dispatch(self, connection: Connection, wanted: queue.Capacity) -> tuple[int, bool, float | None]:
         """Claim and publish what fits; return how many tasks, whether there was room for more, and what limits say."""
@@ -103,12 +125,14 @@ class Relay:
         return len(claims), is_all and used + 1 <= wanted.free, wait
 
     def _promote(self, connection: Connection) -> None:
-        """Let deferred tasks in whose time has come, unless that was done a moment ago."""
-        if time.monotonic() >= self._promote_at:
+        """Let deferred tasks in whose time has come: asleep that time is known, awake it is tried now and then."""
+        now = time.monotonic()
+        if now >= self._promote_at or (not self._is_sleeping and now >= self._promoted_at + _PROMOTE_SECONDS):
             promoted = queue.promote(connection, self._settings.batch)
-            self._promote_at = 0.0 if promoted else time.monotonic() + _PROMOTE_SECONDS
+            self._promoted_at = time.monotonic()
+            self._promote_at = 0.0 if promoted else math.inf
 
-    def _next_pause(self, connection: Connection, claimed: int, *, is_full: bool) -> float:
+    def _next_pause(self, connection: Connection, claimed: int, look: queue.Look | None, *, is_full: bool) -> float:
         if claimed and (is_full or not self._is_sleeping):
             self._busy_rounds += 1
             self._full_rounds = 0
@@ -129,13 +153,11 @@ class Relay:
             return 0.0  # what was enqueued before the flag was seen did not ring: look once more
         if claimed:
             return _AFTER_SECONDS
-        due = queue.next_due(connection)
-        longest = self._settings.poll_seconds if self._hears() else self._settings.poll_seconds_deaf
-        pause = longest if due is None else min(longest, due + 0.001)
-        self._promote_at = (
-            time.monotonic() + pause
-        )  # whatever is due earlier rings, and is seen by the next of these looks
-        return pause
+        if look is None:
+            return 0.0  # nothing is due yet, or for us: it may be soon
+        due_in = math.inf if look.due_in is None else look.due_in + 0.001
+        self._promote_at = time.monotonic() + due_in  # whatever is due earlier rings, and is seen by the next look
+        return min(due_in, self._settings.poll_seconds if self._hears() else self._settings.poll_seconds_deaf)
 
     def _stays_asleep(self) -> bool:
         """Return whether all know that this relay sleeps: told a while ago, it may have been forgotten since."""

@@ -12,7 +12,8 @@ from db.connection import KeptConnection
 
 _LIMIT = 1000
 _BUSY_PAUSE = 0.1
-_RECHECK_SECONDS = 5.0
+# Seconds between looks at the waiting tasks themselves: where there are some, and where there were none.
+_RECHECK_SECONDS, _RECHECK_SELDOM = 5.0, 60.0
 _KEPT_SECONDS = 90 * 24 * 3600.0
 
 
@@ -54,6 +55,6 @@ class Settler:
         connection = self._connection.get()
         done, self._after = dependencies.recheck(connection, self._after, self._limit)
         self._is_waited = self._after != dependencies.FIRST_ID
-        self._recheck_at = time.monotonic() + _RECHECK_SECONDS
+        self._recheck_at = time.monotonic() + (_RECHECK_SECONDS if self._is_waited else _RECHECK_SELDOM)
         dependencies.forget(connection, _KEPT_SECONDS, self._limit)
         return done

@@ -14,13 +14,20 @@ WHERE id IN (
     FOR UPDATE SKIP LOCKED
 );
 
--- name: next_due
--- Seconds until the next deferred task is due, or a pause ends by itself; no row when neither is to come.
-SELECT GREATEST(extract(epoch FROM soonest - clock_timestamp()), 0)::float8 FROM (
-    SELECT LEAST(
-        (SELECT run_after FROM queue.tasks_live WHERE NOT is_due AND NOT is_waiting ORDER BY run_after LIMIT 1),
-        (SELECT min(resume_at) FROM queue.queues WHERE resume_at > clock_timestamp())) AS soonest
-) AS next WHERE soonest IS NOT NULL;
+-- name: look
+-- Which queues have due tasks that nobody has claimed, and in how many seconds the next deferred one is due or a pause ends.
+WITH RECURSIVE due AS (
+    (SELECT queue FROM queue.tasks_live WHERE is_due AND hold_reason IS NULL AND claimed_until IS NULL ORDER BY queue LIMIT 1)
+    UNION ALL
+    -- the next one by a step down the index, however many tasks each has
+    SELECT next.queue FROM due CROSS JOIN LATERAL (
+        SELECT queue FROM queue.tasks_live
+        WHERE is_due AND hold_reason IS NULL AND claimed_until IS NULL AND queue > due.queue ORDER BY queue LIMIT 1
+    ) AS next
+)
+SELECT ARRAY(SELECT queue::text FROM due), GREATEST(extract(epoch FROM LEAST(
+    (SELECT run_after FROM queue.tasks_live WHERE NOT is_due AND NOT is_waiting ORDER BY run_after LIMIT 1),
+    (SELECT min(resume_at) FROM queue.queues WHERE resume_at > clock_timestamp())) - clock_timestamp()), 0)::float8;
 
 -- name: capacity
 -- Free slots of each queue that live workers serve, with the task types they know, the newest payload version of each and

@@ -110,7 +110,7 @@ def _by_turns(
 
 
 def _statements(many: Subject, none: Subject, parameters: Parameters, tell: Tell) -> Json:
-    """Return milliseconds of what a relay asks in a round: promote, next_due, and a claim, which is rolled back."""
+    """Return milliseconds of what a relay asks in a round: promote, look, and a claim, which is rolled back."""
     found: dict[str, dict[str, list[float]]] = {"many": {}, "none": {}}
     for subject in (many, none):
         with subject.connect() as connection:
@@ -139,7 +139,7 @@ def _round_of_a_relay(connection: Connection) -> dict[str, float]:
     with connection.transaction(force_rollback=True):
         for what, act in (
             ("promote", lambda: queue.promote(connection, _CLAIMED)),
-            ("next_due", lambda: queue.next_due(connection)),
+            ("look", lambda: queue.look(connection)),
             ("claim", lambda: Claimer(limit=_CLAIMED, claim_seconds=30).claim(connection, wanted)),
         ):
             begun = time.perf_counter()

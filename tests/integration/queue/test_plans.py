@@ -71,7 +71,7 @@ class Guard(NamedTuple):
 
 GUARDS = [
     Guard("relay", "queue.promote", {"limit": 100}, "tasks_live_deferred_idx"),
-    Guard("relay", "queue.next_due", {}, "tasks_live_deferred_idx", 20),
+    Guard("relay", "queue.look", {}, "tasks_live_deferred_idx", 50),
     Guard("relay", "queue.capacity", {"depth": 2.0, "process_timeout": 30.0}, "tasks_live_occupied_idx", 2500),
     Guard(
         "relay", "queue.claim",

@@ -145,6 +145,6 @@ def test_a_claim_given_back_with_a_delay_is_deferred(database: Database, line: L
     queue.give_back(line.relay, [(claim.task_id, claim.claim_number)], delay=60)
     assert line.claim() == []
     assert line.task(task_id)["is_due"] is False
-    due = queue.next_due(line.relay)
-    assert due is not None
-    assert 50 < due <= 60
+    due_in = queue.look(line.relay).due_in
+    assert due_in is not None
+    assert 50 < due_in <= 60
