@@ -63,7 +63,7 @@ def test_who_lost_its_lease_writes_nothing(effects: Database, recorded: list[eve
 def test_the_guard_of_the_finish_holds_alone(effects: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Effects that were written for an attempt that is not ours are undone when its task cannot be completed."""
     monkeypatch.setitem(
-        _load("queue"), "hold_attempts",
+        _load("leases"), "hold_attempts",
         sql.SQL("SELECT id FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)"),
     )  # fmt: skip
     run_twice(effects)
@@ -74,7 +74,7 @@ def test_without_the_guards_the_effect_happens_twice(effects: Database, monkeypa
     """The tests above would be red without the guards: here both are taken out, and the effect doubles (I2, I3)."""
     for name in ("hold_attempts", "finish"):
         monkeypatch.setitem(
-            _load("queue"), name,
+            _load("leases"), name,
             sql.SQL("SELECT id FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)"),
         )  # fmt: skip
     run_twice(effects)
@@ -95,7 +95,7 @@ def test_without_the_claim_number_an_old_message_starts_a_task_again(
     text = Queries("leases").text("take").as_string(None)
     loose = text.replace("AND live.claim_number = given.claim_number", "")
     assert loose != text
-    monkeypatch.setitem(_load("queue"), "take", sql.SQL(loose))
+    monkeypatch.setitem(_load("leases"), "take", sql.SQL(loose))
     line.run(old)
     assert line.task(task_id)["attempts"] == 1
     line.close()
