@@ -19,7 +19,7 @@ _GUARDS = {"claim-number": ("hold_attempts", "finish", "reschedule")}
 
 def take_out(guard: str) -> None:
     """Replace the queries that hold the guard, for this process."""
-    known = queries._load("queue")
+    known = queries._load("leases")
     for name in _GUARDS[guard]:
         lines = known[name].as_string(None).splitlines()
         text = " ".join(" ".join(line.split()) for line in lines if not line.lstrip().startswith("--"))
