@@ -24,6 +24,8 @@ from db.queue import Capacity, Claim, Claims, capacity
 
 # What a rejected message may cost Redis: it is of no use, its claim is given back by Postgres.
 _DEAD_MESSAGE_MS = 60_000
+# A Redis that hangs is one that is away. Longer than a consumer waits in it.
+_ANSWER_SECONDS = 5.0
 # How long a consumer waits for a message before it looks whether it shall end.
 WAIT_MS = 250
 _MOST_TOKENS = 64
@@ -262,8 +264,9 @@ def open_broker(url: str | None, namespace: str) -> AnyBroker:
     """Return the broker of an address: None is in process, redis:// or rediss:// is Redis."""
     if url is None:
         return InProcessBroker()
+    client = redis.Redis.from_url(url, socket_timeout=_ANSWER_SECONDS, socket_connect_timeout=_ANSWER_SECONDS)
     return ShallowRedisBroker(  # type: ignore[no-untyped-call]  # as above
-        url=url, middleware=[], namespace=namespace, dead_message_ttl=_DEAD_MESSAGE_MS
+        client=client, middleware=[], namespace=namespace, dead_message_ttl=_DEAD_MESSAGE_MS
     )
 
 
