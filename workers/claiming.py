@@ -18,7 +18,9 @@ from db.connection import Connection
 # Lanes that one claim goes through; more take their turn in the looks that follow.
 _LANES = 200
 # Seconds between looks at all of a queue; where a look takes long, it takes at most a twentieth of the time.
-_LOOK_SECONDS, _LOOK_SHARE = 0.25, 20
+_LOOK_SECONDS, LOOK_SHARE = 0.25, 20
+# A look that takes this long walks over what was claimed already: it is not repeated for each task that comes.
+DEAR_SECONDS = _LOOK_SECONDS / LOOK_SHARE
 # What is claimed of each lane where there had been nothing: whoever finds more looks how much it is.
 _FIRST_EACH = 8
 # Seconds between looks whether a limited task has ended: few at first, since nobody tells of those of other processes.
@@ -49,6 +51,7 @@ class Claimer:
         self._is_limited = False
         self._has_limited_types = False
         self._is_drained = False
+        self._is_dear = False
         self._full_rounds = 0
         self._look_at = 0.0
 
@@ -71,25 +74,27 @@ class Claimer:
         if self._is_limited:
             return found if found.claims or self._is_whole else found._replace(wait=self._wait_of_some(found))
         is_all = self._is_whole and len(found.claims) < -(-self._limit // len(self._from_ranks))
-        if is_all:
+        self._is_drained = is_all and not self._is_dear
+        if self._is_drained:
             self._look_at = 0.0  # whatever comes next may be anybody's
-        self._is_drained = is_all
         return found._replace(is_all=is_all)
 
     def _claim_first(self, connection: Connection, wanted: queue.Capacity) -> Claimed | None:
         """Claim what little there may be; None where a look has to say what there is."""
-        seconds = self._claim_seconds
+        started, seconds = self._clock(), self._claim_seconds
         claims = queue.claim_first(connection, wanted, lanes=_LANES, each=_FIRST_EACH, claim_seconds=seconds)
         found = Counter(_lane_of(claim) for claim in claims)
-        self._is_drained = len(found) < _LANES and all(count < _FIRST_EACH for count in found.values())
-        return Claimed(claims, self._is_drained) if claims else None
+        is_all = len(found) < _LANES and all(count < _FIRST_EACH for count in found.values())
+        self._is_drained = is_all and self._clock() - started < DEAR_SECONDS
+        return Claimed(claims, is_all) if claims else None
 
     def _look(self, connection: Connection, wanted: queue.Capacity) -> None:
         """Find the lanes that have due tasks, and whether limits apply to them."""
         started = self._clock()
         found = queue.due_lanes(connection, wanted, first=self._first_lane, limit=_LANES)
         took = self._clock() - started
-        self._look_at = started + took + max(_LOOK_SECONDS, took * _LOOK_SHARE)
+        self._is_dear = took >= DEAR_SECONDS
+        self._look_at = started + took + max(_LOOK_SECONDS, took * LOOK_SHARE)
         self._is_whole = self._first_lane == queue.FIRST_LANE and len(found) < _LANES
         # Those behind the last one are next; behind the very last, it begins again.
         self._first_lane = _behind(found[-1].lane) if len(found) == _LANES else queue.FIRST_LANE

@@ -17,7 +17,7 @@ from core.settings import RelaySettings
 from db import limits, processes, queue
 from db.connection import Connection, KeptConnection
 from workers.broker import AnyBroker, messages_of, publish
-from workers.claiming import Claimer
+from workers.claiming import DEAR_SECONDS, LOOK_SHARE, Claimer
 
 _BUSY_ROUNDS = 8
 _PROMOTE_SECONDS = 0.05
@@ -63,6 +63,7 @@ class Relay:
         self._promoted_at = 0.0
         self._is_rung = False
         self._straight_rounds = 0
+        self._after_seconds = _AFTER_SECONDS
 
     def ring(self) -> None:
         """Say that something has come, for the next round; any thread may call this."""
@@ -72,7 +73,7 @@ class Relay:
         """Do one round; raises UnavailableError when database or broker is away, and nothing is lost by that."""
         connection = self._connection.get()
         self._promote(connection)
-        look = None if self._goes_straight() else queue.look(connection)
+        look = None if self._goes_straight() else self._look(connection)
         if look is not None and not look.queues:
             self._limits_wait = None
             return self._next_pause(connection, 0, look, is_full=False)
@@ -103,6 +104,13 @@ class Relay:
         is_straight = is_rung and len(self._claimers) == 1 and self._straight_rounds < _BUSY_ROUNDS
         self._straight_rounds = self._straight_rounds + 1 if is_straight else 0
         return is_straight
+
+    def _look(self, connection: Connection) -> queue.Look:
+        started = time.monotonic()
+        look = queue.look(connection)
+        took = time.monotonic() - started
+        self._after_seconds = took * LOOK_SHARE if took >= DEAR_SECONDS else _AFTER_SECONDS
+        return look
 
     def _dispatch(self, connection: Connection, wanted: queue.Capacity) -> tuple[int, bool, float | None]:
         """Claim and publish what fits; return how many tasks, whether there was room for more, and what limits say."""
@@ -152,7 +160,7 @@ class Relay:
         if was_awake:
             return 0.0  # what was enqueued before the flag was seen did not ring: look once more
         if claimed:
-            return _AFTER_SECONDS
+            return self._after_seconds
         if look is None:
             return 0.0  # nothing is due yet, or for us: it may be soon
         due_in = math.inf if look.due_in is None else look.due_in + 0.001

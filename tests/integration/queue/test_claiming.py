@@ -1,5 +1,6 @@
 """The first claim after a rest: one step for whatever there is, and nothing that a look would have done otherwise."""
 
+from itertools import count
 from uuid import UUID
 
 import pytest
@@ -81,3 +82,19 @@ def test_a_paused_queue_is_left_alone(database: Database, line: Line, rested: Cl
     enqueue(operator, Noop())
     database.rows("INSERT INTO queue.queues (name, paused_at) VALUES ('default', now())")
     assert rested.claim(line.relay, WANTED).claims == []
+
+
+def test_where_a_look_is_dear_the_lanes_that_are_known_are_gone_on_with(
+    line: Line, operator: Connection, recorded: list[events.Event]
+) -> None:
+    """As under an old transaction, when each look walks over all that was claimed since."""
+    ticks = count(step=0.02)
+    claimer = Claimer(limit=100, claim_seconds=30.0, clock=lambda: next(ticks))
+    enqueue(operator, Noop())
+    assert len(claimer.claim(line.relay, WANTED).claims) == 1
+    recorded.clear()
+    enqueue(operator, Noop())
+    assert len(claimer.claim(line.relay, WANTED).claims) == 1
+    assert calls(recorded) == ["queue.claim"]
+    enqueue(operator, Noop(), limit_key="new")
+    assert len(claimer.claim(line.relay, WANTED).claims) == 1, "a lane that is not known costs a look"
