@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,13 +47,15 @@ class Child:
     def __init__(self, role: Role) -> None:
         self.started = time.monotonic()
         self._line, theirs = socket.socketpair()
-        with theirs:
+        with theirs, ExitStack() as undo:
+            undo.callback(self._line.close)
             # `-P`: a folder that happens to be the working directory must not shadow our packages.
             self._process: subprocess.Popen[bytes] = subprocess.Popen(
                 [sys.executable, "-P", "-m", "console.child", role.kind],
                 stdin=theirs.fileno(),
                 env=os.environ | {"PYTHONPATH": _python_path()} | dict(role.environment),
             )
+            undo.pop_all()
         self.pid = self._process.pid
 
     def words(self) -> Sequence[bytes]:
@@ -95,9 +97,21 @@ class Place:
         """Keep the place taken until the supervisor stops."""
         stopping = self._supervisor.stopping
         while not stopping.is_set():
-            child = self._supervisor.add(self._role)
+            try:
+                child = self._supervisor.add(self._role)
+            except OSError as error:  # no memory, no file or no process left: that passes, and we are not replaced
+                stopping.wait(self._refused(error))
+                continue
             if child is not None:
                 stopping.wait(self._attend(child))
+
+    def _refused(self, error: OSError) -> float:
+        """Say that no child could be started; return the pause before the next try, in seconds."""
+        self._failures += 1
+        pause = self._backoff.delay(self._failures)
+        kind, where = type(error).__name__, events.raised_at(error)
+        events.emit(events.LoopFailed(f"the place of a {self._role.kind}", kind, str(error), pause, where))
+        return pause
 
     def _attend(self, child: Child) -> float:
         """Follow a child until it ends or leaves; return the pause before its successor, in seconds."""

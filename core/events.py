@@ -96,12 +96,16 @@ class PublishFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class TasksRescued(Event):
-    """Leases ran out: `retried` wait again, `failed` are out of attempts; `unclaimed` claims were given back."""
+    """Leases ran out: `retried` wait again, `failed` are out of attempts, `cancelled` had been asked to end.
+
+    `unclaimed` claims were given back.
+    """
 
     name = "relay.rescued"
     level = "warning"
     retried: int
     failed: int
+    cancelled: int
     unclaimed: int
 
 

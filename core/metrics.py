@@ -117,9 +117,9 @@ class Metrics:
                 self._published.inc(tasks)
             case PublishFailed():
                 self._refused.inc()
-            case TasksRescued(retried=retried, failed=failed, unclaimed=unclaimed):
-                for how, tasks in (("retried", retried), ("failed", failed), ("unclaimed", unclaimed)):
-                    self._rescued.labels(how).inc(tasks)
+            case TasksRescued():
+                for how in ("retried", "failed", "cancelled", "unclaimed"):
+                    self._rescued.labels(how).inc(getattr(event, how))
             case ListenChanged(heard=heard):
                 self._heard.set(heard)
             case _:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from db.connection import Connection
-from db.queries import Queries
+from db.queries import Queries, Row
 
 QUERIES = Queries("dependencies")
 FIRST_ID = UUID(int=0)
@@ -73,25 +73,37 @@ class BatchRow:
 
 
 def settle(connection: Connection, limit: int) -> Settled:
-    """Settle up to `limit` rows in one transaction; nothing while another relay does. Raises as any store call does."""
-    if not QUERIES.run(connection, "pending", {"limit": 1}):
+    """Settle up to `limit` rows in one transaction; nothing while another relay does. Raises as any store call does.
+
+    A batch that a producer is closing waits, and holds up nothing else, however long its transaction stays open.
+    """
+    if not QUERIES.run(connection, "pending", {"limit": 1, "but": []}):
         return Settled()  # as almost always: it costs one statement
+    held: list[UUID] = []
     with connection.transaction():
         [(is_ours, *_)] = QUERIES.run(connection, "lock")
-        rows = QUERIES.run(connection, "pending", {"limit": limit}) if is_ours else []
-        if not rows:
-            return Settled()
-        task_ids = list({task for _, task, _ in rows if task is not None})
-        watched = [row[0] for row in QUERIES.run(connection, "watch", {"ids": task_ids})]
-        children = {row[0] for row in QUERIES.run(connection, "resolve", {"ids": task_ids, "limit": limit})}
-        values = {
-            "settlements": [row[0] for row in rows],
-            "batches": list({batch for _, _, batch in rows if batch is not None}),
-            "watched": watched,
-        }
-        [(settled, batches)] = QUERIES.run(connection, "settle", values)
-        called = QUERIES.run(connection, "call_back", {"batches": batches})[0][0] if batches else 0
-        return _move(connection, list(children))._replace(settled=settled, called=called or 0)
+        while is_ours and (rows := QUERIES.run(connection, "pending", {"limit": limit, "but": held})):
+            done, batches = _settle(connection, rows, limit)
+            wanted = {batch for _, _, batch in rows if batch is not None}
+            if not done.is_idle or len(rows) < limit or wanted <= set(batches):
+                return done
+            held += wanted - set(batches)
+    return Settled()
+
+
+def _settle(connection: Connection, rows: Sequence[Row], limit: int) -> tuple[Settled, list[UUID]]:
+    """Settle these rows; return what came of it, and the batches that were free."""
+    task_ids = list({task for _, task, _ in rows if task is not None})
+    watched = [row[0] for row in QUERIES.run(connection, "watch", {"ids": task_ids})]
+    children = {row[0] for row in QUERIES.run(connection, "resolve", {"ids": task_ids, "limit": limit})}
+    values = {
+        "settlements": [row[0] for row in rows],
+        "batches": list({batch for _, _, batch in rows if batch is not None}),
+        "watched": watched,
+    }
+    [(settled, batches)] = QUERIES.run(connection, "settle", values)
+    called = QUERIES.run(connection, "call_back", {"batches": batches})[0][0] if batches else 0
+    return _move(connection, list(children))._replace(settled=settled, called=called or 0), batches or []
 
 
 def recheck(connection: Connection, after: UUID, limit: int) -> tuple[Settled, UUID]:

@@ -99,8 +99,11 @@ def untake(connection: Connection, claims: Claims, worker_id: UUID, *, delay: fl
 
 
 def end_leases(connection: Connection, claims: Claims, worker_id: UUID) -> int:
-    """End the leases of attempts that this worker has given up; return how many there were."""
-    return QUERIES.count(connection, "end_leases", {**columns(claims), "worker_id": worker_id})
+    """End the leases of attempts that this worker has given up, and say so; return how many there were."""
+    ended = QUERIES.count(connection, "end_leases", {**columns(claims), "worker_id": worker_id})
+    if ended:
+        QUERIES.run(connection, "ring_rescuers")
+    return ended
 
 
 def hold_attempts(connection: Connection, attempts: Sequence[Attempt], worker_id: UUID) -> set[UUID]:
@@ -176,6 +179,8 @@ def hand_back(connection: Connection, worker_id: UUID) -> int:
     with transaction(connection):
         given = QUERIES.count(connection, "hand_back", {"worker_id": worker_id})
         QUERIES.run(connection, "end_cancelled")
+        if given:
+            ring(connection)
     return given
 
 

@@ -20,7 +20,8 @@ QUERIES = Queries("limits")
 Kind = Literal["queue", "task_type", "tenant", "key"]
 EACH = "*"
 """The name of a limit that holds for each queue, task type, tenant or key by itself."""
-_MOST_NAME, _MOST_RATE = 200, 1_000_000
+_MOST_NAME, _MOST_RATE, _MOST_AT_ONCE = 200, 1_000_000, 1_000_000
+_YEAR_SECONDS = 31_536_000
 
 
 class Admitted(NamedTuple):
@@ -121,20 +122,30 @@ def remove_limit(connection: Connection, kind: Kind, name: str) -> bool:
 
 def _check(connection: Connection, wanted: Limit) -> None:
     """Raise UsageError, with what to do instead, for a limit that cannot be."""
+    if not 1 <= len(wanted.name) <= _MOST_NAME:
+        raise UsageError(f"a limit's name has 1 to {_MOST_NAME} characters")
+    if wanted.kind == "tenant" and wanted.name != EACH and not _has_tenant(connection, wanted.name):
+        raise UsageError(f"no tenant has the id {wanted.name!r}")
     if wanted.concurrency is None and wanted.rate is None:
         raise UsageError("a limit says how many at once (concurrency), how often (rate), or both")
     if (wanted.concurrency is not None and wanted.concurrency < 1) or (wanted.rate is not None and wanted.rate <= 0):
         raise UsageError("a limit of zero lets nothing in for ever: pause the queue instead (`greenroom queues pause`)")
-    if not 1 <= len(wanted.name) <= _MOST_NAME:
-        raise UsageError(f"a limit's name has 1 to {_MOST_NAME} characters")
-    if wanted.rate is not None and wanted.rate > _MOST_RATE:
-        raise UsageError(f"a rate is at most {_MOST_RATE:,}: what comes more often is not limited")
-    if (wanted.rate is None, wanted.rate_seconds is None) != (wanted.burst is None,) * 2:
+    if max(wanted.concurrency or 0, wanted.burst or 0) > _MOST_AT_ONCE:
+        raise UsageError(f"concurrency and burst are at most {_MOST_AT_ONCE:,}: so many at once are not limited")
+    _check_rate(wanted.rate, wanted.rate_seconds, wanted.burst)
+
+
+def _check_rate(rate: float | None, seconds: float | None, burst: int | None) -> None:
+    if len({rate is None, seconds is None, burst is None}) > 1:
         raise UsageError("rate, its time and burst go together")
-    if wanted.burst is not None and wanted.burst < 1:
+    if rate is None or seconds is None or burst is None:
+        return
+    if rate > _MOST_RATE:
+        raise UsageError(f"a rate is at most {_MOST_RATE:,}: what comes more often is not limited")
+    if not 0 < seconds <= _YEAR_SECONDS:
+        raise UsageError("a rate's time is at most a year")
+    if burst < 1:
         raise UsageError("a burst is at least 1: the bucket must hold the token of one task")
-    if wanted.kind == "tenant" and wanted.name != EACH and not _has_tenant(connection, wanted.name):
-        raise UsageError(f"no tenant has the id {wanted.name!r}")
 
 
 def _has_tenant(connection: Connection, name: str) -> bool:

@@ -134,7 +134,7 @@ def promote(connection: Connection, limit: int) -> int:
 def look(connection: Connection) -> Look:
     """Return which queues have due tasks, and when the next deferred one will be due."""
     [(queues, due_in)] = QUERIES.run(connection, "look")
-    return Look(frozenset(queues), due_in)
+    return Look(frozenset(queues), None if due_in is None else max(due_in, 0.0))
 
 
 def capacity(connection: Connection, *, depth: float, process_timeout: float) -> list[Capacity]:
@@ -220,10 +220,10 @@ def is_occupied(connection: Connection) -> bool:
     return bool(found)
 
 
-def rescue(connection: Connection, limit: int) -> tuple[int, int]:
-    """Give tasks whose lease ran out another attempt, or fail them; return (retried, failed)."""
-    [(retried, failed)] = QUERIES.run(connection, "rescue", {"limit": limit})
-    return retried, failed
+def rescue(connection: Connection, limit: int) -> tuple[int, int, int]:
+    """Give tasks whose lease ran out another attempt, or end them; return how many are (retried, failed, cancelled)."""
+    [(retried, failed, cancelled)] = QUERIES.run(connection, "rescue", {"limit": limit})
+    return retried, failed, cancelled
 
 
 def reclaim(connection: Connection, limit: int) -> int:

@@ -18,7 +18,7 @@ from db.connection import Connection
 # Lanes that one claim goes through; more take their turn in the looks that follow.
 _LANES = 200
 # Seconds between looks at all of a queue; where a look takes long, it takes at most a twentieth of the time.
-_LOOK_SECONDS, LOOK_SHARE = 0.25, 20
+_LOOK_SECONDS, _MOST_LOOK_SECONDS, LOOK_SHARE = 0.25, 5.0, 20
 # A look that takes this long walks over what was claimed already: it is not repeated for each task that comes.
 DEAR_SECONDS = _LOOK_SECONDS / LOOK_SHARE
 # What is claimed of each lane where there had been nothing: whoever finds more looks how much it is.
@@ -57,22 +57,34 @@ class Claimer:
 
     def claim(self, connection: Connection, wanted: queue.Capacity) -> Claimed:
         """Claim what is due, what fits into the free slots, and what limits let in."""
-        now = self._clock()
-        if self._from_ranks and now < self._look_at:
-            found = self._claim(connection, wanted)
-            if found.claims:
-                return found
-            if found.wait is not None and self._is_whole:
-                return found._replace(wait=min(found.wait, self._look_at - now))  # what came since may be let in
-        if self._is_drained and not self._is_limited and (first := self._claim_first(connection, wanted)):
-            return first
+        if (found := self._go_on(connection, wanted)) is not None:
+            return found
+        if self._is_drained and not self._is_limited and (found := self._claim_first(connection, wanted)):
+            return found
         self._look(connection, wanted)
         if not self._from_ranks:
             self._is_drained = self._is_whole
             return Claimed([], self._is_whole)
+        return self._claim_what_was_found(connection, wanted)
+
+    def _go_on(self, connection: Connection, wanted: queue.Capacity) -> Claimed | None:
+        """Claim where the claim before has ended; None where it is time to look."""
+        now = self._clock()
+        if not self._from_ranks or now >= self._look_at:
+            return None
+        found = self._claim(connection, wanted)
+        if found.claims:
+            return found
+        if found.wait is not None and self._is_whole:
+            return found._replace(wait=min(found.wait, self._look_at - now))  # what came since may be let in
+        return None
+
+    def _claim_what_was_found(self, connection: Connection, wanted: queue.Capacity) -> Claimed:
         found = self._claim(connection, wanted)
         if self._is_limited:
             return found if found.claims or self._is_whole else found._replace(wait=self._wait_of_some(found))
+        if not found.claims and self._first_lane != queue.FIRST_LANE:
+            return found._replace(wait=0.0)  # nobody may run what these lanes have: on to the next of them
         is_all = self._is_whole and len(found.claims) < -(-self._limit // len(self._from_ranks))
         self._is_drained = is_all and not self._is_dear
         if self._is_drained:
@@ -94,7 +106,7 @@ class Claimer:
         found = queue.due_lanes(connection, wanted, first=self._first_lane, limit=_LANES)
         took = self._clock() - started
         self._is_dear = took >= DEAR_SECONDS
-        self._look_at = started + took + max(_LOOK_SECONDS, took * LOOK_SHARE)
+        self._look_at = started + took + max(_LOOK_SECONDS, min(took * LOOK_SHARE, _MOST_LOOK_SECONDS))
         self._is_whole = self._first_lane == queue.FIRST_LANE and len(found) < _LANES
         # Those behind the last one are next; behind the very last, it begins again.
         self._first_lane = _behind(found[-1].lane) if len(found) == _LANES else queue.FIRST_LANE

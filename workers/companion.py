@@ -98,8 +98,8 @@ class Heartbeat:
             raise RuntimeError("the heartbeat's process was started without a pipe")
         with child.stdout as lines:
             for line in lines:
-                for task_id, claim_number, reason in json.loads(line):
-                    self._running.obey(leases.Order(UUID(task_id), claim_number, reason))
+                task_id, claim_number, reason = json.loads(line)
+                self._running.obey(leases.Order(UUID(task_id), claim_number, reason))
 
     def _write(self, value: Any) -> None:
         if self._child is None or self._child.stdin is None:

@@ -17,6 +17,18 @@ def settled(run: Run) -> Outcome:
     return run.outcome
 
 
+def final(task: AnyTask, run: Run) -> Outcome:
+    """Return the outcome of a run for good: who may not try or look again has failed, and writes no effects."""
+    attempt = run.attempt
+    match outcome := settled(run):
+        case Retry(reason=reason) if attempt.number >= attempt.max_attempts:
+            return Fail(reason)
+        case Snooze() if attempt.snoozes >= task.max_snoozes:
+            return Fail(f"snoozed more than {task.max_snoozes} times")
+        case _:
+            return outcome
+
+
 def apply_of(run: Run) -> Apply | None:
     """Return what writes a run's effects, if it has any."""
     match settled(run):
@@ -29,7 +41,7 @@ def apply_of(run: Run) -> Apply | None:
 
 
 def ending_of(task: AnyTask, run: Run) -> leases.Ending | leases.Rescheduling:
-    """Decide how a run ends: for good, or to wait again."""
+    """Decide how a run whose outcome is final ends: for good, or to wait again."""
     attempt = run.attempt
     match settled(run):
         case Done(result=result):
@@ -38,22 +50,10 @@ def ending_of(task: AnyTask, run: Run) -> leases.Ending | leases.Rescheduling:
             return leases.Ending(attempt, "failed", error=reason)
         case Cancel(reason=reason):
             return leases.Ending(attempt, "cancelled", error=reason)
-        case Retry() as retry:
-            return _retried(task, attempt, retry)
-        case Snooze() as snooze:
-            return _snoozed(task, attempt, snooze)
+        case Retry(reason=reason, after=after):
+            return leases.Rescheduling(attempt, task.retry.delay(attempt.number, after), reason)
+        case Snooze(duration=duration, reason=reason):
+            seconds = min(max(duration.total_seconds(), 0.0), _SNOOZE_LIMIT_SECONDS)
+            return leases.Rescheduling(attempt, seconds, reason, snooze=True)
         case never:
             assert_never(never)
-
-
-def _retried(task: AnyTask, attempt: leases.Attempt, retry: Retry) -> leases.Ending | leases.Rescheduling:
-    if attempt.number >= attempt.max_attempts:
-        return leases.Ending(attempt, "failed", error=retry.reason)
-    return leases.Rescheduling(attempt, task.retry.delay(attempt.number, retry.after), retry.reason)
-
-
-def _snoozed(task: AnyTask, attempt: leases.Attempt, snooze: Snooze) -> leases.Ending | leases.Rescheduling:
-    if attempt.snoozes >= task.max_snoozes:
-        return leases.Ending(attempt, "failed", error=f"snoozed more than {task.max_snoozes} times")
-    seconds = min(max(snooze.duration.total_seconds(), 0.0), _SNOOZE_LIMIT_SECONDS)
-    return leases.Rescheduling(attempt, seconds, snooze.reason, snooze=True)

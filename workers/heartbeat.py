@@ -32,6 +32,8 @@ _ASK_SECONDS = 0.75
 _SILENT_SECONDS = 3.0
 # What the parent has beyond its own grace time, before its child does what it could not.
 _PATIENCE_SECONDS = 2.0
+# An order is a line that the pipe takes whole or not at all (PIPE_BUF), each character in up to six bytes.
+_REASON_LIMIT = 600
 
 
 class Beating:
@@ -109,10 +111,8 @@ class Beating:
         """Tell the parent, once each, which of its attempts were cancelled or are not its own any more."""
         now = time.monotonic()
         found = leases.orders(connection, self._process.id, self._attempts)
-        new = [order for order in found if order not in self._ordered]
-        if new and not self._tell(new):
-            found = [order for order in found if order in self._ordered]
-        self._ordered = {order: self._ordered.get(order, now) for order in found}
+        told = {order for order in found if order in self._ordered or self._tell(order)}
+        self._ordered = {order: self._ordered.get(order, now) for order in told}
         if self._deadline is None and self._is_silent():
             # While the parent is silent it begins nothing: what it runs now is what it is stuck in, if it is.
             seconds = leases.next_deadline(connection, self._process.id)
@@ -121,10 +121,10 @@ class Beating:
     def _is_silent(self) -> bool:
         return time.monotonic() > self._heard_at + _SILENT_SECONDS
 
-    def _tell(self, orders: list[leases.Order]) -> bool:
-        line = json.dumps([(order.task_id.hex, order.claim_number, order.reason) for order in orders]).encode()
+    def _tell(self, order: leases.Order) -> bool:
+        reason = order.reason and order.reason[:_REASON_LIMIT]
         try:
-            os.write(1, line + b"\n")
+            os.write(1, json.dumps((order.task_id.hex, order.claim_number, reason)).encode() + b"\n")
         except BlockingIOError:  # the parent does not read: it is told again, should it ever
             return False
         return True
@@ -132,7 +132,10 @@ class Beating:
     def _is_stuck(self) -> bool:
         """Return whether the parent has not ended what it should have, in its grace time and ours."""
         limit = time.monotonic() - self._grace_seconds
-        is_disobeyed = any(at < limit for order, at in self._ordered.items() if order.reason is not None)
+        asked = [order for order, at in self._ordered.items() if at < limit and order.reason is not None]
+        # An attempt that waits for its turn, or whose end is being written, is no handler that disobeys.
+        running = set(self._attempts)
+        is_disobeyed = any(self._is_silent() or (order.task_id, order.claim_number) in running for order in asked)
         return is_disobeyed or self._is_overdue()
 
     def _is_overdue(self) -> bool:

@@ -18,7 +18,7 @@ from pipelines.registry import AnyTask
 from pipelines.transaction import Transaction
 from workers.attempts import Run, attempt_span, fail
 from workers.connections import Connections
-from workers.endings import apply_of, ending_of, settled
+from workers.endings import apply_of, ending_of, final, settled
 from workers.givenup import GivenUp
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class Recorder:
         return self._persist(task, runs)
 
     def _commit(self, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
+        for run in runs:
+            run.outcome = final(task, run)
         connection = self._connections.of(task.scope)
         if any([apply_of(run) is not None for run in runs]):
             return self._commit_effects(connection, task, runs)

@@ -26,6 +26,13 @@ _FULL_PAUSES = (0.002, 0.5)
 _UNKNOWN_PAUSE = 0.05  # the beat makes a process known
 # A relay that sleeps looks for what else there is when the workers have begun what it was rung for, not before them.
 _AFTER_SECONDS = 0.005
+# However long a look takes, the next is not put off for longer.
+_MOST_AFTER = 1.0
+# What was enqueued while nobody was to be rung may be committed after the first look of a relay that falls asleep: it
+# looks again soon, and then twice as late each time.
+_AGAIN_SECONDS = 0.01
+# A deferred task that is due and still there is held by another transaction.
+_HELD_SECONDS = 0.01
 _RESCUE_LIMIT = 1000
 # What is claimed after a look at nothing is not overdue before its claim, and whoever ends a lease early rings.
 _SELDOM = 5
@@ -64,6 +71,7 @@ class Relay:
         self._is_rung = False
         self._straight_rounds = 0
         self._after_seconds = _AFTER_SECONDS
+        self._again_in = math.inf
 
     def ring(self) -> None:
         """Say that something has come, for the next round; any thread may call this."""
@@ -109,7 +117,9 @@ class Relay:
         started = time.monotonic()
         look = queue.look(connection)
         took = time.monotonic() - started
-        self._after_seconds = took * LOOK_SHARE if took >= DEAR_SECONDS else _AFTER_SECONDS
+        self._after_seconds = min(took * LOOK_SHARE, _MOST_AFTER) if took >= DEAR_SECONDS else _AFTER_SECONDS
+        due_in = math.inf if look.due_in is None else max(look.due_in + 0.001, _HELD_SECONDS * (look.due_in <= 0))
+        self._promote_at = time.monotonic() + due_in  # whatever is due earlier rings, and is seen by the next look
         return look
 
     def _dispatch(self, connection: Connection, wanted: queue.Capacity) -> tuple[int, bool, float | None]:
@@ -148,24 +158,26 @@ class Relay:
             return 0.0
         # Nothing, or all there was while producers ring: whoever comes now wakes us.
         self._busy_rounds = 0
+        until_due = max(self._promote_at - time.monotonic(), 0.0)
         if is_full:
             # Workers are saturated; a slot may be free any moment, and nobody rings for that.
             self._full_rounds += 1
             self._tell(connection, is_sleeping=self._is_sleeping)
             shortest, longest = _FULL_PAUSES
-            return float(min(shortest * 2 ** min(self._full_rounds, 20), longest))
+            return min(shortest * 2.0 ** min(self._full_rounds, 20), longest, until_due)
         was_awake = not self._is_sleeping
         if not self._stays_asleep() and not self._mark(connection, is_sleeping=True):
             return _UNKNOWN_PAUSE
         if was_awake:
+            self._again_in = _AGAIN_SECONDS
             return 0.0  # what was enqueued before the flag was seen did not ring: look once more
         if claimed:
-            return self._after_seconds
+            return min(self._after_seconds, until_due)
         if look is None:
             return 0.0  # nothing is due yet, or for us: it may be soon
-        due_in = math.inf if look.due_in is None else look.due_in + 0.001
-        self._promote_at = time.monotonic() + due_in  # whatever is due earlier rings, and is seen by the next look
-        return min(due_in, self._settings.poll_seconds if self._hears() else self._settings.poll_seconds_deaf)
+        again_in, self._again_in = self._again_in, self._again_in * 2
+        poll = self._settings.poll_seconds if self._hears() else self._settings.poll_seconds_deaf
+        return min(poll, again_in, until_due)
 
     def _stays_asleep(self) -> bool:
         """Return whether all know that this relay sleeps: told a while ago, it may have been forgotten since."""
@@ -279,12 +291,14 @@ class Rescuer:
         connection = self._connection.get()
         if not queue.is_occupied(connection):
             return self._pause * _SELDOM
-        retried, failed = queue.rescue(connection, _RESCUE_LIMIT)
+        retried, failed, cancelled = queue.rescue(connection, _RESCUE_LIMIT)
         unclaimed = queue.reclaim(connection, _RESCUE_LIMIT)
-        if retried or failed or unclaimed:
-            events.emit(events.TasksRescued(retried, failed, unclaimed))
+        rescued = retried + failed + cancelled
+        if rescued or unclaimed:
+            events.emit(events.TasksRescued(retried, failed, cancelled, unclaimed))
             self._wake()
-        return 0.0 if max(retried + failed, unclaimed) >= _RESCUE_LIMIT else self._pause
+            queue.ring(connection)  # other relays may have the room
+        return 0.0 if max(rescued, unclaimed) >= _RESCUE_LIMIT else self._pause
 
     def close(self) -> None:
         """Close the connection."""
@@ -305,7 +319,8 @@ class Caretaker:
         connection = self._connection.get()
         queue.create_months(connection)
         processes.forget_processes(connection, self._forget_after)
-        queue.release_active(connection)
+        if queue.release_active(connection):
+            queue.ring(connection)
         limits.forget(connection)
         return _CARE_SECONDS
 

@@ -7,7 +7,7 @@ relay at a time. Now and then it looks at waiting tasks themselves, so that none
 import time
 from collections.abc import Callable
 
-from db import dependencies
+from db import dependencies, queue
 from db.connection import KeptConnection
 
 _LIMIT = 1000
@@ -39,9 +39,10 @@ class Settler:
         done = dependencies.settle(connection, self._limit)
         if done.is_idle and time.monotonic() >= self._recheck_at:
             done = self._recheck()
-        if done.started or done.called:
-            self._wake()
         if not done.is_idle:
+            # what was started, and what our locks kept from a claim
+            self._wake()
+            queue.ring(connection)
             self._is_waited = True
             return 0.0
         return min(_BUSY_PAUSE, self._pause()) if self._is_waited else self._pause()
@@ -53,8 +54,10 @@ class Settler:
     def _recheck(self) -> dependencies.Settled:
         """Look at the next waiting tasks themselves; from the first again after the last."""
         connection = self._connection.get()
+        is_first_page = self._after == dependencies.FIRST_ID
         done, self._after = dependencies.recheck(connection, self._after, self._limit)
-        self._is_waited = self._after != dependencies.FIRST_ID
+        if self._after != dependencies.FIRST_ID or is_first_page:
+            self._is_waited = self._after != dependencies.FIRST_ID
         self._recheck_at = time.monotonic() + (_RECHECK_SECONDS if self._is_waited else _RECHECK_SELDOM)
         dependencies.forget(connection, _KEPT_SECONDS, self._limit)
         return done

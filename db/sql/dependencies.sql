@@ -7,8 +7,9 @@ SELECT pg_try_advisory_xact_lock(7216335408822), set_config('idle_in_transaction
     set_config('lock_timeout', '2s', true);
 
 -- name: pending
--- What there is to settle, oldest first.
-SELECT id, task_id, batch_id FROM queue.settlements ORDER BY id LIMIT %(limit)s;
+-- What there is to settle, oldest first, but for some batches.
+SELECT id, task_id, batch_id FROM queue.settlements
+WHERE batch_id IS NULL OR batch_id <> ALL (%(but)b::uuid[]) ORDER BY id LIMIT %(limit)s;
 
 -- name: watch
 -- Of these tasks, those that live: marked, so that their end leaves a row. One that another transaction holds may be about to
@@ -86,13 +87,13 @@ WITH doomed AS MATERIALIZED (
     RETURNING live.*, doomed.ends_as, doomed.parent_id, doomed.parent_status
 )
 INSERT INTO queue.tasks_history (id, task_type, payload, status, attempts, last_error, run_after, completed_at, created_at, updated_at,
-    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, max_attempts, snoozes,
-    claim_number, failed_at)
+    tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue, priority, rank, unique_key, limit_key,
+    max_attempts, snoozes, claim_number, failed_at)
 SELECT id, task_type, payload, ends_as, attempts,
     CASE parent_status WHEN 'unknown' THEN format('the task %%s that it waited for has left history', parent_id)
         ELSE format('the task %%s that it waited for %%s', parent_id, CASE parent_status WHEN 'failed' THEN 'failed' ELSE 'was cancelled' END) END,
     run_after, clock_timestamp(), created_at, now(), tenant_id, owner_kind, owner_id, payload_version, metadata, trace_context, queue,
-    priority, rank, unique_key, max_attempts, snoozes, claim_number, CASE ends_as WHEN 'failed' THEN now() END
+    priority, rank, unique_key, limit_key, max_attempts, snoozes, claim_number, CASE ends_as WHEN 'failed' THEN now() END
 FROM ended
 RETURNING status;
 

@@ -44,8 +44,11 @@ WITH held AS MATERIALIZED (
     GROUP BY each.kind, each.name
 ), filled AS MATERIALIZED (
     SELECT said.*, said.concurrency - COALESCE(occupied.tasks, 0) AS slots,
-        LEAST(said.burst, COALESCE(bucket.tokens, said.burst)
-            + GREATEST(extract(epoch FROM statement_timestamp() - bucket.refilled_at)::float8, 0) * said.per_second) AS tokens
+        -- a bucket that was filled in the future is one of a clock that has been put back since
+        CASE WHEN bucket.refilled_at > statement_timestamp() + interval '1 s' THEN said.burst
+            ELSE LEAST(said.burst, COALESCE(bucket.tokens, said.burst)
+                + GREATEST(extract(epoch FROM statement_timestamp() - bucket.refilled_at)::float8, 0) * said.per_second)
+            END AS tokens
     FROM said LEFT JOIN occupied ON occupied.kind = said.kind AND occupied.name = said.name
         LEFT JOIN queue.limit_tokens bucket ON bucket.kind = said.kind AND bucket.name = said.name
 ), rooms AS MATERIALIZED (

@@ -1,4 +1,4 @@
--- The life of a task. Each query guards the state it starts from in its WHERE; whoever comes late touches no row.
+-- What is due, who may have it, and what comes back lost. Each query guards the state it starts from in its WHERE; whoever comes late touches no row.
 -- Batches join the table by its index of ids: the roles that run them switch sequential scans off (db/roles.py), since
 -- without fresh statistics the planner would read all of a table that grows and shrinks by the second.
 -- Locks: what several processes may want at once skips rows that another transaction holds. Statements of an attempt's own
@@ -25,9 +25,9 @@ WITH RECURSIVE due AS (
         WHERE is_due AND hold_reason IS NULL AND claimed_until IS NULL AND queue > due.queue ORDER BY queue LIMIT 1
     ) AS next
 )
-SELECT ARRAY(SELECT queue::text FROM due), GREATEST(extract(epoch FROM LEAST(
+SELECT ARRAY(SELECT queue::text FROM due), extract(epoch FROM LEAST(
     (SELECT run_after FROM queue.tasks_live WHERE NOT is_due AND NOT is_waiting ORDER BY run_after LIMIT 1),
-    (SELECT min(resume_at) FROM queue.queues WHERE resume_at > clock_timestamp())) - clock_timestamp()), 0)::float8;
+    (SELECT min(resume_at) FROM queue.queues WHERE resume_at > clock_timestamp())) - clock_timestamp())::float8;
 
 -- name: capacity
 -- Free slots of each queue that live workers serve, with the task types they know, the newest payload version of each and
@@ -205,7 +205,8 @@ WITH expired AS MATERIALIZED (
     UNION ALL
     SELECT id, tenant_id, claim_number, attempts, 'lost', reason, worker_id, started_at FROM ended
 )
-SELECT (SELECT count(*) FROM retried), (SELECT count(*) FROM ended);
+SELECT (SELECT count(*) FROM retried), count(*) FILTER (WHERE cancel_reason IS NULL), count(*) FILTER (WHERE cancel_reason IS NOT NULL)
+FROM ended;
 
 -- name: reclaim
 -- Claims that no worker took in time wait again; no attempt was counted.

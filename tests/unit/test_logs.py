@@ -44,7 +44,7 @@ def log() -> Iterator[Callable[..., None]]:
 
 def test_an_event_is_one_line_with_its_fields(log: Callable[..., None], lines: Lines) -> None:
     log()
-    events.emit(events.TasksRescued(retried=2, failed=1, unclaimed=0))
+    events.emit(events.TasksRescued(retried=2, failed=1, cancelled=0, unclaimed=0))
     [line] = lines()
     assert line.pop("timestamp").endswith("Z")
     assert line == {
@@ -53,6 +53,7 @@ def test_an_event_is_one_line_with_its_fields(log: Callable[..., None], lines: L
         "service": "worker",
         "retried": 2,
         "failed": 1,
+        "cancelled": 0,
         "unclaimed": 0,
     }
 
@@ -111,7 +112,7 @@ def test_debug_writes_everything(log: Callable[..., None], lines: Lines) -> None
 def test_twice_doubles_nothing(log: Callable[..., None], lines: Lines) -> None:
     log()
     log()
-    events.emit(events.TasksRescued(1, 0, 0))
+    events.emit(events.TasksRescued(1, 0, 0, 0))
     logging.getLogger("dramatiq").info("hello")
     assert [line["event"] for line in lines()] == ["relay.rescued", "hello"]
 
@@ -122,7 +123,7 @@ def test_the_end_leaves_logging_as_it_was(capsys: pytest.CaptureFixture[str]) ->
     end = configure(ObserveSettings(log_level="debug"), service="relay")
     end()
     end()
-    events.emit(events.TasksRescued(1, 0, 0))
+    events.emit(events.TasksRescued(1, 0, 0, 0))
     assert (root.level, root.handlers) == before
     assert capsys.readouterr().err == ""
 

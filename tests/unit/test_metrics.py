@@ -55,13 +55,13 @@ def test_the_relay_s_work_is_counted(metrics: Metrics) -> None:
         metrics,
         events.TasksPublished(tasks=30, messages=2),
         events.PublishFailed(tasks=5, error="away"),
-        events.TasksRescued(retried=3, failed=1, unclaimed=2),
+        events.TasksRescued(retried=3, failed=1, cancelled=4, unclaimed=2),
         events.ListenChanged(heard=True),
     )
     assert value("greenroom_published_total") == 30
     assert value("greenroom_publish_failures_total") == 1
-    rescued = {how: value("greenroom_rescued_total", how=how) for how in ("retried", "failed", "unclaimed")}
-    assert rescued == {"retried": 3, "failed": 1, "unclaimed": 2}
+    expected = {"retried": 3, "failed": 1, "cancelled": 4, "unclaimed": 2}
+    assert {how: value("greenroom_rescued_total", how=how) for how in expected} == expected
     assert value("greenroom_listen_heard") == 1
     assert count(metrics, events.ListenChanged(heard=False))("greenroom_listen_heard") == 0
 
@@ -162,7 +162,7 @@ def test_a_port_that_is_taken_is_refused_with_what_to_do(capsys: pytest.CaptureF
         port = other.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"GREENROOM_OBSERVE_METRICS_PORT: .*127\.0\.0\.1:{port} .*in use"):
             configure(ObserveSettings(metrics_port=port), service="worker")
-    events.emit(events.TasksRescued(1, 0, 0))
+    events.emit(events.TasksRescued(1, 0, 0, 0))
     assert capsys.readouterr().err == ""  # nothing was left running
 
 

@@ -20,7 +20,7 @@ from pipelines.task import RetryPolicy, Task
 from tests.support.tasks import TASKS, Noop, Strict
 from workers.attempts import Run, scrub
 from workers.broker import messages_of
-from workers.endings import ending_of
+from workers.endings import ending_of, final
 from workers.sizes import BatchSizes
 
 TENANT, OTHER = uuid4(), uuid4()
@@ -156,7 +156,9 @@ TASK = Task(payload=Noop, run=lambda context, payload: Done(), retry=POLICY, max
 def test_what_an_outcome_means(
     outcome: Outcome, changes: dict[str, object], status: str | None, delay: float | None
 ) -> None:
-    ending = ending_of(TASK, Run(attempt(**changes), outcome=outcome))
+    run = Run(attempt(**changes), outcome=outcome)
+    run.outcome = final(TASK, run)
+    ending = ending_of(TASK, run)
     if status:
         assert isinstance(ending, Ending)
         assert ending.status == status

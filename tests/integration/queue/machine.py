@@ -175,7 +175,7 @@ class Machine(RuleBasedStateMachine):
         """Leases that are over, and no others, cost an attempt; the last one fails the task."""
         over = [task for task in self.tasks.values() if task.status == "in_progress" and task.is_over]
         last = [task for task in over if task.attempts >= _MAX_ATTEMPTS or task.is_unwanted]
-        assert queue.rescue(self.line.relay, 1000) == (len(over) - len(last), len(last))
+        assert queue.rescue(self.line.relay, 1000) == (len(over) - len(last), len(last), 0)
         for task in over:
             task.is_deferred = task.attempts > 1
             task.wait("lost")

@@ -157,6 +157,31 @@ def test_wrong_callbacks_and_ids_are_refused(database: Database, line: Line) -> 
         producer.execute("SELECT queue.open_batch('b', '{\"on_tuesday\": {}}')")
 
 
+def test_a_batch_that_is_being_closed_holds_up_no_other(database: Database, line: Line) -> None:
+    producer, slow = database.connect("producer"), database.connect("producer")
+    busy = open_batch(producer, "busy")
+    enqueue_many(producer, [Noop(n=n) for n in range(5)], batch_id=busy)
+    while line.run_once():
+        pass
+    other = open_batch(producer, "other", **CALLBACKS)  # type: ignore[arg-type]
+    close_batch(producer, other)
+    with slow.transaction():
+        assert close_batch(slow, busy)
+        while not dependencies.settle(line.relay, 2).is_idle:
+            pass
+        assert called(database) == {"all done", "all ended"}
+        assert counts(line, busy) == (0, 0, 0, 0)
+    go_on(line)
+    assert counts(line, busy) == (5, 5, 0, 0)
+
+
+def test_nobody_calls_back_with_what_they_may_not_enqueue(database: Database) -> None:
+    roll = '{"on_ended": {"task_type": "test.roll", "payload": {}}}'
+    with pytest.raises(psycopg.Error, match="not bound to the tenant"):
+        database.connect("producer").execute("SELECT queue.open_batch('x', %s)", (roll,))
+    database.connect("operator").execute("SELECT queue.open_batch('x', %s)", (roll,))
+
+
 def test_another_tenants_batch_is_not_there(database: Database, line: Line) -> None:
     tenant = database.value("INSERT INTO identity.tenants (name, slug) VALUES ('B', 'b') RETURNING id")
     theirs = open_batch(database.connect(), "b", tenant_id=tenant)

@@ -237,7 +237,7 @@ def test_what_was_not_begun_ends_instead(line: Line) -> None:
 def test_what_its_worker_died_with_ends_instead(line: Line) -> None:
     task_id = taken(line, Raise())
     leases.expire_leases(line.worker, line.process.id)
-    assert queue.rescue(line.relay, 10) == (0, 1)
+    assert queue.rescue(line.relay, 10) == (0, 0, 1)
     assert_cancelled(line, task_id)
     assert [kept[:2] for kept in line.attempts(task_id)] == [(1, "lost")]
 
@@ -246,7 +246,7 @@ def test_what_has_used_its_time_up_is_not_handed_back(database: Database, line: 
     enqueue(database.connect("producer"), Noop())
     line.take(line.claim(), lease_seconds=0.0, time_limit=0.0)
     assert leases.hand_back(line.worker, line.process.id) == 0
-    assert queue.rescue(line.relay, 10) == (1, 0)
+    assert queue.rescue(line.relay, 10) == (1, 0, 0)
 
 
 def test_a_claim_that_is_on_its_way_is_cancelled_at_once(line: Line) -> None:

@@ -12,6 +12,7 @@ from pipelines.enqueue import enqueue, enqueue_many
 from tests.support.database import Database
 from tests.support.engine import Line
 from tests.support.tasks import Noop
+from workers import claiming
 from workers.claiming import Claimer
 
 WANTED = Capacity("default", 1e9, ["test.noop"], [1], [100])
@@ -69,6 +70,20 @@ def test_a_limit_that_is_set_during_the_rest_holds_at_once(
     database.rows("INSERT INTO queue.limits (kind, name, concurrency) VALUES ('queue', 'default', 2)")
     enqueue_many(operator, [Noop(n=n) for n in range(5)])
     assert len(rested.claim(line.relay, WANTED).claims) == 2
+
+
+def test_lanes_of_what_nobody_may_run_do_not_hide_those_behind(
+    database: Database, line: Line, operator: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "_LANES", 3)
+    for key in "abcdefg":
+        enqueue(operator, Noop(), limit_key=key)
+    database.rows("UPDATE queue.tasks_live SET payload_version = 9")
+    wanted = enqueue(operator, Noop(), limit_key="z")
+    claimer = Claimer(limit=100, claim_seconds=30.0)
+    found = [claimer.claim(line.relay, WANTED) for _ in range(3)]
+    assert [claim.task_id for claims, *_ in found for claim in claims] == [wanted]
+    assert [wait for claims, _, wait in found if not claims] == [0.0, 0.0], "the next are looked at at once"
 
 
 def test_what_does_not_fit_is_left(line: Line, rested: Claimer, operator: Connection) -> None:

@@ -34,7 +34,7 @@ def line_with(database: Database, meanwhile: Callable[[], object]) -> Line:
 def lose_the_lease(database: Database) -> None:
     relay = database.connect("relay")
     database.rows("UPDATE queue.tasks_live SET lease_until = now() - interval '1 s' WHERE status = 'in_progress'")
-    assert queue.rescue(relay, 10) == (1, 0)
+    assert queue.rescue(relay, 10) == (1, 0, 0)
 
 
 def run_twice(database: Database) -> Line:
@@ -115,7 +115,7 @@ def test_a_late_end_touches_no_row(database: Database, line: Line, statement: st
 
 def test_rescue_counts_the_attempt_and_fails_the_last(database: Database, line: Line) -> None:
     task_id = enqueue(database.connect("producer"), Noop(), max_attempts=2)
-    for expected in ((1, 0), (0, 1)):
+    for expected in ((1, 0, 0), (0, 1, 0)):
         assert len(line.take(line.claim())) == 1
         leases.expire_leases(line.worker, line.process.id)
         assert queue.rescue(line.relay, 10) == expected
@@ -133,13 +133,13 @@ def test_a_lease_is_renewed_but_never_past_the_time_limit(database: Database, li
     assert leases.renew(line.worker, line.process.id, 1000) == 1
     assert database.value("SELECT lease_until = deadline_at FROM queue.tasks_live")
     assert leases.renew(line.worker, line.process.id, 1000) == 0
-    assert queue.rescue(line.relay, 10) == (0, 0)
+    assert queue.rescue(line.relay, 10) == (0, 0, 0)
 
 
 def test_a_time_limit_that_ran_out_is_rescued_as_such(database: Database, line: Line) -> None:
     task_id = enqueue(database.connect("producer"), Noop())
     line.take(line.claim(), lease_seconds=0, time_limit=-1)
-    assert queue.rescue(line.relay, 10) == (1, 0)
+    assert queue.rescue(line.relay, 10) == (1, 0, 0)
     assert "time limit" in line.task(task_id)["last_error"]
 
 
@@ -193,7 +193,7 @@ def test_who_was_lost_twice_comes_back_at_a_random_moment(database: Database) ->
     def lose_all() -> list[float]:
         line.take(line.claim())
         leases.expire_leases(line.worker, line.process.id)
-        assert queue.rescue(line.relay, 100) == (20, 0)
+        assert queue.rescue(line.relay, 100) == (20, 0, 0)
         query = "SELECT extract(epoch FROM run_after - now())::float8 FROM queue.tasks_live WHERE NOT is_due"
         return [delay for (delay,) in database.rows(query)]
 

@@ -137,7 +137,7 @@ def test_what_was_given_up_is_rescued(database: Database, monkeypatch: pytest.Mo
     line.executor.given_up.close()
 
     assert leases.renew(line.worker, line.process.id, 30.0) == 0
-    assert queue.rescue(line.relay, 10) == (1, 0)
+    assert queue.rescue(line.relay, 10) == (1, 0, 0)
     assert line.task(task_id)["last_error"] == "the worker gave the attempt up"
     line.close()
 
@@ -167,7 +167,7 @@ def test_a_foreign_version_that_is_no_version_stops_no_rescue(database: Database
     line.take(line.claim())
     database.rows("UPDATE queue.tasks_live SET lease_until = now() - interval '1 s'")
 
-    assert queue.rescue(line.relay, 10) == (0, 2)
+    assert queue.rescue(line.relay, 10) == (0, 2, 0)
     assert line.task(innocent)["status"] == "failed"
     line.close()
 

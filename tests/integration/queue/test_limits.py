@@ -160,6 +160,17 @@ def test_a_rate_lets_its_burst_in_and_then_token_by_token(
     assert len(line.claim()) == 5, "a bucket holds no more than its burst"
 
 
+def test_a_bucket_of_a_clock_that_was_ahead_is_full_again(
+    database: Database, line: Line, producer: psycopg.Connection[Any]
+) -> None:
+    limit(database, "queue", "default", rate=2, rate_seconds=3600, burst=5)
+    enqueue_many(producer, [Noop(n=n) for n in range(20)])
+    assert len(line.claim()) == 5
+    database.rows("UPDATE queue.limit_tokens SET refilled_at = now() + interval '1 h'")
+    assert len(line.claim()) == 5
+    assert line.claim() == []
+
+
 def test_each_tenant_has_a_bucket_of_its_own(database: Database, line: Line, producer: psycopg.Connection[Any]) -> None:
     other: UUID = database.value("INSERT INTO identity.tenants (name, slug) VALUES ('B', 'b') RETURNING id")
     limit(database, "tenant", "*", rate=1, rate_seconds=3600, burst=3)

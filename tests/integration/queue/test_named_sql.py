@@ -56,6 +56,23 @@ def test_each_query_is_one_statement_with_one_line_that_says_what_it_does(file: 
     assert ";" not in re.sub(r"--[^\n]*|'[^']*'", "", text)
 
 
+def test_whoever_ends_a_task_takes_all_of_it_into_history(database: Database) -> None:
+    """All that a task is; how it waited, was claimed and was run differs by who ends it."""
+    its_own = {
+        "id", "task_type", "payload", "payload_version", "status", "attempts", "max_attempts", "snoozes", "last_error",
+        "run_after", "completed_at", "created_at", "updated_at", "tenant_id", "owner_kind", "owner_id", "metadata",
+        "trace_context", "queue", "priority", "rank", "unique_key", "limit_key", "claim_number",
+    }  # fmt: skip
+    texts = {name: Queries(file).text(name).as_string(None) for file, name in QUERIES}
+    found = {
+        name: its_own - set(re.split(r"[\s,]+", listed))
+        for name, text in texts.items()
+        for listed in re.findall(r"INSERT INTO queue\.tasks_history \(([^)]*)\)", text)
+    }
+    assert len(found) == 5
+    assert {name: missing for name, missing in found.items() if missing} == {}
+
+
 def test_a_name_that_does_not_exist_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         Queries("queue").text("no_such_query")

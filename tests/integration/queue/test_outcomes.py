@@ -54,7 +54,7 @@ def test_out_of_attempts_is_failed_and_every_attempt_is_kept(database: Database,
     assert (row["status"], row["attempts"]) == ("failed", 3)
     assert row["failed_at"] is not None
     kept = line.attempts(task_id)
-    assert [(number, outcome) for number, outcome, *_ in kept] == [(1, "retry"), (2, "retry"), (3, "retry")]
+    assert [(number, outcome) for number, outcome, *_ in kept] == [(1, "retry"), (2, "retry"), (3, "fail")]
     assert all(error.startswith("RuntimeError") and "tasks.py" in trace for _, _, error, trace in kept)
 
 
@@ -82,6 +82,8 @@ def test_snooze_costs_no_attempt_and_is_bounded(effects: Database, line: Line) -
     row = line.task(task_id)
     assert (row["status"], row["snoozes"]) == ("failed", 3)
     assert "snoozed more than 3 times" in row["last_error"]
+    assert [outcome for _, outcome, *_ in line.attempts(task_id)] == ["snooze", "snooze", "snooze", "fail"]
+    assert effects.value("SELECT count(*) FROM effects") == 3, "one that failed writes nothing"
 
 
 def test_one_snooze_is_bounded_too(effects: Database, line: Line) -> None:

@@ -1,6 +1,7 @@
 """The relay's services by hand: rounds, sleep and ring, LISTEN's self-test, capacity, rescue, care."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -65,6 +66,40 @@ def test_it_wakes_for_the_next_deferred_task(database: Database, relay: Relay) -
     database.rows("UPDATE queue.tasks_live SET is_due = false, run_after = clock_timestamp() + interval '20 ms'")
     relay.run_once()
     assert relay.run_once() <= 0.05
+
+
+def test_deferred_tasks_are_let_in_while_workers_are_saturated(database: Database, line: Line, relay: Relay) -> None:
+    while relay.run_once() == 0.0:
+        pass  # it sleeps, and knows of nothing deferred
+    enqueue_many(database.connect("producer"), [Report() for _ in range(20)])
+    database.rows("UPDATE queue.processes SET slots = 1 WHERE kind = 'worker'")
+    late = enqueue(database.connect("producer"), Noop(), run_after=datetime.now(UTC) + timedelta(seconds=0.5))
+    for _ in range(3):
+        relay.ring()
+        relay.run_once()
+    assert line.task(late)["is_due"] is False
+    eventually(lambda: (relay.run_once() <= 0.5) and line.task(late)["is_due"], 5)
+
+
+def test_a_deferred_task_that_somebody_holds_is_not_spun_upon(database: Database, line: Line, relay: Relay) -> None:
+    task_id = enqueue(database.connect("producer"), Noop())
+    database.rows("UPDATE queue.tasks_live SET is_due = false, run_after = now() - interval '1 s'")
+    holder = database.connect()
+    with holder.transaction():
+        holder.execute("SELECT FROM queue.tasks_live WHERE id = %s FOR UPDATE", (task_id,))
+        while relay.run_once() == 0.0:
+            pass
+        assert relay.run_once() >= 0.005
+    eventually(lambda: relay.run_once() <= 0.5 and line.task(task_id)["claimed_until"], 5)
+
+
+def test_a_relay_that_falls_asleep_looks_again_soon_and_then_less_and_less(database: Database, relay: Relay) -> None:
+    """A producer that saw it awake did not ring, and may commit only now."""
+    assert relay.run_once() == 0.0
+    pauses = [relay.run_once() for _ in range(8)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] <= 0.01
+    assert pauses[-1] == fast_settings().relay.poll_seconds_deaf
 
 
 def test_notify_rings_only_when_somebody_sleeps(database: Database, relay: Relay) -> None:
@@ -251,7 +286,7 @@ def test_the_rescuer_reports_and_wakes(database: Database, line: Line, recorded:
     leases.expire_leases(line.worker, line.process.id)
     rescuer = Rescuer(kept(database), 1.0, lambda: woken.append(1))
     assert rescuer.run_once() == 1.0
-    assert [e for e in recorded if isinstance(e, events.TasksRescued)] == [events.TasksRescued(0, 1, 1)]
+    assert [e for e in recorded if isinstance(e, events.TasksRescued)] == [events.TasksRescued(0, 1, 0, 1)]
     assert woken == [1]
     assert rescuer.run_once() == 5.0, "seldom, while nothing can be overdue"
     assert woken == [1], "nothing to rescue, nobody to wake"
