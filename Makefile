@@ -63,7 +63,7 @@ lock: $(DEV) ## Make the lock files new from pyproject.toml; ARGS go to pip-comp
 	$(BIN)/pip-compile $(ARGS) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 
 clean: ## Remove the environment and what tools left behind; data in GREENROOM_HOME stays
-	rm -rf $(VENV) build dist *.egg-info .*_cache
+	rm -rf $(VENV) .venv-peers build dist *.egg-info .*_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

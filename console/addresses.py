@@ -1,4 +1,4 @@
-"""Who logs in where. One login a kind of process; the owner's address stands for all of them (DESIGN, "Modes")."""
+"""Who logs in where. One login a kind of process; the owner's address stands for all of them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

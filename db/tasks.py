@@ -182,11 +182,6 @@ def processes(connection: Connection) -> list[LiveProcess]:
     return [LiveProcess(*row) for row in QUERIES.run(connection, "processes")]
 
 
-def summary(connection: Connection) -> dict[str, tuple[int, int]]:
-    """Return the live tasks by status: how many, and how many of them are held."""
-    return {status: (count, held) for status, count, held in QUERIES.run(connection, "summary")}
-
-
 def known_types(connection: Connection) -> dict[str, str]:
     """Return the published task types with their scope."""
     return {name: scope for name, scope in QUERIES.run(connection, "known_types")}

@@ -12,7 +12,7 @@ _START = 1
 # Slower is believed slowly, faster at once: the first task of a type pays for what is loaded only once.
 _SLOWER, _FASTER = 0.3, 0.8
 # A message whose tasks take longer than this together would keep its last ones from workers that are free.
-_TRAVEL_SECONDS = 0.1
+_TRAVEL_SECONDS = 0.25
 _OFFER_PAUSE = 0.2
 
 

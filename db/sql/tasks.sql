@@ -38,7 +38,7 @@ SELECT * FROM (
 WITH live AS (
     SELECT queue,
         count(*) FILTER (WHERE status = 'pending' AND is_due AND hold_reason IS NULL) AS waiting,
-        count(*) FILTER (WHERE NOT is_due AND hold_reason IS NULL) AS deferred,
+        count(*) FILTER (WHERE NOT is_due AND NOT is_waiting AND hold_reason IS NULL) AS deferred,
         count(*) FILTER (WHERE hold_reason IS NOT NULL) AS held,
         count(*) FILTER (WHERE status = 'in_progress') AS running,
         max(extract(epoch FROM now() - run_after)) FILTER (WHERE status = 'pending' AND is_due AND hold_reason IS NULL) AS oldest
@@ -136,10 +136,6 @@ SET task_type = judged.task_type, tenant_id = judged.tenant_id, payload_version 
 FROM queue.tasks_live held CROSS JOIN LATERAL queue.completed(held) AS judged
 WHERE held.id = %(id)s AND held.hold_reason IS NOT NULL AND live.id = held.id
 RETURNING live.id, live.tenant_id, live.hold_reason;
-
--- name: summary
--- Live tasks by status, and how many of them are held.
-SELECT status, count(*), count(*) FILTER (WHERE hold_reason IS NOT NULL) FROM queue.tasks_live GROUP BY status;
 
 -- name: processes
 SELECT id, kind, host, pid, queues, task_types, slots, is_sleeping, hears_notify, loops_late, started_at, beat_at,
