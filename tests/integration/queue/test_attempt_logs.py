@@ -50,7 +50,7 @@ def test_a_failed_attempt_has_its_lines_beside_its_error(talking: Line) -> None:
     task_id = enqueue(talking.database.connect("producer"), Talk(lines=1, secret="correct horse", end="raise"))
     talking.run_once()
     [attempt] = tasks.attempts(talking.database.connect("operator"), task_id)
-    assert attempt.outcome == "retry"
+    assert attempt.outcome == "fail"
     assert attempt.log is not None
     assert "could not use [payload] (KeyError at tests.support.stuck_tasks:" in attempt.log
     assert "correct horse" not in attempt.log + str(attempt.error) + str(attempt.traceback)
