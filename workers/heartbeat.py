@@ -124,7 +124,8 @@ class Beating:
     def _tell(self, order: leases.Order) -> bool:
         reason = order.reason and order.reason[:_REASON_LIMIT]
         try:
-            os.write(1, json.dumps((order.task_id.hex, order.claim_number, reason)).encode() + b"\n")
+            word = json.dumps((order.task_id.hex, order.claim_number, reason), ensure_ascii=False)
+            os.write(1, word.encode() + b"\n")
         except BlockingIOError:  # the parent does not read: it is told again, should it ever
             return False
         return True
