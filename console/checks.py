@@ -20,8 +20,6 @@ from db.schema import WANTED_REVISION
 Level = Literal["ok", "warning", "wrong"]
 PGVECTOR_WANTED = (0, 8, 4)  # older ones can corrupt an HNSW index
 _KINDS = frozenset({"relay", "worker"})
-_LATE_SECONDS = 60.0
-_WAITING_SECONDS = 300.0
 _LAG = 5_000_000
 _OPEN_SECONDS = 3600.0
 
@@ -43,10 +41,10 @@ def all_checks(operation: Operation) -> list[Check]:
     return [
         *database(health.server(connection)),
         Check("schema", "ok", WANTED_REVISION),  # an operation begins with no other
-        *living(processes, timeout, is_embedded=operation.place.is_embedded),
+        *living(processes, timeout, settings.alerts.late_seconds, is_embedded=operation.place.is_embedded),
         *listening(processes, timeout, is_deaf_by_choice=any("LISTEN" in warning for warning in settings.warnings())),
         broker(settings),
-        *queues(tasks.queues(connection, process_timeout=timeout)),
+        *queues(tasks.queues(connection, process_timeout=timeout), settings.alerts.stalled_seconds),
         *refused(limits.limits(connection)),
         *raised(alerts.raised(connection)),
         transactions(health.oldest_transaction(connection)),
@@ -68,7 +66,7 @@ def own_checks(operation: Operation) -> list[Check]:
     timeout = settings.relay.process_timeout
     return [
         *database(health.server(connection)),
-        *living(mine, timeout, is_embedded=False, wanted=kinds),
+        *living(mine, timeout, operation.settings.alerts.late_seconds, is_embedded=False, wanted=kinds),
         broker(settings),
     ]
 
@@ -88,13 +86,18 @@ def database(server: health.Server) -> Iterator[Check]:
 
 
 def living(
-    processes: Iterable[tasks.LiveProcess], timeout: float, *, is_embedded: bool, wanted: frozenset[str] = _KINDS
+    processes: Iterable[tasks.LiveProcess],
+    timeout: float,
+    late_seconds: float,
+    *,
+    is_embedded: bool,
+    wanted: frozenset[str] = _KINDS,
 ) -> Iterator[Check]:
     """Relay and worker live, and so do their loops."""
     kinds = set()
     for process in processes:
         name = f"{process.kind} {process.host}/{process.pid}"
-        late = {loop: seconds for loop, seconds in sorted(process.loops_late.items()) if seconds > _LATE_SECONDS}
+        late = {loop: seconds for loop, seconds in sorted(process.loops_late.items()) if seconds > late_seconds}
         if process.silent_seconds > timeout:
             yield Check(name, "warning", f"silent for {duration(process.silent_seconds)}: gone, or cut off")
             continue
@@ -141,7 +144,7 @@ def broker(settings: Settings) -> Check:
     return Check("broker", "ok", f"Redis at {where}")
 
 
-def queues(rows: Iterable[tasks.QueueRow]) -> Iterator[Check]:
+def queues(rows: Iterable[tasks.QueueRow], stalled_seconds: float) -> Iterator[Check]:
     """What waits is served, and not for too long."""
     for row in rows:
         name = f"queue {row.name}"
@@ -152,7 +155,7 @@ def queues(rows: Iterable[tasks.QueueRow]) -> Iterator[Check]:
             yield Check(name, "warning", f"paused, {row.waiting} wait: `greenroom queues resume {row.name}`")
         elif row.waiting and not row.workers:
             yield Check(name, "wrong", f"{oldest}, and no worker serves it: start one with `greenroom up` or `worker`")
-        elif row.waiting and row.oldest_seconds > _WAITING_SECONDS:
+        elif row.waiting and row.oldest_seconds > stalled_seconds:
             yield Check(name, "warning", f"{oldest}: more workers would help")
         else:
             yield Check(name, "ok", oldest if row.waiting else "nothing waits")

@@ -239,9 +239,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
-        if self.relay.process_timeout < self.worker.lease_seconds / 3:
+        if self.relay.process_timeout < 2 * self.worker.lease_seconds / 3:
             raise ValueError(
-                "relay.process_timeout must exceed a third of worker.lease_seconds, the pause between beats"
+                "relay.process_timeout must be at least two thirds of worker.lease_seconds: "
+                "a worker says that it lives at each third, and may miss one"
             )
         return self
 

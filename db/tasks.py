@@ -85,6 +85,8 @@ class TaskDetail(TaskRow):
     trace_context: str | None
     cancel_requested_at: datetime | None
     cancel_reason: str | None
+    is_waiting: bool
+    limit_key: str | None
     secret_fields: list[str] | None
 
 

@@ -100,13 +100,14 @@ def delete(
             payloads = [DeleteDocument(document_id=document_id) for document_id in ids]
             task_ids = enqueue_many(operation.connection, payloads, tenant_id=tenant_id)
         ends = wait_for_all(operation.connection, task_ids, timeout=timeout) if wait else []
-    _show_deleted(ids, task_ids, is_done=wait, as_json=as_json)
-    if failed := [end for end in ends if end.status != "done"]:
+    failed = [end for end in ends if end.status != "done"]
+    _show_deleted(ids, task_ids, len(ids) - len(failed) if wait else None, as_json=as_json)
+    if failed:
         raise UnavailableError(f"{len(failed)} of {len(ids)} were not deleted: {failed[0].error or failed[0].status}")
 
 
-def _show_deleted(ids: list[UUID], task_ids: list[UUID], *, is_done: bool, as_json: bool) -> None:
+def _show_deleted(ids: list[UUID], task_ids: list[UUID], deleted: int | None, *, as_json: bool) -> None:
     if as_json:
-        output.show_json({"documents": ids, "tasks": task_ids, "waited": is_done})
+        output.show_json({"documents": ids, "tasks": task_ids, "waited": deleted is not None, "deleted": deleted})
     else:
-        output.show_line(f"{len(ids)} {'deleted' if is_done else 'to be deleted'}")
+        output.show_line(f"{len(ids)} to be deleted" if deleted is None else f"{deleted} deleted")

@@ -34,6 +34,10 @@ def enqueue(
     run_after: Annotated[
         str | None, typer.Option("--run-after", help="Not before: a time with zone, or seconds from now.")
     ] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option("--max-attempts", min=1, help="Not the number of its type.")
+    ] = None,
+    limit_key: Annotated[str | None, typer.Option("--limit-key", help="What limits go by: a provider, say.")] = None,
     unique_key: Annotated[str | None, typer.Option("--unique-key", help="At most one live task has it.")] = None,
     unique_mode: Annotated[
         UniqueMode | None, typer.Option("--unique-mode", help="What becomes of a task that waits with that key.")
@@ -59,6 +63,8 @@ def enqueue(
         "queue": queue,
         "priority": priority,
         "run_after": run_after and moment_of(run_after),
+        "max_attempts": max_attempts,
+        "limit_key": limit_key,
         "unique_key": unique_key,
         "unique_mode": unique_mode,
         "debounce": None if debounce is None else timedelta(seconds=debounce),

@@ -22,7 +22,7 @@ ORDER BY id DESC LIMIT %(limit)s;
 SELECT o.id, o.task_type, o.status, o.queue, o.priority, o.attempts, o.max_attempts, o.run_after, o.created_at, o.started_at,
     o.completed_at, o.progress, o.progress_message, o.hold_reason, o.last_error, o.tenant_id, o.owner_kind, o.owner_id,
     o.payload, o.payload_version, o.result, o.metadata, o.unique_key, o.snoozes, o.claim_number, o.claimed_until, o.lease_until,
-    o.deadline_at, o.worker_id, o.trace_context, o.cancel_requested_at, o.cancel_reason,
+    o.deadline_at, o.worker_id, o.trace_context, o.cancel_requested_at, o.cancel_reason, o.is_waiting, o.limit_key,
     (queue.task_type(o.task_type)).secret_fields
 FROM queue.outbox_tasks o WHERE o.id = %(id)s;
 

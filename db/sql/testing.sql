@@ -3,7 +3,7 @@
 -- name: enqueued
 -- The tasks that the transaction sees, of some types, in the order in which they were enqueued; live ones and ended ones.
 SELECT id, task_type, payload, COALESCE(payload_version, 1), status, queue, priority, run_after, unique_key, max_attempts, tenant_id,
-    owner_kind, owner_id, metadata
+    owner_kind, owner_id, metadata, limit_key
 FROM queue.outbox_tasks WHERE %(task_types)s::text[] IS NULL OR task_type = ANY (%(task_types)s) ORDER BY created_at, id;
 
 -- name: pretend_attempts

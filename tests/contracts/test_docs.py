@@ -19,7 +19,8 @@ _LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#([\w-]+))?\)")
 
 def moves() -> list[str]:
     """Return the names of the queries that change or remove a task's row."""
-    found = [(queries, name) for queries in map(Queries, ("queue", "leases", "tasks")) for name in queries.names()]
+    files = sorted(file.stem for file in (PROJECT / "db" / "sql").glob("*.sql") if file.stem != "testing")
+    found = [(queries, name) for queries in map(Queries, files) for name in queries.names()]
     return [name for queries, name in found if _MOVE.search(queries.text(name).as_string())]
 
 

@@ -148,7 +148,7 @@ def test_files_are_found_once_and_hidden_ones_not(tmp_path: Path) -> None:
 
 def test_doctor_judges_processes() -> None:
     def levels(*processes: LiveProcess, is_embedded: bool = False) -> dict[str, str]:
-        return {check.name: check.level for check in living(processes, 30, is_embedded=is_embedded)}
+        return {check.name: check.level for check in living(processes, 30, 60, is_embedded=is_embedded)}
 
     assert levels(is_embedded=True) == {"relay": "ok", "worker": "ok"}
     assert levels() == {"relay": "wrong", "worker": "wrong"}
@@ -165,12 +165,16 @@ def test_doctor_judges_the_rest() -> None:
     deaf = [process("relay", hears=False)]
     assert [check.level for check in listening(deaf, 30, is_deaf_by_choice=False)] == ["wrong"]
     assert [check.level for check in listening(deaf, 30, is_deaf_by_choice=True)] == ["ok"]
-    assert [check.level for check in queues([queue(), queue(3, 0), queue(3, 1, oldest=400)])] == [
+    assert [check.level for check in queues([queue(), queue(3, 0), queue(3, 1, oldest=400)], 300)] == [
         "ok",
         "wrong",
         "warning",
     ]
-    assert [check.level for check in queues([queue(3, 0, paused=True), queue(held=2)])] == ["warning", "warning", "ok"]
+    assert [check.level for check in queues([queue(3, 0, paused=True), queue(held=2)], 300)] == [
+        "warning",
+        "warning",
+        "ok",
+    ]
     assert transactions(OldestTransaction(10, 5.0)).level == "ok"
     assert transactions(OldestTransaction(10, 7200.0)).level == "warning"
     away = settings(OWNER, broker={"url": "redis://:hunter2@127.0.0.1:9/0"})

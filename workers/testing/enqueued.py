@@ -33,6 +33,7 @@ class EnqueuedTask(Generic[P]):
     owner_kind: str | None
     owner_id: UUID | None
     metadata: dict[str, Any]
+    limit_key: str | None
 
 
 _OPTIONS = (
@@ -45,6 +46,7 @@ _OPTIONS = (
     "owner_kind",
     "owner_id",
     "metadata",
+    "limit_key",
 )
 
 
