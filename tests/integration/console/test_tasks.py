@@ -40,6 +40,13 @@ def test_enqueue_and_wait_for_the_result(inline: Inline) -> None:
     assert "status  done" in piped
 
 
+def test_what_a_task_is_enqueued_with_is_shown(inline: Inline) -> None:
+    given = ("--max-attempts", "2", "--limit-key", "shelf", "--run-after", later())
+    task_id = inline.ok("enqueue", "document.delete", f"document_id={NOBODY}", *given).strip()
+    shown = inline.json("tasks", "show", task_id)
+    assert (shown["max_attempts"], shown["limit_key"], shown["is_waiting"]) == (2, "shelf", False)
+
+
 def test_a_task_that_fails_while_waited_for_is_a_failure(inline: Inline) -> None:
     done = inline.run("enqueue", "document.ingest", "path=../outside.txt", "--wait")
     assert done.returncode == 1
