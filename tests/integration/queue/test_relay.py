@@ -264,6 +264,23 @@ def test_an_enqueue_wakes_the_relay_and_what_is_to_be_settled_the_settler(
     listener.close()
 
 
+def test_what_a_worker_gives_up_rings_whoever_may_take_it(database: Database, line: Line, relay: Relay) -> None:
+    woken: list[str] = []
+    wake_rescuer = {queue.RESCUE_NOTICE: lambda: woken.append("rescuer")}
+    listener = Listener(kept(database), uuid4(), lambda: woken.append("relay"), wake_rescuer)
+    eventually(lambda: listener.run_once() == 0.0 and listener.hears())
+    enqueue_many(database.connect("producer"), [Noop(), Noop()])
+    first, _ = line.take(line.claim())
+    while relay.run_once() == 0.0:
+        pass  # it sleeps
+    woken.clear()
+    assert leases.end_leases(line.worker, [(first.task_id, first.claim_number)], line.process.id) == 1
+    eventually(lambda: listener.run_once() == 0.0 and woken == ["rescuer"])
+    assert leases.hand_back(line.worker, line.process.id) == 1
+    eventually(lambda: listener.run_once() == 0.0 and woken == ["rescuer", "relay"])
+    listener.close()
+
+
 def test_the_engine_works_without_listen(
     database: Database, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
