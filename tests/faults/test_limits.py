@@ -49,9 +49,9 @@ def test_three_run_at_once_and_never_four_in_fifty_runs(redis_rig: Rig, capsys: 
 @pytest.mark.timeout(120)
 def test_a_rate_holds_within_five_percent_with_three_relays(redis_rig: Rig) -> None:
     set_up(redis_rig)
-    query = "INSERT INTO queue.limits (kind, name, rate, rate_seconds, burst) VALUES ('key', 'provider', 40, 1, 20)"
+    query = "INSERT INTO queue.limits (kind, name, rate, rate_seconds, burst) VALUES ('key', 'provider', 40, 1, 4)"
     redis_rig.database.rows(query)
-    redis_rig.enqueue([LimitedByKey() for _ in range(420)])
+    redis_rig.enqueue([LimitedByKey() for _ in range(404)])
     redis_rig.await_end(60)
     took = redis_rig.database.value(
         "SELECT extract(epoch FROM max(started_at) - min(started_at))::float8 FROM queue.tasks_history"
