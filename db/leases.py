@@ -13,25 +13,9 @@ from psycopg.types.json import Jsonb
 
 from db.connection import Connection
 from db.queries import Queries, transaction
-from db.queue import Claims, columns, ring
+from db.queue import Attempt, Claims, columns, ring
 
 QUERIES = Queries("leases")
-
-
-class Attempt(NamedTuple):
-    """One task that a worker took; `waited` is in seconds from due to start."""
-
-    task_id: UUID
-    claim_number: int
-    number: int
-    max_attempts: int
-    snoozes: int
-    tenant_id: UUID | None
-    payload_json: str
-    payload_version: int
-    trace_context: str | None
-    waited: float
-    limit_key: str | None = None
 
 
 class Ending(NamedTuple):
@@ -98,18 +82,20 @@ def untake(connection: Connection, claims: Claims, worker_id: UUID, *, delay: fl
     return given
 
 
+def untake_strays(connection: Connection, known: Claims, worker_id: UUID) -> int:
+    """Give back this worker's attempts, at no cost, that are not among those it knows of; return how many."""
+    with transaction(connection):
+        given = QUERIES.count(connection, "untake_strays", {**columns(known), "worker_id": worker_id})
+        QUERIES.run(connection, "end_cancelled")
+    return given
+
+
 def end_leases(connection: Connection, claims: Claims, worker_id: UUID) -> int:
     """End the leases of attempts that this worker has given up, and say so; return how many there were."""
     ended = QUERIES.count(connection, "end_leases", {**columns(claims), "worker_id": worker_id})
     if ended:
         QUERIES.run(connection, "ring_rescuers")
     return ended
-
-
-def hold_attempts(connection: Connection, attempts: Sequence[Attempt], worker_id: UUID) -> set[UUID]:
-    """Lock the attempts that are still ours until the end of the transaction; return their ids."""
-    pairs = columns((a.task_id, a.claim_number) for a in attempts)
-    return {row[0] for row in QUERIES.run(connection, "hold_attempts", {**pairs, "worker_id": worker_id})}
 
 
 def finish(connection: Connection, endings: Sequence[Ending], worker_id: UUID) -> set[UUID]:

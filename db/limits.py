@@ -77,7 +77,7 @@ def claim(
         held = QUERIES.run(connection, "hold", values | names)
         values |= {"held_kinds": [row[0] for row in held], "held_names": [row[1] for row in held]}
         rows = QUERIES.run(connection, "claim", values)
-    claims = in_order(Claim._make(row[2:]) for row in rows if row[2] is not None)
+    claims = in_order(Claim(*row[2:]) for row in rows if row[2] is not None)
     return Admitted(claims, rows[0][0], rows[0][1])
 
 

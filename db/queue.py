@@ -7,6 +7,7 @@ A call runs in the connection's current transaction, or as a transaction of its 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -14,7 +15,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from db.connection import Connection
-from db.queries import Queries
+from db.queries import Queries, Row
 
 QUERIES = Queries("queue")
 WAKE_CHANNEL = "greenroom_wake"
@@ -28,11 +29,27 @@ FIRST_RANK = -(2**63)
 """A rank below all."""
 
 
+class Attempt(NamedTuple):
+    """One task that a worker has started; `waited` is in seconds from due to start."""
+
+    task_id: UUID
+    claim_number: int
+    number: int
+    max_attempts: int
+    snoozes: int
+    tenant_id: UUID | None
+    payload_json: str
+    payload_version: int
+    trace_context: str | None
+    waited: float
+    limit_key: str | None = None
+
+
 class Claim(NamedTuple):
     """The relay's right to dispatch one task; `claim_number` is the fencing token.
 
     `batch_size` tasks like this one may travel together, `rank` is its place among its tenant's, `before` the slots
-    that are taken by what was claimed before it.
+    that are taken by what was claimed before it. `attempt` is there if it was started with the claim.
     """
 
     task_id: UUID
@@ -44,6 +61,7 @@ class Claim(NamedTuple):
     rank: int
     before: float
     limit_key: str | None = None
+    attempt: Attempt | None = None
 
 
 class Lane(NamedTuple):
@@ -72,11 +90,22 @@ class Look(NamedTuple):
     due_in: float | None
 
 
+class Starter(NamedTuple):
+    """The worker that attempts are started for with their claim, if it is in the claimer's own process.
+
+    `time_limits` has the seconds of each type, in the order of the capacity's.
+    """
+
+    worker_id: UUID
+    lease_seconds: float
+    time_limits: list[float]
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """What the live workers of a queue can take: free slots, and of each type the newest payload version they know.
 
-    `batch_sizes` says how many tasks of each type travel in one message.
+    `batch_sizes` says how many tasks of each type travel in one message, `starter` whether their attempts are started.
     """
 
     queue: str
@@ -84,6 +113,7 @@ class Capacity:
     task_types: list[str]
     versions: list[int]
     batch_sizes: list[int]
+    starter: Starter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +191,11 @@ def claim(
     """Claim due tasks of a queue, fairly among the tenants of the given lanes; each raises its task's claim number.
 
     `from_ranks` has for each lane the rank to begin at. Returns at most `limit` claims (rounded up to the same for
-    each lane), in the order in which they shall run: the first of every tenant, then the second. Asks no limit.
+    each lane), in the order in which they shall run: the first of every tenant, then the second. Asks no limit. For a
+    capacity with a starter it starts their attempts, too.
     """
     values = claim_values(wanted, from_ranks, claim_seconds) | {"each": -(-limit // len(from_ranks))}
-    return in_order(map(Claim._make, QUERIES.run(connection, "claim", values)))
+    return _claim(connection, wanted, ("claim", "start"), values)
 
 
 def claim_first(
@@ -172,7 +203,7 @@ def claim_first(
 ) -> list[Claim]:
     """Claim the first due tasks of a queue, at most `each` of each of its first `lanes` lanes, without a look before.
 
-    Returns none where none is due, and none while any limit stands.
+    Returns none where none is due, and none while any limit stands. Starts attempts as `claim` does.
     """
     values = claim_values(wanted, {}, claim_seconds) | {
         "first_tenant": FIRST_LANE.tenant,
@@ -181,7 +212,7 @@ def claim_first(
         "limit": lanes,
         "each": each,
     }
-    return in_order(map(Claim._make, QUERIES.run(connection, "claim_first", values)))
+    return _claim(connection, wanted, ("claim_first", "start_first"), values)
 
 
 def claim_values(wanted: Capacity, from_ranks: Mapping[Lane, int], claim_seconds: float) -> dict[str, Any]:
@@ -202,6 +233,21 @@ def claim_values(wanted: Capacity, from_ranks: Mapping[Lane, int], claim_seconds
 def in_order(claims: Iterable[Claim]) -> list[Claim]:
     """Return claims in the order in which they shall run."""
     return sorted(claims, key=attrgetter("before"))
+
+
+def _claim(connection: Connection, wanted: Capacity, queries: tuple[str, str], values: dict[str, Any]) -> list[Claim]:
+    """Run the first of two queries, or the second where attempts are to be started."""
+    only_claim, start = queries
+    if wanted.starter is None:
+        return in_order(starmap(Claim, QUERIES.run(connection, only_claim, values)))
+    rows = QUERIES.run(connection, start, values | wanted.starter._asdict())
+    return in_order(map(_started, rows))
+
+
+def _started(row: Row) -> Claim:
+    """Return a row of `started` as a claim with its attempt."""
+    attempt = Attempt._make((row[0], row[1], *row[9:12], row[4], *row[12:16], row[8]))
+    return Claim._make((*row[:9], attempt))
 
 
 def give_back(connection: Connection, claims: Claims, *, delay: float = 0.0) -> int:

@@ -17,7 +17,7 @@ from pydantic_core import from_json
 
 from core import events, traces
 from core.errors import PermanentError, RateLimitedError, TaskCancelledError, UnavailableError
-from db import leases
+from db import leases, queue
 from db.connection import KeptConnection, patient, tenant_transaction
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
 from pipelines.payload import Payload
@@ -40,7 +40,7 @@ _RESULT_LIMIT = 1_000_000
 class Run:
     """One attempt: what was taken, what it decoded to, what came of it."""
 
-    attempt: leases.Attempt
+    attempt: queue.Attempt
     payload: Payload | None = None
     outcome: Outcome | None = None
     traceback: str | None = None
@@ -190,7 +190,7 @@ class Progress:
         self._lock = threading.Lock()
         self._last: dict[UUID, float] = {}
 
-    def report(self, attempt: leases.Attempt, fraction: float, message: str | None) -> None:
+    def report(self, attempt: queue.Attempt, fraction: float, message: str | None) -> None:
         """Store progress unless it was stored just now; a database that does not answer loses no more than that."""
         now = time.monotonic()
         clean = scrub(str(message), set())[:1000] if message else None
@@ -219,7 +219,7 @@ class Progress:
 class Context:
     """What a handler is given (`pipelines.task.TaskContext`)."""
 
-    attempt_row: leases.Attempt
+    attempt_row: queue.Attempt
     resources: Resources
     connection: KeptConnection
     reporter: Progress

@@ -20,7 +20,8 @@ from dramatiq.errors import ConnectionClosed, QueueNotFound
 
 from core.errors import UnavailableError
 from db.connection import Connection
-from db.queue import Capacity, Claim, Claims, capacity
+from db.queue import Capacity, Claim, Claims, Starter, capacity
+from workers.handed import Handed
 
 # What a rejected message may cost Redis: it is of no use, its claim is given back by Postgres.
 _DEAD_MESSAGE_MS = 60_000
@@ -35,20 +36,26 @@ STRANGER = "stranger"
 
 
 class Offers(NamedTuple):
-    """What a worker says of the task types that it runs: the payload versions it knows, how many travel together."""
+    """What a worker says of the task types that it runs: the payload versions it knows, how many travel together.
+
+    `starter` is for a relay in its own process.
+    """
 
     task_types: list[str]
     versions: list[int]
     batch_sizes: list[int]
+    starter: Starter | None = None
 
 
 class _AnswersAll(Broker):
     """A broker that has an actor for every message, and tells what it alone still holds and has room for.
 
-    `is_shared` says whether its messages reach the workers of other processes.
+    `is_shared` says whether its messages reach the workers of other processes; if not, their attempts are started with
+    their claims, and `handed` over.
     """
 
     is_shared = True
+    handed: Handed | None = None
 
     def serve(self, queues: Iterable[str], slots: int, offers: Callable[[], Offers]) -> None:
         """Learn what the worker in this process takes: `slots` messages at a time from each queue, of these types."""
@@ -73,9 +80,11 @@ class InProcessBroker(_AnswersAll):
     """Messages travel through a queue in memory, for relay and workers in one process."""
 
     is_shared = False
+    handed: Handed
 
     def __init__(self) -> None:
         super().__init__(middleware=[])
+        self.handed = Handed()
         self.queues: dict[str, _Mailbox] = {}
         self._on_room: Callable[[], None] = lambda: None
         self._offers: Callable[[], Offers] = lambda: Offers([], [], [])
@@ -86,12 +95,12 @@ class InProcessBroker(_AnswersAll):
         self._offers, self._slots = offers, dict.fromkeys(queues, slots)
 
     def capacity(self, connection: Connection, *, depth: float, process_timeout: float) -> list[Capacity]:
-        """Return the free slots of each queue of this process: its messages reach no other's workers."""
-        names, versions, sizes = self._offers()
-        return [
-            Capacity(name, slots * depth - self.queues[name].outstanding, names, versions, sizes)
-            for name, slots in self._slots.items()
-        ]
+        """Return the free slots of each queue of this process: its messages reach no other's workers.
+
+        None beyond what its threads can begin now, whatever the depth: what is claimed is started.
+        """
+        offers = self._offers()
+        return [Capacity(name, slots - self.queues[name].outstanding, *offers) for name, slots in self._slots.items()]
 
     def when_room(self, act: Callable[[], None]) -> None:
         """Call `act` whenever a message has ended."""

@@ -86,6 +86,7 @@ class Claimer:
         if not found.claims and self._first_lane != queue.FIRST_LANE:
             return found._replace(wait=0.0)  # nobody may run what these lanes have: on to the next of them
         is_all = self._is_whole and len(found.claims) < -(-self._limit // len(self._from_ranks))
+        is_all = is_all and _leaves_room(found.claims, wanted)
         self._is_drained = is_all and not self._is_dear
         if self._is_drained:
             self._look_at = 0.0  # whatever comes next may be anybody's
@@ -97,6 +98,7 @@ class Claimer:
         claims = queue.claim_first(connection, wanted, lanes=_LANES, each=_FIRST_EACH, claim_seconds=seconds)
         found = Counter(_lane_of(claim) for claim in claims)
         is_all = len(found) < _LANES and all(count < _FIRST_EACH for count in found.values())
+        is_all = is_all and _leaves_room(claims, wanted)
         self._is_drained = is_all and self._clock() - started < DEAR_SECONDS
         return Claimed(claims, is_all) if claims else None
 
@@ -150,6 +152,11 @@ class Claimer:
 
 def _lane_of(claim: queue.Claim) -> queue.Lane:
     return queue.Lane(claim.tenant_id or queue.NO_TENANT, claim.limit_key or "")
+
+
+def _leaves_room(claims: list[queue.Claim], wanted: queue.Capacity) -> bool:
+    """Return whether more would have fitted, had there been more."""
+    return sum(1 / claim.batch_size for claim in claims) < wanted.free - 1e-6
 
 
 def _behind(lane: queue.Lane) -> queue.Lane:

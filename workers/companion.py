@@ -19,6 +19,7 @@ _TALK_SECONDS = 1.0
 _IDLE_TALK_SECONDS = 2.0
 # An attempt that has been running for this long is asked after: is it still ours?
 _LONG_SECONDS = 2.0
+_READY_SECONDS = 10.0
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -50,6 +51,11 @@ class Heartbeat:
         self._loops_late = loops_late
         self._running = running
         self._child: subprocess.Popen[bytes] | None = None
+        self._is_ready = threading.Event()
+
+    def wait_until_ready(self) -> None:
+        """Wait until the process watches over this one, or for some seconds: what is to run runs with or without it."""
+        self._is_ready.wait(_READY_SECONDS)
 
     def run_once(self) -> float:
         """Say how late the loops are and what runs; start the process if it is not there."""
@@ -98,7 +104,10 @@ class Heartbeat:
             raise RuntimeError("the heartbeat's process was started without a pipe")
         with child.stdout as lines:
             for line in lines:
-                task_id, claim_number, reason = json.loads(line)
+                if (order := json.loads(line)) is None:
+                    self._is_ready.set()
+                    continue
+                task_id, claim_number, reason = order
                 self._running.obey(leases.Order(UUID(task_id), claim_number, reason))
 
     def _write(self, value: Any) -> None:

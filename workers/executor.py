@@ -22,6 +22,7 @@ from pipelines.task import BatchItem
 from workers.attempts import Context, Progress, Run, attempt_span, decode, fail
 from workers.connections import Connections
 from workers.givenup import GivenUp
+from workers.handed import Handed
 from workers.interruptions import conclude, heed, split_stuck
 from workers.recording import Recorder
 from workers.running import RunningAttempts, Seat
@@ -55,8 +56,15 @@ class ExecutorConfig:
 class Executor:
     """Runs messages for the threads of one worker process; each thread has connections of its own."""
 
-    def __init__(self, config: ExecutorConfig, resources: Resources, keyring: "KeyRing | None" = None) -> None:
+    def __init__(
+        self,
+        config: ExecutorConfig,
+        resources: Resources,
+        keyring: "KeyRing | None" = None,
+        handed: Handed | None = None,
+    ) -> None:
         self._config = config
+        self.handed = handed or Handed()
         self._resources = resources
         self._keyring = keyring
         self.sizes = BatchSizes(config.target_seconds)
@@ -86,10 +94,12 @@ class Executor:
             self.give_back(rest)
 
     def give_back(self, claims: Claims, *, delay: float = 0.0) -> None:
-        """Give claims back that were not taken; a relay that sleeps is woken for them."""
-        connection = self._connections.of("tenant")
-        queue.give_back(connection, claims, delay=delay)
-        queue.ring(connection)
+        """Give claims back that were not begun; a relay that sleeps is woken for them."""
+        self.handed.give_back(self._connections.of("tenant"), claims, delay=delay)
+
+    def most_seconds(self, task: AnyTask) -> float:
+        """Return within how many seconds of its take an attempt has ended: the last of a part starts later."""
+        return task.time_limit.total_seconds() + self._longest_part
 
     def refuse(self, claims: Claims) -> None:
         """Give back what another worker of the queue was meant to get: this one does not know the task type."""
@@ -149,6 +159,14 @@ class Executor:
             self._progress.forget(run.attempt.task_id)
 
     def _take(self, task: AnyTask, claims: Claims) -> list[Run]:
+        handed = [Run(attempt) for attempt in self.handed.collect(claims)]
+        if len(handed) == len(claims):
+            return handed
+        known = {run.claim for run in handed}
+        # What was given back meanwhile is not taken either: its claim is an old one.
+        return handed + self._take_unstarted(task, [claim for claim in claims if claim not in known])
+
+    def _take_unstarted(self, task: AnyTask, claims: Claims) -> list[Run]:
         try:
             return self._take_once(task, claims)
         except UnavailableError:
@@ -163,8 +181,7 @@ class Executor:
             claims,
             worker_id=self._config.worker_id,
             lease_seconds=self._config.lease_seconds,
-            # the last of a part starts later than the first
-            time_limit=task.time_limit.total_seconds() + self._longest_part,
+            time_limit=self.most_seconds(task),
         )
         return [Run(attempt) for attempt in attempts]
 

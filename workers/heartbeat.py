@@ -7,7 +7,8 @@ parent. A parent that does not react within the grace time is given up: killed. 
 told what to end, and else counted as lost: any of it may be what holds the interpreter past its neighbour's limit.
 
 Run as `python -m workers.heartbeat`; its configuration is the first line of its standard input, as JSON, and each later
-line is a word of the parent's. `stop` ends it in order. On its standard output it writes orders, a line of JSON each.
+line is a word of the parent's. `stop` ends it in order. On its standard output it writes orders, a line of JSON each, and
+`null` first, when it watches.
 """
 
 import contextlib
@@ -198,7 +199,9 @@ def main() -> None:
         if not piece:
             return
         first += piece
-    Beating(json.loads(first)).run()
+    beating = Beating(json.loads(first))
+    os.write(1, b"null\n")
+    beating.run()
 
 
 if __name__ == "__main__":

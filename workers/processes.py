@@ -27,6 +27,7 @@ from workers.beat import Beat
 from workers.broker import WAIT_MS, AnyBroker, Offers, claims_in, open_broker
 from workers.companion import Heartbeat
 from workers.executor import Executor, ExecutorConfig
+from workers.handed import MOST_WAIT_SECONDS
 from workers.recycling import Recycling
 from workers.relay import Caretaker, Listener, Relay, Rescuer
 from workers.settler import Settler
@@ -77,7 +78,7 @@ class RelayProcess:
             return KeptConnection(addresses.url, name=name, pooled=addresses.pooled)
 
         direct = KeptConnection(addresses.direct_url or addresses.url, name="listener")
-        rescuer = Loop(Rescuer(near("rescuer"), settings.relay.rescue_seconds, self.wake))
+        rescuer = Loop(Rescuer(near("rescuer"), settings.relay.rescue_seconds, self.wake, broker.handed))
         others = {queue.RESCUE_NOTICE: rescuer.wake, queue.SETTLE_NOTICE: self.wake_settler}
         listener = Listener(direct, self.process.id, self.wake, others)
         relay = Relay(near("relay"), broker, settings.relay, self.process.id, hears=listener.hears)
@@ -163,17 +164,25 @@ class WorkerProcess:
             settings.worker.target_seconds,
             settings.worker.interrupt_seconds,
         )
-        self.executor = Executor(config, resources, keyring_of(settings))
+        self.executor = Executor(config, resources, keyring_of(settings), broker.handed)
         self.loops = self._loops(on_leave)
         self._worker: dramatiq.Worker | None = None
         self._stopped = threading.Lock()
         self._logs = AttemptLogs(self.executor.running)
 
     def start(self) -> None:
-        """Consume the queues; then become known, so that the relay sends work."""
+        """Be watched over, consume the queues, then become known, so that the relay sends work."""
+        self._logs.start()
+        for loop in self.loops:
+            loop.start()
+        for loop in self.loops:
+            if isinstance(loop.service, Heartbeat):
+                loop.service.wait_until_ready()
         declare_actors(self._broker, self._registry, self.executor.run_message, self.executor.refuse)
         for name in self.queues:
             self._broker.declare_queue(name)
+        if self._broker.handed is not None:
+            self._broker.handed.open(self.process.id, self.executor.running.claims)
         self._broker.serve(self.queues, self._settings.worker.threads, self._offers)
         self._worker = dramatiq.Worker(
             self._broker, queues=set(self.queues), worker_threads=self._settings.worker.threads, worker_timeout=WAIT_MS
@@ -181,9 +190,6 @@ class WorkerProcess:
         self._worker.start()
         # The heartbeat says it too, as soon as it runs and the database answers.
         self._tell(lambda connection: processes.beat(connection, self.process))
-        for loop in self.loops:
-            loop.start()
-        self._logs.start()
         events.emit(events.ProcessStarted("worker", self.process.id, f"{self._settings.worker.threads} threads"))
 
     def stop(self) -> bool:
@@ -207,6 +213,8 @@ class WorkerProcess:
     def quiesce(self) -> None:
         """Take nothing more; what runs goes on."""
         self._broker.serve((), 0, self._offers)
+        if self._broker.handed is not None:
+            self._broker.handed.close()
         self._tell(lambda connection: processes.stop_serving(connection, self.process.id))
         self.executor.drain()
         self._give_back_unbegun()
@@ -220,8 +228,7 @@ class WorkerProcess:
         waiting = tuple(self._worker.work_queue.queue) if self._worker is not None else ()
         claims = [claim for item in waiting for claim in claims_in(item.message.args[0])]
         if claims := [*claims, *self._broker.leftovers()]:
-            self._tell(lambda connection: queue.give_back(connection, claims))
-            self._tell(queue.ring)
+            self._tell(lambda connection: self.executor.handed.give_back(connection, claims))
 
     def _grace_ms(self) -> int:
         """Return how long to wait for the threads; where some never end, having waited for the others."""
@@ -260,7 +267,9 @@ class WorkerProcess:
 
     def _offers(self) -> Offers:
         sizes = self._batch_sizes()
-        return Offers(list(sizes), [self.process.task_types[name] for name in sizes], list(sizes.values()))
+        seconds = [self.executor.most_seconds(self._registry.get(name)) + MOST_WAIT_SECONDS for name in sizes]
+        starter = queue.Starter(self.process.id, self._settings.worker.lease_seconds, seconds)
+        return Offers(list(sizes), [self.process.task_types[name] for name in sizes], list(sizes.values()), starter)
 
     def _batch_sizes(self) -> dict[str, int]:
         """Return how many tasks of each type travel together: as many as it says, else by what was measured."""

@@ -57,7 +57,7 @@ class Recorder:
                 return self._commit(task, runs)
             except ApplyError as refused:
                 return self._persist_refused(task, runs, refused.error)
-            except (UnavailableError, UnfinishedError, psycopg.Error) as error:
+            except (UnavailableError, psycopg.Error) as error:
                 if not _is_passing(error):
                     return self._persist_refused(task, runs, error)
             if time.monotonic() > deadline:
@@ -88,22 +88,18 @@ class Recorder:
             return self._finish(connection, task, runs)
 
     def _commit_effects(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
-        """Write the effects of all, and their endings, in one transaction, and wait only for what is asked for.
+        """Write the endings of all, then the effects of those that were still ours, in one transaction.
 
-        So an error may show later than where it happened: that a transaction failed is certain, and not whose doing.
+        The endings come first: who holds their rows holds the right to write. It waits only for what is asked for, so
+        an error may show later than where it happened: that a transaction failed is certain, and not whose doing.
         """
         tenant_id = runs[0].attempt.tenant_id
         with patient(connection), connection.pipeline(), connection.transaction():
             bind_tenant(connection, tenant_id)
-            held = leases.hold_attempts(connection, [run.attempt for run in runs], self._worker_id)
-            for run in runs:
-                if run.attempt.task_id in held and (apply := apply_of(run)):
-                    _apply(Transaction(connection, tenant_id, self._keyring), task, run, apply)
-            # An apply may have bound another tenant for its own purpose.
-            bind_tenant(connection, tenant_id)
             kept = self._finish(connection, task, runs)
-            if kept != held:
-                raise UnfinishedError("the effects were undone: the task could not be completed with them")
+            for run in runs:
+                if run.attempt.task_id in kept and (apply := apply_of(run)):
+                    _apply(Transaction(connection, tenant_id, self._keyring), task, run, apply)
         return kept
 
     def _finish(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
@@ -139,10 +135,6 @@ def _pauses(runs: Iterable[Run]) -> list[tuple[str, float]]:
     for refusal in refusals:
         longest[refusal.key] = max(refusal.pause.total_seconds(), longest.get(refusal.key, 0.0))
     return sorted(longest.items())
-
-
-class UnfinishedError(PermanentError):
-    """Effects were written and their tasks could not be completed: the transaction is undone."""
 
 
 class ApplyError(PermanentError):

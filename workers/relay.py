@@ -6,7 +6,7 @@ Rescuer (expired leases and claims), Caretaker (partitions of history, silent pr
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 import psycopg
@@ -18,6 +18,7 @@ from db import limits, processes, queue
 from db.connection import Connection, KeptConnection
 from workers.broker import AnyBroker, messages_of, publish
 from workers.claiming import DEAR_SECONDS, LOOK_SHARE, Claimer
+from workers.handed import Handed
 
 _BUSY_ROUNDS = 8
 _PROMOTE_SECONDS = 0.05
@@ -72,6 +73,7 @@ class Relay:
         self._straight_rounds = 0
         self._after_seconds = _AFTER_SECONDS
         self._again_in = math.inf
+        self._may_have_strays = False
 
     def ring(self) -> None:
         """Say that something has come, for the next round; any thread may call this."""
@@ -80,6 +82,9 @@ class Relay:
     def run_once(self) -> float:
         """Do one round; raises UnavailableError when database or broker is away, and nothing is lost by that."""
         connection = self._connection.get()
+        if self._may_have_strays and self._broker.handed is not None:
+            self._broker.handed.give_back_strays(connection)
+            self._may_have_strays = False
         self._promote(connection)
         look = None if self._goes_straight() else self._look(connection)
         if look is not None and not look.queues:
@@ -127,7 +132,21 @@ class Relay:
         settings = self._settings
         if wanted.queue not in self._claimers:
             self._claimers[wanted.queue] = Claimer(limit=settings.batch, claim_seconds=settings.claim_seconds)
+        # A claim whose answer is lost may have started attempts that nobody knows of.
+        self._may_have_strays = wanted.starter is not None
         claims, is_all, wait = self._claimers[wanted.queue].claim(connection, wanted)
+        if self._hand_over(claims):
+            self._publish(connection, claims)
+            self._may_have_strays = False
+        used = sum(1 / claim.batch_size for claim in claims)
+        return len(claims), is_all and used + 1 <= wanted.free, wait
+
+    def _hand_over(self, claims: Sequence[queue.Claim]) -> bool:
+        """Hand attempts that were started with their claims to the worker; False if it stops, and they are strays."""
+        started = [claim.attempt for claim in claims if claim.attempt is not None]
+        return not started or (self._broker.handed is not None and self._broker.handed.put(started))
+
+    def _publish(self, connection: Connection, claims: Sequence[queue.Claim]) -> None:
         messages = messages_of(claims)
         for position, (message, _) in enumerate(messages):
             try:
@@ -139,8 +158,6 @@ class Relay:
                 raise
         if claims:
             events.emit(events.TasksPublished(len(claims), len(messages)))
-        used = sum(1 / claim.batch_size for claim in claims)
-        return len(claims), is_all and used + 1 <= wanted.free, wait
 
     def _promote(self, connection: Connection) -> None:
         """Let deferred tasks in whose time has come: asleep that time is known, awake it is tried now and then."""
@@ -277,18 +294,23 @@ class Listener:
 
 
 class Rescuer:
-    """Gives back what was claimed and not taken, and taken and not renewed."""
+    """Gives back what was claimed and not taken, handed over and not begun, and taken and not renewed."""
 
     name = "rescuer"
 
-    def __init__(self, connection: KeptConnection, pause: float, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, connection: KeptConnection, pause: float, wake: Callable[[], None], handed: Handed | None = None
+    ) -> None:
         self._connection = connection
         self._pause = pause
         self._wake = wake
+        self._handed = handed
 
     def run_once(self) -> float:
         """Rescue one batch; at once again while there is more, and seldom while nothing is claimed or runs."""
         connection = self._connection.get()
+        if self._handed is not None:
+            self._handed.give_back_overdue(connection)
         if not queue.is_occupied(connection):
             return self._pause * _SELDOM
         retried, failed, cancelled = queue.rescue(connection, _RESCUE_LIMIT)

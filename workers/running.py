@@ -23,6 +23,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 T = TypeVar("T")
 _NOTHING: tuple[Run, ...] = ()
+_MOST_EARLY = 1000
 _FORKED = 70
 """Exit status of a child that a handler forked and that would go on as a worker (EX_SOFTWARE of sysexits.h)."""
 _is_child = False
@@ -102,6 +103,7 @@ class RunningAttempts:
         self.on_interrupted: Callable[[int], None] = lambda thread: None
         self._local = threading.local()
         self._is_known_busy = False
+        self._early: dict[tuple[UUID, int], Order] = {}
 
     def begin(self, task: AnyTask, part: Sequence[Run]) -> Seat:
         """Return the calling thread's seat, with what it is about to work off."""
@@ -111,6 +113,9 @@ class RunningAttempts:
             self.seats.append(seat)
         seat.task = task
         seat.part = part
+        if self._early:
+            early = [self._early.pop(run.claim, None) for run in part]
+            seat.orders = {**seat.orders, **{order.task_id: order for order in early if order is not None}}
         if not self._is_known_busy:
             self._is_known_busy = True
             self.on_busy()
@@ -126,6 +131,10 @@ class RunningAttempts:
         seat.part = _NOTHING
         if seat.orders:
             seat.orders = {}
+
+    def claims(self) -> list[tuple[UUID, int]]:
+        """Return the claims of all that the threads have begun."""
+        return [run.claim for seat in tuple(self.seats) for run in seat.part]
 
     def is_busy(self) -> bool:
         """Return whether any thread has work."""
@@ -144,10 +153,16 @@ class RunningAttempts:
 
     def obey(self, order: Order) -> None:
         """Interrupt an attempt that was cancelled or lost; of one that has not begun, let its thread know."""
+        claim = order.task_id, order.claim_number
+        # First, for whoever begins it now: one of the two sees the other.
+        self._early[claim] = order
+        while len(self._early) > _MOST_EARLY:
+            del self._early[next(iter(self._early))]  # it had ended before its order came
         for seat in self.seats:
             runs = seat.runs
             for run in seat.part:
-                if run.claim == (order.task_id, order.claim_number):
+                if run.claim == claim:
+                    self._early.pop(claim, None)
                     seat.orders = {**seat.orders, order.task_id: order}
                     if any(run is each for each in runs):
                         self.interrupt(seat, runs, AttemptLostError if order.reason is None else TaskCancelledError)

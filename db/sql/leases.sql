@@ -24,20 +24,21 @@ FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
 
+-- name: untake_strays
+-- A claim that started attempts and whose answer was lost may have committed: what the worker does not know of waits again.
+UPDATE queue.tasks_live live
+SET status = 'pending', attempts = live.attempts - 1, claimed_until = NULL, lease_until = NULL, deadline_at = NULL, worker_id = NULL,
+    updated_at = now(), is_due = true
+WHERE live.claimed_until IS NOT NULL AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
+    AND NOT EXISTS (SELECT FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
+                    WHERE live.id = given.id AND live.claim_number = given.claim_number);
+
 -- name: end_leases
 -- Attempts that their own worker has given up: their leases are over now, and rescue counts them as lost.
 UPDATE queue.tasks_live live SET lease_until = '-infinity', deadline_at = now()
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
-
--- name: hold_attempts
--- Lock the attempts that are still ours, before their effects are written. The lock outlives the lease: rescue skips it.
-SELECT live.id FROM queue.tasks_live live
-JOIN unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
-    ON live.id = given.id AND live.claim_number = given.claim_number
-WHERE live.status = 'in_progress' AND live.worker_id = %(worker_id)s
-FOR UPDATE OF live;
 
 -- name: finish
 -- End tasks: each leaves the live leaf and enters history. Guarded by the claim number and the owner of the lease.

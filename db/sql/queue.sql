@@ -92,7 +92,7 @@ SELECT tenant, key,
     EXISTS (SELECT FROM standing WHERE kind = 'task_type' AND (name = '*' OR name = ANY (%(task_types)s::text[])))
 FROM lanes;
 
--- part: claiming
+-- part: fitting
 -- What claims have in common: at most %(each)s of each lane of `given`, and as many as fit into %(free)s slots; first those that
 -- are first by rank within their tenant. Of a lane, ranks below its from_rank are not looked at. No limit is asked.
 due AS MATERIALIZED (
@@ -123,6 +123,8 @@ due AS MATERIALIZED (
         sum(1.0::float8 / batch_size) OVER (ORDER BY turn, rank ROWS UNBOUNDED PRECEDING) - 1.0::float8 / batch_size AS before
     FROM turns
 )
+
+-- part: claimed
 UPDATE queue.tasks_live live
 SET claim_number = live.claim_number + 1, updated_at = now(),
     claimed_until = now() + make_interval(secs => %(claim_seconds)s),
@@ -138,7 +140,8 @@ RETURNING live.id, live.claim_number, live.queue, live.task_type, live.tenant_id
 WITH given AS (
     SELECT * FROM unnest(%(tenants)s::uuid[], %(keys)s::text[], %(from_ranks)s::bigint[]) AS given (tenant, key, from_rank)
 ),
--- include: claiming
+-- include: fitting
+-- include: claimed
 
 -- name: claim_first
 -- Claim the first due tasks of whatever lanes have any, in one step; none while any limit stands, whomever it may concern.
@@ -147,7 +150,43 @@ WITH given AS (
     -- include: due_lanes
     ) AS lane WHERE NOT EXISTS (SELECT FROM queue.limits WHERE concurrency IS NOT NULL OR rate IS NOT NULL)
 ),
--- include: claiming
+-- include: fitting
+-- include: claimed
+
+-- part: started
+-- What `claimed` does and what a take does, for a worker in the claimer's own process. It waits for the disk, as a take's commit does.
+UPDATE queue.tasks_live live
+SET claim_number = live.claim_number + 1, updated_at = now(),
+    claimed_until = now() + make_interval(secs => %(claim_seconds)s),
+    batch_size = CASE WHEN live.attempts > 0 THEN 1 ELSE fitting.batch_size END,
+    status = 'in_progress', attempts = live.attempts + 1, worker_id = %(worker_id)s,
+    started_at = now(), lease_until = now() + make_interval(secs => %(lease_seconds)s),
+    deadline_at = now() + make_interval(secs => (%(time_limits)s::float8[])[array_position(%(task_types)s::text[], live.task_type)]),
+    progress = NULL, progress_message = NULL
+FROM fitting
+WHERE live.ctid = fitting.place AND fitting.before < %(free)s
+RETURNING live.id, live.claim_number, live.queue, live.task_type, live.tenant_id, live.batch_size, live.rank, fitting.before, live.limit_key,
+    live.attempts, live.max_attempts, live.snoozes, live.payload::text, live.payload_version, live.trace_context,
+    extract(epoch FROM now() - GREATEST(live.run_after, live.created_at))::float8,
+    (SELECT set_config('synchronous_commit', 'on', true))
+
+-- name: start
+-- Claim due tasks of lanes that no limit holds up, and start their attempts.
+WITH given AS (
+    SELECT * FROM unnest(%(tenants)s::uuid[], %(keys)s::text[], %(from_ranks)s::bigint[]) AS given (tenant, key, from_rank)
+),
+-- include: fitting
+-- include: started
+
+-- name: start_first
+-- Claim the first due tasks as `claim_first` does, and start their attempts.
+WITH given AS (
+    SELECT tenant, key, %(first_rank)s::bigint AS from_rank FROM (
+    -- include: due_lanes
+    ) AS lane WHERE NOT EXISTS (SELECT FROM queue.limits WHERE concurrency IS NOT NULL OR rate IS NOT NULL)
+),
+-- include: fitting
+-- include: started
 
 -- name: give_back
 -- Claims whose message the broker refused, or that a worker may not run, wait again; no attempt is counted.

@@ -39,9 +39,9 @@ GUARDS = (
     Guard(
         "I2",
         "effects are written without a look whether the attempt still is the worker's",
-        "db/leases.py",
-        'return {row[0] for row in QUERIES.run(connection, "hold_attempts", {**pairs, "worker_id": worker_id})}',
-        "return set(pairs['ids'])",
+        "workers/recording.py",
+        "if run.attempt.task_id in kept and (apply := apply_of(run)):",
+        "if apply := apply_of(run):",
         f"{_SCENARIOS}[commit_unanswered]",
     ),
     Guard(

@@ -14,7 +14,7 @@ from workers.running import RunningAttempts
 
 # What is taken out of which query. Whoever ran the task once may end it then, whoever runs it now.
 _CLAIM = (" AND live.claim_number = given.claim_number", " AND live.worker_id = %(worker_id)s")
-_GUARDS = {"claim-number": ("hold_attempts", "finish", "reschedule")}
+_GUARDS = {"claim-number": ("finish", "reschedule")}
 
 
 def take_out(guard: str) -> None:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from db.leases import Attempt
+from db.queue import Attempt
 from tests.support.tasks import TASKS
 from workers.attemptlogs import MOST_CHARACTERS, MOST_LINES, AttemptLog, AttemptLogs
 from workers.attempts import Run

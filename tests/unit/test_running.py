@@ -9,7 +9,8 @@ from collections.abc import Callable
 from uuid import UUID, uuid4
 
 from core.errors import AttemptLostError, TaskCancelledError, TimeLimitError
-from db.leases import Attempt, Order
+from db.leases import Order
+from db.queue import Attempt
 from pipelines.registry import AnyTask
 from tests.support.tasks import TASKS
 from tests.support.waiting import eventually

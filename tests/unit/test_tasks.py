@@ -9,9 +9,9 @@ import pytest
 
 from core.backoff import Backoff
 from core.errors import PermanentError, RegistrationError, RetryableError, UnknownTaskTypeError
-from db.leases import Attempt, Ending, Rescheduling
+from db.leases import Ending, Rescheduling
 from db.queries import Queries
-from db.queue import Claim
+from db.queue import Attempt, Claim
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import Registry, load_registry

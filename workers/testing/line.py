@@ -80,7 +80,7 @@ class Line:
 
     def take(
         self, claims: Sequence[queue.Claim], *, lease_seconds: float = 30.0, time_limit: float = 600.0
-    ) -> list[leases.Attempt]:
+    ) -> list[queue.Attempt]:
         """Take attempts as this worker and do nothing with them."""
         pairs = [(c.task_id, c.claim_number) for c in claims]
         return leases.take(

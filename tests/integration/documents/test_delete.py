@@ -6,7 +6,7 @@ import pytest
 
 from core.errors import PermanentError
 from db.connection import KeptConnection
-from db.leases import Attempt
+from db.queue import Attempt
 from pipelines.documents.delete import delete_document, delete_file
 from pipelines.documents.payloads import DeleteDocument, DeleteFile
 from pipelines.enqueue import enqueue

@@ -78,6 +78,11 @@ class Model:
         """Whether it has not ended."""
         return self.status in _LIVE
 
+    def start(self, worker_id: UUID) -> None:
+        """Let a worker have it."""
+        self.status, self.worker_id, self.is_claimed, self.is_over = "in_progress", worker_id, False, False
+        self.attempts += 1
+
     def wait(self, outcome: str | None = None, *, counts: bool = True) -> None:
         """Let it wait again, or end if that was asked for; an attempt that does not count is taken back."""
         self.status, self.worker_id, self.is_over, self.is_given_up = "pending", None, False, False
@@ -153,6 +158,24 @@ class Machine(RuleBasedStateMachine):
         claims = self.claim(30.0).values
         return multiple(*(held for claim in claims for held in self.take(claim, who).values))
 
+    @rule(target=attempts, who=st.integers(0, 1))
+    def start_with_the_claim(self, who: int) -> Any:
+        """A claim for the worker in the relay's own process starts the attempts as well."""
+        queue.promote(self.line.relay, 1000)
+        starter = queue.Starter(self.workers[who], _LEASE, [_LIMIT])
+        wanted = queue.Capacity("default", 1e9, [Noop.task_type], [1], [1], starter)
+        found = queue.claim_first(self.line.relay, wanted, lanes=10, each=1000, claim_seconds=30.0)
+        started = [claim.attempt for claim in found if claim.attempt is not None]
+        assert len(started) == len(found)
+        for attempt in started:
+            task = self.tasks[attempt.task_id]
+            assert (task.status, task.is_claimed, self.is_paused) == ("pending", False, False)
+            task.claim_number += 1
+            task.start(self.workers[who])
+            task.is_deferred = False
+            assert (attempt.claim_number, attempt.number) == (task.claim_number, task.attempts)
+        return multiple(*((attempt, who) for attempt in started))
+
     @rule(message=messages)
     def give_back(self, message: queue.Claim) -> None:
         """A claim that is still the relay's waits again."""
@@ -175,7 +198,9 @@ class Machine(RuleBasedStateMachine):
         """Leases that are over, and no others, cost an attempt; the last one fails the task."""
         over = [task for task in self.tasks.values() if task.status == "in_progress" and task.is_over]
         last = [task for task in over if task.attempts >= _MAX_ATTEMPTS or task.is_unwanted]
-        assert queue.rescue(self.line.relay, 1000) == (len(over) - len(last), len(last), 0)
+        cancelled = [task for task in over if task.is_unwanted]
+        counts = len(over) - len(last), len(last) - len(cancelled), len(cancelled)
+        assert queue.rescue(self.line.relay, 1000) == counts
         for task in over:
             task.is_deferred = task.attempts > 1
             task.wait("lost")
@@ -197,31 +222,28 @@ class Machine(RuleBasedStateMachine):
         assert len(found) == self._is_waiting(message)
         for attempt in found:
             task = self.tasks[attempt.task_id]
-            task.status, task.worker_id = "in_progress", self.workers[who]
-            task.attempts += 1
-            task.is_claimed = task.is_over = False
+            task.start(self.workers[who])
             assert attempt.number == task.attempts
         return multiple(*((attempt, who) for attempt in found))
 
     @rule(held=attempts, status=st.sampled_from(["done", "done", "failed", "cancelled"]), is_impostor=_rarely)
-    def finish(self, held: tuple[leases.Attempt, int], status: str, is_impostor: bool) -> None:
+    def finish(self, held: tuple[queue.Attempt, int], status: str, is_impostor: bool) -> None:
         """Effects are written, and the task ends, with the attempt that is still its worker's."""
         attempt, who = held
         worker_id = self.workers[who ^ is_impostor]
         is_ours = self._runs(attempt, worker_id)
         ending = leases.Ending(attempt, status, error=None if status == "done" else "no use")
         with self.line.worker.transaction():
-            mine = leases.hold_attempts(self.line.worker, [attempt], worker_id)
-            if mine and status == "done":
+            kept = leases.finish(self.line.worker, [ending], worker_id)
+            if kept and status == "done":
                 effect = "INSERT INTO public.effects (n, note) VALUES (0, %s)"
                 self.line.worker.execute(effect, (str(attempt.task_id),))
-            kept = leases.finish(self.line.worker, [ending], worker_id)
-        assert mine == kept == ({attempt.task_id} if is_ours else set())
+        assert kept == ({attempt.task_id} if is_ours else set())
         if is_ours:
             self.tasks[attempt.task_id].end(status)
 
     @rule(held=attempts, is_snooze=st.booleans(), is_late=_rarely, is_impostor=_rarely)
-    def reschedule(self, held: tuple[leases.Attempt, int], is_snooze: bool, is_late: bool, is_impostor: bool) -> None:
+    def reschedule(self, held: tuple[queue.Attempt, int], is_snooze: bool, is_late: bool, is_impostor: bool) -> None:
         """A retry keeps its attempt counted, a snooze does not."""
         attempt, who = held
         worker_id = self.workers[who ^ is_impostor]
@@ -237,7 +259,7 @@ class Machine(RuleBasedStateMachine):
             task.wait(counts=not is_snooze)
 
     @rule(held=attempts)
-    def untake(self, held: tuple[leases.Attempt, int]) -> None:
+    def untake(self, held: tuple[queue.Attempt, int]) -> None:
         """What was not begun costs nothing."""
         attempt, who = held
         is_ours = self._runs(attempt, self.workers[who])
@@ -246,8 +268,18 @@ class Machine(RuleBasedStateMachine):
         if is_ours:
             self.tasks[attempt.task_id].wait(counts=False)
 
+    @rule(who=st.integers(0, 1), knows=st.booleans())
+    def untake_strays(self, who: int, knows: bool) -> None:
+        """What a worker does not know of costs nothing; what it knows of stays."""
+        running = self._running(who)
+        mine = ("in_progress", self.workers[who])
+        known = [(t_id, t.claim_number) for t_id, t in self.tasks.items() if knows and (t.status, t.worker_id) == mine]
+        assert leases.untake_strays(self.line.worker, known, self.workers[who]) == (0 if knows else len(running))
+        for task in () if knows else running:
+            task.wait(counts=False)
+
     @rule(held=attempts)
-    def give_up(self, held: tuple[leases.Attempt, int]) -> None:
+    def give_up(self, held: tuple[queue.Attempt, int]) -> None:
         """The lease of an attempt that its worker has given up is over."""
         attempt, who = held
         is_ours = self._runs(attempt, self.workers[who])
@@ -258,7 +290,7 @@ class Machine(RuleBasedStateMachine):
             task.is_over = task.is_given_up = True
 
     @rule(held=attempts)
-    def report(self, held: tuple[leases.Attempt, int]) -> None:
+    def report(self, held: tuple[queue.Attempt, int]) -> None:
         """Progress is told of what runs."""
         attempt, _ = held
         task = self.tasks[attempt.task_id]
@@ -382,7 +414,7 @@ class Machine(RuleBasedStateMachine):
         task = self.tasks[message.task_id]
         return task.status == "pending" and task.is_claimed and task.claim_number == message.claim_number
 
-    def _runs(self, attempt: leases.Attempt, worker_id: UUID) -> bool:
+    def _runs(self, attempt: queue.Attempt, worker_id: UUID) -> bool:
         task = self.tasks[attempt.task_id]
         return (task.status, task.claim_number, task.worker_id) == ("in_progress", attempt.claim_number, worker_id)
 

@@ -60,23 +60,12 @@ def test_who_lost_its_lease_writes_nothing(effects: Database, recorded: list[eve
     assert any(isinstance(event, events.AttemptLost) for event in recorded)
 
 
-def test_the_guard_of_the_finish_holds_alone(effects: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Effects that were written for an attempt that is not ours are undone when its task cannot be completed."""
+def test_without_the_guard_the_effect_happens_twice(effects: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above would be red without the guard: here it is taken out, and the effect doubles (I2, I3)."""
     monkeypatch.setitem(
-        _load("leases"), "hold_attempts",
+        _load("leases"), "finish",
         sql.SQL("SELECT id FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)"),
     )  # fmt: skip
-    run_twice(effects)
-    assert effects.rows("SELECT n FROM effects") == [(1,)]
-
-
-def test_without_the_guards_the_effect_happens_twice(effects: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests above would be red without the guards: here both are taken out, and the effect doubles (I2, I3)."""
-    for name in ("hold_attempts", "finish"):
-        monkeypatch.setitem(
-            _load("leases"), name,
-            sql.SQL("SELECT id FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)"),
-        )  # fmt: skip
     run_twice(effects)
     assert effects.rows("SELECT n FROM effects") == [(1,), (1,)]
 

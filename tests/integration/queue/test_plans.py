@@ -35,6 +35,13 @@ ONES = [1] * len(IDS)
 LEASE = {"worker_id": WORKER, "lease_seconds": 30.0, "time_limit": 60.0}
 PAIRS = {"ids": IDS, "claims": ONES}
 LIST = {"held": False, "limit": 50}
+CLAIM = {
+    "queue": "q1", "task_types": ["test.noop"], "versions": [1], "batch_sizes": [100], "free": 100.0,
+    "claim_seconds": 30, "tenants": [NO_TENANT, DEFAULT_TENANT], "keys": ["", ""], "from_ranks": [FIRST_RANK] * 2,
+    "each": 10,
+}  # fmt: skip
+FIRST = {"first_tenant": NO_TENANT, "first_key": "", "first_rank": FIRST_RANK, "limit": 200, "each": 8}
+STARTER = {"worker_id": WORKER, "lease_seconds": 30.0, "time_limits": [60.0]}
 FAILED = {"statuses": ["failed"], "limit": 100}
 
 _FILL = """
@@ -52,9 +59,10 @@ FROM generate_series(1, %(live)s) n, LATERAL (SELECT CASE WHEN n <= 60000 THEN n
 _FILL_HISTORY = """
 INSERT INTO queue.outbox_tasks (task_type, payload, payload_version, tenant_id, status, completed_at, started_at,
     failed_at, last_error, queue, priority, max_attempts)
-SELECT 'test.noop', '{"n": 1}', 1, identity.default_tenant_id(), s, now(), now(), CASE s WHEN 'failed' THEN now() END,
+SELECT 'test.noop', '{"n": 1}', 1, identity.default_tenant_id(), s, at, now(), CASE s WHEN 'failed' THEN now() END,
     CASE s WHEN 'failed' THEN 'x' END, 'default', 0, 5
-FROM generate_series(1, %(ended)s) n, LATERAL (SELECT CASE WHEN n %% 200 = 0 THEN 'failed' ELSE 'done' END AS s) status
+FROM generate_series(1, %(ended)s) n,
+    LATERAL (SELECT CASE WHEN n %% 200 = 0 THEN 'failed' ELSE 'done' END AS s, now() + n * interval '1 us' AS at) ended
 """
 
 
@@ -73,30 +81,20 @@ GUARDS = [
     Guard("relay", "queue.promote", {"limit": 100}, "tasks_live_deferred_idx"),
     Guard("relay", "queue.look", {}, "tasks_live_deferred_idx", 50),
     Guard("relay", "queue.capacity", {"depth": 2.0, "process_timeout": 30.0}, "tasks_live_occupied_idx", 2500),
-    Guard(
-        "relay", "queue.claim",
-        {"queue": "q1", "task_types": ["test.noop"], "versions": [1], "batch_sizes": [100], "free": 100.0,
-         "claim_seconds": 30, "tenants": [NO_TENANT, DEFAULT_TENANT], "keys": ["", ""], "from_ranks": [FIRST_RANK] * 2,
-         "each": 10},
-        "tasks_live_claim_idx",
-    ),
+    Guard("relay", "queue.claim", CLAIM, "tasks_live_claim_idx"),
     Guard(
         "relay", "queue.due_lanes",
         {"queue": "q1", "task_types": ["test.noop"], "first_tenant": NO_TENANT, "first_key": "", "limit": 200},
         "tasks_live_claim_idx", 50,
     ),
-    Guard(
-        "relay", "queue.claim_first",
-        {"queue": "q1", "task_types": ["test.noop"], "versions": [1], "batch_sizes": [100], "free": 100.0,
-         "claim_seconds": 30, "first_tenant": NO_TENANT, "first_key": "", "first_rank": FIRST_RANK,
-         "limit": 200, "each": 8},
-        "tasks_live_claim_idx",
-    ),
+    Guard("relay", "queue.claim_first", CLAIM | FIRST, "tasks_live_claim_idx"),
+    Guard("relay", "queue.start", CLAIM | STARTER, "tasks_live_claim_idx"),
+    Guard("relay", "queue.start_first", CLAIM | STARTER | FIRST, "tasks_live_claim_idx"),
+    Guard("relay", "leases.untake_strays", PAIRS | {"worker_id": WORKER}, "tasks_live_occupied_idx", 2500),
     Guard("relay", "queue.give_back", PAIRS | {"delay": 0.0}, "tasks_live_id_key"),
     Guard("relay", "queue.rescue", {"limit": 100}, "tasks_live_occupied_idx", 2500),
     Guard("relay", "queue.reclaim", {"limit": 100}, "tasks_live_occupied_idx", 2500),
     Guard("worker", "leases.take", PAIRS | LEASE, "tasks_live_id_key"),
-    Guard("worker", "leases.hold_attempts", PAIRS | {"worker_id": WORKER}, "tasks_live_id_key"),
     Guard(
         "worker", "leases.finish",
         PAIRS | {"worker_id": WORKER, "statuses": ["done"] * 100, "results": [None] * 100, "errors": [None] * 100},

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 from db import leases, queue
-from db.leases import Attempt, Ending
+from db.leases import Ending
 from db.queries import Queries
-from db.queue import Capacity, Claim
+from db.queue import Attempt, Capacity, Claim
 from pipelines.enqueue import enqueue, enqueue_many
 from tests.support.database import Database
 from tests.support.engine import Line, claim_from

@@ -1,0 +1,223 @@
+"""Relay and worker in one process: a claim starts the attempts, and what nobody begins waits again at no cost."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from core import events
+from core.errors import UnavailableError
+from db import leases, queue
+from db.connection import Connection
+from db.queries import Queries
+from pipelines.enqueue import enqueue, enqueue_many
+from pipelines.outcomes import Done
+from pipelines.registry import Registry
+from pipelines.task import Task
+from pipelines.waiting import wait_for
+from tests.support import tasks
+from tests.support.database import Database
+from tests.support.engine import Line, engine
+from tests.support.tasks import Gate, Noop
+from workers.broker import InProcessBroker
+from workers.handed import WAIT_SECONDS, Handed
+
+NOOP = Task(payload=Noop, run=lambda context, payload: Done())
+
+
+class Clock:
+    """A clock that stands still until it is put forward."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def handed(line: Line, clock: Clock) -> Handed:
+    """What a relay hands to the line's worker."""
+    handed = Handed(clock)
+    handed.open(line.process.id, lambda: ())
+    return handed
+
+
+@pytest.fixture
+def wanted(line: Line) -> queue.Capacity:
+    """Room for what a claim starts."""
+    return queue.Capacity("default", 1e9, ["test.noop"], [1], [100], queue.Starter(line.process.id, 30.0, [60.0]))
+
+
+def started(line: Line, wanted: queue.Capacity) -> list[queue.Attempt]:
+    """Claim all that is due and start it."""
+    claims = queue.claim_first(line.relay, wanted, lanes=10, each=100, claim_seconds=30.0)
+    return [claim.attempt for claim in claims if claim.attempt is not None]
+
+
+def state(line: Line, task_id: UUID) -> tuple[Any, ...]:
+    row = line.task(task_id)
+    return row["status"], row["attempts"], row["is_due"], row["worker_id"]
+
+
+def test_an_attempt_is_started_as_a_take_would_start_it(database: Database, line: Line, wanted: queue.Capacity) -> None:
+    producer = database.connect("producer")
+    ids = [enqueue(producer, Noop(n=n), limit_key="k") for n in (1, 2)]
+    [here] = [attempt for attempt in started(line, wanted) if attempt.task_id == ids[0]]
+    leases.untake(line.worker, [(ids[0], 1)], line.process.id)
+    [taken] = line.take(line.claim(), time_limit=60)
+    assert here._replace(claim_number=2, waited=0) == taken._replace(waited=0)
+    query = """
+        SELECT status, attempts, worker_id, lease_until - started_at, deadline_at - started_at, claimed_until IS NULL
+        FROM queue.tasks_live
+    """
+    rows = database.rows(query)
+    assert (
+        rows[0] == rows[1] == ("in_progress", 1, line.process.id, timedelta(seconds=30), timedelta(seconds=60), False)
+    )
+
+
+def test_its_commit_waits_for_the_disk_though_a_relays_does_not(
+    database: Database, line: Line, wanted: queue.Capacity
+) -> None:
+    enqueue(database.connect("producer"), Noop())
+    assert line.relay.execute("SHOW synchronous_commit").fetchone() == ("off",)
+    with line.relay.transaction():
+        assert len(started(line, wanted)) == 1
+        assert line.relay.execute("SHOW synchronous_commit").fetchone() == ("on",)
+    assert line.relay.execute("SHOW synchronous_commit").fetchone() == ("off",)
+
+
+def test_an_engine_takes_with_its_claim(database: Database, recorded: list[events.Event]) -> None:
+    registry = Registry([NOOP])
+    with engine(database, registry, InProcessBroker()):
+        task_id = enqueue(database.connect("producer"), Noop())
+        wait_for(database.connect("operator"), task_id, timeout=10)
+    names = [event.query for event in recorded if isinstance(event, events.StoreCalled)]
+    assert {"queue.start", "queue.start_first"} & set(names)
+    assert "leases.take" not in names
+    assert "queue.claim" not in names
+
+
+def test_where_a_limit_stands_the_claim_alone_is_the_relays(database: Database, recorded: list[events.Event]) -> None:
+    database.rows("INSERT INTO queue.limits (kind, name, concurrency) VALUES ('queue', 'default', 1)")
+    registry = Registry([NOOP])
+    with engine(database, registry, InProcessBroker()):
+        for task_id in enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(5)]):
+            wait_for(database.connect("operator"), task_id, timeout=10)
+    names = [event.query for event in recorded if isinstance(event, events.StoreCalled)]
+    assert "leases.take" in names
+
+
+def test_what_waits_for_too_long_is_for_whoever_is_free(
+    database: Database, line: Line, handed: Handed, wanted: queue.Capacity, clock: Clock
+) -> None:
+    task_id = enqueue(database.connect("producer"), Noop())
+    handed.put(started(line, wanted))
+    clock.now += WAIT_SECONDS
+    assert handed.give_back_overdue(line.relay) == 0
+    assert state(line, task_id) == ("in_progress", 1, True, line.process.id)
+    clock.now += 0.01
+    assert handed.give_back_overdue(line.relay) == 1
+    assert state(line, task_id) == ("pending", 0, True, None)
+    assert handed.give_back_overdue(line.relay) == 0
+    assert line.attempts(task_id) == []
+    assert line.run_once() == 1
+
+
+def test_who_begins_it_has_it(
+    database: Database, line: Line, handed: Handed, wanted: queue.Capacity, clock: Clock
+) -> None:
+    enqueue(database.connect("producer"), Noop())
+    attempts = started(line, wanted)
+    claims = [(a.task_id, a.claim_number) for a in attempts]
+    handed.put(attempts)
+    assert handed.collect(claims) == attempts
+    assert handed.collect(claims) == []
+    clock.now += 3600
+    assert handed.give_back_overdue(line.relay) == 0
+
+
+def test_a_message_whose_attempts_were_given_back_runs_nothing(
+    database: Database, line: Line, wanted: queue.Capacity
+) -> None:
+    task_id = enqueue(database.connect("producer"), Noop())
+    claims = queue.claim_first(line.relay, wanted, lanes=10, each=100, claim_seconds=30.0)
+    line.executor.handed.open(line.process.id, lambda: ())
+    line.executor.handed.put([claim.attempt for claim in claims if claim.attempt is not None])
+    line.executor.handed.give_back(line.relay, [(task_id, claims[0].claim_number)])
+    line.run(claims)
+    assert state(line, task_id)[:2] == ("pending", 0)
+    assert line.run_once() == 1
+    assert state(line, task_id)[:2] == ("done", 1)
+
+
+def test_what_cannot_be_given_back_now_is_not_forgotten(
+    database: Database, line: Line, handed: Handed, wanted: queue.Capacity
+) -> None:
+    task_id = enqueue(database.connect("producer"), Noop())
+    attempts = started(line, wanted)
+    handed.put(attempts)
+    gone = database.connect("relay")
+    gone.close()
+    with pytest.raises(UnavailableError):
+        handed.give_back(gone, [(a.task_id, a.claim_number) for a in attempts])
+    assert handed.give_back_overdue(line.relay) == 1
+    assert state(line, task_id)[:2] == ("pending", 0)
+
+
+def test_a_worker_that_stops_is_handed_nothing(line: Line, handed: Handed) -> None:
+    handed.close()
+    assert not handed.put([])
+    assert not Handed().put([])
+
+
+class LostAnswers:
+    """A database whose answer to the next claim is lost, after its commit."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lost = 0
+        run = Queries.run
+
+        def lose(self_: Queries, connection: Connection, name: str, values: Any = None) -> Any:
+            rows = run(self_, connection, name, values)
+            if name.startswith("start") and rows and not self.lost:
+                self.lost += len(rows)
+                raise UnavailableError("the answer was lost")
+            return rows
+
+        monkeypatch.setattr(Queries, "run", lose)
+
+
+def test_a_claim_whose_answer_was_lost_leaves_nothing_behind(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its attempts are started, and the heartbeat of a worker that knows nothing of them would keep them for ever."""
+    losing = LostAnswers(monkeypatch)
+    registry = Registry([NOOP])
+    with engine(database, registry, InProcessBroker()):
+        [task_id] = enqueue_many(database.connect("producer"), [Noop()])
+        wait_for(database.connect("operator"), task_id, timeout=10)
+    assert losing.lost == 1
+    assert database.rows("SELECT attempts, claim_number FROM queue.outbox_tasks") == [(1, 2)]
+
+
+def test_what_was_begun_is_no_stray(effects: Database, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks.gate.clear()
+    with engine(effects, registry, InProcessBroker()):
+        running = enqueue(effects.connect("producer"), Gate())
+        assert tasks.entered.acquire(timeout=10)
+        losing = LostAnswers(monkeypatch)
+        lost = enqueue(effects.connect("producer"), Noop())
+        wait_for(effects.connect("operator"), lost, timeout=10)
+        tasks.gate.set()
+        wait_for(effects.connect("operator"), running, timeout=10)
+    assert losing.lost == 1
+    query = "SELECT task_type, attempts, claim_number FROM queue.outbox_tasks ORDER BY task_type"
+    assert effects.rows(query) == [("test.gate", 1, 1), ("test.noop", 1, 2)]
