@@ -60,7 +60,7 @@ class RelaySettings(Group):
         2.0,
         ge=1,
         le=100,
-        description="Messages on their way for each slot: more keeps workers busy, fewer reorders less.",
+        description="Messages on their way over Redis for each slot: more keeps workers busy, fewer reorders less.",
     )
     poll_seconds: float = Field(
         5.0, gt=0, le=60, description="Longest sleep while LISTEN works; polling stays the truth."

@@ -77,17 +77,15 @@ def take(
 def untake(connection: Connection, claims: Claims, worker_id: UUID, *, delay: float = 0.0) -> int:
     """Give back attempts that this worker has not begun, at no cost, to be due in `delay` seconds; return how many."""
     with transaction(connection):
+        QUERIES.run(connection, "wait_for_disk")
         given = QUERIES.count(connection, "untake", {**columns(claims), "worker_id": worker_id, "delay": delay})
         QUERIES.run(connection, "end_cancelled")
     return given
 
 
-def untake_strays(connection: Connection, known: Claims, worker_id: UUID) -> int:
-    """Give back this worker's attempts, at no cost, that are not among those it knows of; return how many."""
-    with transaction(connection):
-        given = QUERIES.count(connection, "untake_strays", {**columns(known), "worker_id": worker_id})
-        QUERIES.run(connection, "end_cancelled")
-    return given
+def running(connection: Connection, worker_id: UUID) -> list[tuple[UUID, int]]:
+    """Return what a worker holds by what the database knows, but for leases that are over: those are the rescuer's."""
+    return [(row[0], row[1]) for row in QUERIES.run(connection, "running", {"worker_id": worker_id})]
 
 
 def end_leases(connection: Connection, claims: Claims, worker_id: UUID) -> int:
@@ -112,9 +110,9 @@ def finish(connection: Connection, endings: Sequence[Ending], worker_id: UUID) -
 
 
 def reschedule(connection: Connection, items: Sequence[Rescheduling], worker_id: UUID) -> set[UUID]:
-    """Let tasks wait again, or end as cancelled if they were asked to; return the ids of those that were still ours.
+    """Let tasks wait again; return the ids of those that were still ours.
 
-    Expects a transaction: what was asked to end waits within it alone.
+    Expects a transaction, in which `end_cancelled` follows: what was asked to end waits within it alone.
     """
     values = {
         **columns((i.attempt.task_id, i.attempt.claim_number) for i in items),
@@ -123,12 +121,15 @@ def reschedule(connection: Connection, items: Sequence[Rescheduling], worker_id:
         "snoozes": [int(i.snooze) for i in items],
         "worker_id": worker_id,
     }
-    waiting = {row[0]: row[1] for row in QUERIES.run(connection, "reschedule", values)}
-    if any(waiting.values()):
-        QUERIES.run(connection, "end_cancelled")
+    waiting = {row[0] for row in QUERIES.run(connection, "reschedule", values)}
     if waiting:
         ring(connection)
-    return set(waiting)
+    return waiting
+
+
+def end_cancelled(connection: Connection) -> None:
+    """End what waits again and was asked to end; expects the transaction that lets it wait."""
+    QUERIES.run(connection, "end_cancelled")
 
 
 def record_attempts(connection: Connection, records: Sequence[AttemptRecord], worker_id: UUID) -> None:

@@ -48,8 +48,8 @@ class Attempt(NamedTuple):
 class Claim(NamedTuple):
     """The relay's right to dispatch one task; `claim_number` is the fencing token.
 
-    `batch_size` tasks like this one may travel together, `rank` is its place among its tenant's, `before` the slots
-    that are taken by what was claimed before it. `attempt` is there if it was started with the claim.
+    `batch_size` tasks like this one may travel together, `rank` is the place that its lane is claimed up to, `before`
+    the slots that are taken by what was claimed before it. `attempt` is there if it was started with the claim.
     """
 
     task_id: UUID

@@ -51,18 +51,24 @@ class _AnswersAll(Broker):
     """A broker that has an actor for every message, and tells what it alone still holds and has room for.
 
     `is_shared` says whether its messages reach the workers of other processes; if not, their attempts are started with
-    their claims, and `handed` over.
+    their claims, and `handed` to the worker.
     """
 
     is_shared = True
     handed: Handed | None = None
 
-    def serve(self, queues: Iterable[str], slots: int, offers: Callable[[], Offers]) -> None:
-        """Learn what the worker in this process takes: `slots` messages at a time from each queue, of these types."""
+    def serve(
+        self, queues: Iterable[str], slots: int, offers: Callable[[], Offers], handed: Handed | None = None
+    ) -> None:
+        """Learn what the worker in this process takes: `slots` messages at a time from its queues, of these types."""
 
     def capacity(self, connection: Connection, *, depth: float, process_timeout: float) -> list[Capacity]:
         """Return the free slots of each queue, by what live workers anywhere say of themselves in Postgres."""
         return capacity(connection, depth=depth, process_timeout=process_timeout)
+
+    def room(self, wanted: Capacity) -> float:
+        """Return how many of a queue's slots are free now, after what was published since `capacity` said it."""
+        return wanted.free
 
     def when_room(self, act: Callable[[], None]) -> None:
         """Call `act` whenever a message of this process has ended; nobody tells of those of other processes."""
@@ -80,27 +86,36 @@ class InProcessBroker(_AnswersAll):
     """Messages travel through a queue in memory, for relay and workers in one process."""
 
     is_shared = False
-    handed: Handed
 
     def __init__(self) -> None:
         super().__init__(middleware=[])
-        self.handed = Handed()
         self.queues: dict[str, _Mailbox] = {}
         self._on_room: Callable[[], None] = lambda: None
         self._offers: Callable[[], Offers] = lambda: Offers([], [], [])
-        self._slots: dict[str, int] = {}
+        self._serves: tuple[str, ...] = ()
+        self._slots = 0
 
-    def serve(self, queues: Iterable[str], slots: int, offers: Callable[[], Offers]) -> None:
-        """Learn what the worker in this process takes: `slots` messages at a time from each queue, of these types."""
-        self._offers, self._slots = offers, dict.fromkeys(queues, slots)
+    def serve(
+        self, queues: Iterable[str], slots: int, offers: Callable[[], Offers], handed: Handed | None = None
+    ) -> None:
+        """Learn what the worker in this process takes: `slots` messages at a time from its queues, of these types."""
+        self._serves, self._slots, self._offers = tuple(queues), slots, offers
+        self.handed = handed or self.handed
 
     def capacity(self, connection: Connection, *, depth: float, process_timeout: float) -> list[Capacity]:
-        """Return the free slots of each queue of this process: its messages reach no other's workers.
+        """Return what the threads of this process can begin now, for each queue: its messages reach no other's workers.
 
-        None beyond what its threads can begin now, whatever the depth: what is claimed is started.
+        They are the same threads for all queues, and whatever the depth, none is promised more than it can begin.
         """
-        offers = self._offers()
-        return [Capacity(name, slots - self.queues[name].outstanding, *offers) for name, slots in self._slots.items()]
+        idle, offers = self._idle(), self._offers()
+        return [Capacity(name, idle, *offers) for name in self._serves]
+
+    def room(self, wanted: Capacity) -> float:
+        """Return how many threads are idle."""
+        return self._idle()
+
+    def _idle(self) -> int:
+        return self._slots - sum(mailbox.outstanding for mailbox in self.queues.values())
 
     def when_room(self, act: Callable[[], None]) -> None:
         """Call `act` whenever a message has ended."""

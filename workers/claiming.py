@@ -7,6 +7,7 @@ set while tasks are claimed holds from the next look on. Once all was claimed, t
 as they are found: whoever enqueues one task waits for one round trip less.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -85,7 +86,7 @@ class Claimer:
             return found if found.claims or self._is_whole else found._replace(wait=self._wait_of_some(found))
         if not found.claims and self._first_lane != queue.FIRST_LANE:
             return found._replace(wait=0.0)  # nobody may run what these lanes have: on to the next of them
-        is_all = self._is_whole and len(found.claims) < -(-self._limit // len(self._from_ranks))
+        is_all = self._is_whole and len(found.claims) < -(-self._most(wanted) // len(self._from_ranks))
         is_all = is_all and _leaves_room(found.claims, wanted)
         self._is_drained = is_all and not self._is_dear
         if self._is_drained:
@@ -117,7 +118,7 @@ class Claimer:
         self._is_limited = self._has_limited_types or any(due.is_limited for due in found)
 
     def _claim(self, connection: Connection, wanted: queue.Capacity) -> Claimed:
-        limit, seconds = self._limit, self._claim_seconds
+        limit, seconds = self._most(wanted), self._claim_seconds
         if not self._is_limited:
             claims = queue.claim(connection, wanted, self._from_ranks, limit=limit, claim_seconds=seconds)
             self._go_on_behind(claims)
@@ -129,6 +130,10 @@ class Claimer:
             return Claimed([], False, self._wait(admitted))
         self._full_rounds = 0
         return Claimed(admitted.claims, False)
+
+    def _most(self, wanted: queue.Capacity) -> int:
+        """Return how many tasks there is room for at most: no more rows are locked than could be claimed."""
+        return min(self._limit, max(1, math.ceil(wanted.free * max(wanted.batch_sizes, default=1))))
 
     def _wait_of_some(self, found: Claimed) -> float:
         """Return the wait where limits hold up some of the lanes: none until the last of them have been tried."""

@@ -61,10 +61,8 @@ class Executor:
         config: ExecutorConfig,
         resources: Resources,
         keyring: "KeyRing | None" = None,
-        handed: Handed | None = None,
     ) -> None:
         self._config = config
-        self.handed = handed or Handed()
         self._resources = resources
         self._keyring = keyring
         self.sizes = BatchSizes(config.target_seconds)
@@ -77,16 +75,18 @@ class Executor:
         self.running.on_interrupted = self._connections.cancel
         self.time_limits = TimeLimits(self.running, self._abandon, grace_seconds=config.interrupt_seconds)
         self.given_up = GivenUp(config.url, config.worker_id, pooled=config.pooled)
+        self.handed = Handed(config.worker_id, config.lease_seconds, self._held)
         self._recorder = Recorder(config.worker_id, config.lease_seconds, self._connections, self.given_up, keyring)
 
     def run_message(self, task: AnyTask, claims: Claims) -> None:
         """Run the tasks of a message, in parts as large as the measured time of their type allows."""
         rest = list(claims)
-        while rest and not self._draining.is_set():
+        is_refused = False
+        while rest and not is_refused and not self._draining.is_set():
             size = self.sizes.next_size(task.name, len(rest))
             part, rest = rest[:size], rest[size:]
             try:
-                self._run_part(task, part)
+                is_refused = self._run_part(task, part)
             except BaseException:
                 self.given_up.add(part)
                 raise
@@ -94,8 +94,18 @@ class Executor:
             self.give_back(rest)
 
     def give_back(self, claims: Claims, *, delay: float = 0.0) -> None:
-        """Give claims back that were not begun; a relay that sleeps is woken for them."""
-        self.handed.give_back(self._connections.of("tenant"), claims, delay=delay)
+        """Give claims back that were not begun, started or not; a relay that sleeps is woken for them."""
+        started = [(a.task_id, a.claim_number) for some in self.handed.collect(claims) for a in some]
+        if started:
+            self._untake("tenant", started, delay=delay)
+        if len(started) < len(claims):
+            connection = self._connections.of("tenant")
+            queue.give_back(connection, claims, delay=delay)
+            queue.ring(connection)
+
+    def _held(self) -> Claims:
+        """Return all attempts that are this worker's to end."""
+        return [*self.running.claims(), *self.given_up.claims()]
 
     def most_seconds(self, task: AnyTask) -> float:
         """Return within how many seconds of its take an attempt has ended: the last of a part starts later."""
@@ -113,7 +123,7 @@ class Executor:
         self.running.abandon(seat)
         ended, waiting = split_stuck(task, seat, runs)
         if waiting:
-            self._untake(task, waiting)
+            self._untake(task.scope, [run.claim for run in waiting])
         if ended:
             self._recorder.record(task, ended)
         events.emit(events.HandlerStuck(task.name, runs[0].attempt.task_id, len(runs)))
@@ -130,19 +140,22 @@ class Executor:
 
     # ------------------------------------------------------------------------------------------------ steps
 
-    def _run_part(self, task: AnyTask, claims: Claims) -> None:
+    def _run_part(self, task: AnyTask, claims: Claims) -> bool:
+        """Run what can be taken of the claims; return whether a provider has refused."""
         started = time.monotonic()
+        self.running.expect(claims)
         taken, known = self._take(task, claims), task.payload.payload_version
         runs = [run for run in taken if run.attempt.payload_version <= known]
         if len(runs) < len(taken):
             # A newer program enqueued the others: they wait, at no cost, for a worker that knows them.
-            newer = [run for run in taken if run.attempt.payload_version > known]
-            self._untake(task, newer, delay=_STRANGER_SECONDS)
+            newer = [run.claim for run in taken if run.attempt.payload_version > known]
+            self._untake(task.scope, newer, delay=_STRANGER_SECONDS)
         seat = self.running.begin(task, runs)
         try:
             self._work_off(task, seat, runs, started)
         finally:
             self.running.end(seat)
+        return any(run.refusal is not None for run in runs)
 
     def _work_off(self, task: AnyTask, seat: Seat, runs: Sequence[Run], started: float) -> None:
         for run in runs:
@@ -159,14 +172,11 @@ class Executor:
             self._progress.forget(run.attempt.task_id)
 
     def _take(self, task: AnyTask, claims: Claims) -> list[Run]:
-        handed = [Run(attempt) for attempt in self.handed.collect(claims)]
-        if len(handed) == len(claims):
-            return handed
-        known = {run.claim for run in handed}
-        # What was given back meanwhile is not taken either: its claim is an old one.
-        return handed + self._take_unstarted(task, [claim for claim in claims if claim not in known])
-
-    def _take_unstarted(self, task: AnyTask, claims: Claims) -> list[Run]:
+        fresh, stale = self.handed.collect(claims)
+        if stale:
+            self._untake(task.scope, [(a.task_id, a.claim_number) for a in stale])
+        if fresh or stale:  # a message is started as a whole
+            return [Run(attempt) for attempt in fresh]
         try:
             return self._take_once(task, claims)
         except UnavailableError:
@@ -185,12 +195,11 @@ class Executor:
         )
         return [Run(attempt) for attempt in attempts]
 
-    def _untake(self, task: AnyTask, runs: Sequence[Run], *, delay: float = 0.0) -> None:
+    def _untake(self, scope: str, claims: Claims, *, delay: float = 0.0) -> None:
         """Give back attempts that were not begun, at no cost; give them, and no others, up if the database is away."""
-        claims = [run.claim for run in runs]
         for is_last in (False, True):  # the first may find that its connection went while the part was computed
             try:
-                connection = self._connections.of(task.scope)
+                connection = self._connections.of(scope)
                 leases.untake(connection, claims, self._config.worker_id, delay=delay)
                 queue.ring(connection)
             except UnavailableError:
@@ -208,7 +217,7 @@ class Executor:
         for position, run in enumerate(runs):
             if position and (self._draining.is_set() or time.monotonic() > leave_at):
                 # Slower than was known, or told to stop: what was not begun is for whoever is free.
-                self._untake(task, runs[position:])
+                self._untake(task.scope, [run.claim for run in runs[position:]])
                 return
             if not (seat.orders and heed(task, seat, run)):
                 self._compute_one(task, seat, run)
@@ -218,12 +227,12 @@ class Executor:
 
     def _leave(self, task: AnyTask, refusal: RateLimitedError, rest: Sequence[Run]) -> None:
         """Give back what was not begun: the refusing provider's waits, the rest is for whoever is free."""
-        same = [run for run in rest if run.attempt.limit_key == refusal.key]
-        others = [run for run in rest if run.attempt.limit_key != refusal.key]
+        same = [run.claim for run in rest if run.attempt.limit_key == refusal.key]
+        others = [run.claim for run in rest if run.attempt.limit_key != refusal.key]
         if same:
-            self._untake(task, same, delay=refusal.pause.total_seconds())
+            self._untake(task.scope, same, delay=refusal.pause.total_seconds())
         if others:
-            self._untake(task, others)
+            self._untake(task.scope, others)
 
     def _compute_one(self, task: AnyTask, seat: Seat, run: Run) -> None:
         if task.run is None or run.payload is None:

@@ -30,6 +30,11 @@ class GivenUp:
         with self._lock:
             self._claims.extend(claims)
 
+    def claims(self) -> Claims:
+        """Return what is given up and still counts as held."""
+        with self._lock:
+            return tuple(self._claims)
+
     def run_once(self) -> float:
         """End the leases of what was given up; a database that is away raises, and nothing is forgotten."""
         with self._lock:

@@ -7,8 +7,8 @@ parent. A parent that does not react within the grace time is given up: killed. 
 told what to end, and else counted as lost: any of it may be what holds the interpreter past its neighbour's limit.
 
 Run as `python -m workers.heartbeat`; its configuration is the first line of its standard input, as JSON, and each later
-line is a word of the parent's. `stop` ends it in order. On its standard output it writes orders, a line of JSON each, and
-`null` first, when it watches.
+line is a word of the parent's. `stop` ends it in order. On its standard output it writes `null` when it watches, and
+then orders, a line of JSON each.
 """
 
 import contextlib

@@ -27,7 +27,6 @@ from workers.beat import Beat
 from workers.broker import WAIT_MS, AnyBroker, Offers, claims_in, open_broker
 from workers.companion import Heartbeat
 from workers.executor import Executor, ExecutorConfig
-from workers.handed import MOST_WAIT_SECONDS
 from workers.recycling import Recycling
 from workers.relay import Caretaker, Listener, Relay, Rescuer
 from workers.settler import Settler
@@ -78,7 +77,7 @@ class RelayProcess:
             return KeptConnection(addresses.url, name=name, pooled=addresses.pooled)
 
         direct = KeptConnection(addresses.direct_url or addresses.url, name="listener")
-        rescuer = Loop(Rescuer(near("rescuer"), settings.relay.rescue_seconds, self.wake, broker.handed))
+        rescuer = Loop(Rescuer(near("rescuer"), settings.relay.rescue_seconds, self.wake))
         others = {queue.RESCUE_NOTICE: rescuer.wake, queue.SETTLE_NOTICE: self.wake_settler}
         listener = Listener(direct, self.process.id, self.wake, others)
         relay = Relay(near("relay"), broker, settings.relay, self.process.id, hears=listener.hears)
@@ -164,7 +163,7 @@ class WorkerProcess:
             settings.worker.target_seconds,
             settings.worker.interrupt_seconds,
         )
-        self.executor = Executor(config, resources, keyring_of(settings), broker.handed)
+        self.executor = Executor(config, resources, keyring_of(settings))
         self.loops = self._loops(on_leave)
         self._worker: dramatiq.Worker | None = None
         self._stopped = threading.Lock()
@@ -181,9 +180,7 @@ class WorkerProcess:
         declare_actors(self._broker, self._registry, self.executor.run_message, self.executor.refuse)
         for name in self.queues:
             self._broker.declare_queue(name)
-        if self._broker.handed is not None:
-            self._broker.handed.open(self.process.id, self.executor.running.claims)
-        self._broker.serve(self.queues, self._settings.worker.threads, self._offers)
+        self._broker.serve(self.queues, self._settings.worker.threads, self._offers, self.executor.handed)
         self._worker = dramatiq.Worker(
             self._broker, queues=set(self.queues), worker_threads=self._settings.worker.threads, worker_timeout=WAIT_MS
         )
@@ -200,7 +197,7 @@ class WorkerProcess:
         self._worker.stop(timeout=self._grace_ms())
         is_drained = not any(thread.is_alive() for thread in self._worker.workers)
         self._give_back_unbegun()
-        handed_back = 0 if is_drained else self._tell(lambda connection: leases.hand_back(connection, self.process.id))
+        handed_back = self._tell(self._give_back_strays if is_drained else self._hand_back)
         stop_all(self.loops)
         self._logs.close()
         self._tell(lambda connection: processes.unregister_process(connection, self.process.id))
@@ -213,8 +210,6 @@ class WorkerProcess:
     def quiesce(self) -> None:
         """Take nothing more; what runs goes on."""
         self._broker.serve((), 0, self._offers)
-        if self._broker.handed is not None:
-            self._broker.handed.close()
         self._tell(lambda connection: processes.stop_serving(connection, self.process.id))
         self.executor.drain()
         self._give_back_unbegun()
@@ -227,8 +222,23 @@ class WorkerProcess:
         """Give the claims of messages back that no thread has begun; one that comes to it later finds them old."""
         waiting = tuple(self._worker.work_queue.queue) if self._worker is not None else ()
         claims = [claim for item in waiting for claim in claims_in(item.message.args[0])]
-        if claims := [*claims, *self._broker.leftovers()]:
-            self._tell(lambda connection: self.executor.handed.give_back(connection, claims))
+        claims = [*claims, *self._broker.leftovers()]
+        started = self.executor.handed.close()
+        if started:
+            self._tell(lambda connection: leases.untake(connection, started, self.process.id))
+        if claims:
+            self._tell(lambda connection: queue.give_back(connection, claims))
+        if started or claims:
+            self._tell(queue.ring)
+
+    def _hand_back(self, connection: Connection) -> int:
+        return leases.hand_back(connection, self.process.id)
+
+    def _give_back_strays(self, connection: Connection) -> int:
+        """Give back what a claim whose answer was lost has started; expects that nothing runs."""
+        given_up = set(self.executor.given_up.claims())
+        strays = [claim for claim in leases.running(connection, self.process.id) if claim not in given_up]
+        return leases.untake(connection, strays, self.process.id) if strays else 0
 
     def _grace_ms(self) -> int:
         """Return how long to wait for the threads; where some never end, having waited for the others."""
@@ -267,7 +277,8 @@ class WorkerProcess:
 
     def _offers(self) -> Offers:
         sizes = self._batch_sizes()
-        seconds = [self.executor.most_seconds(self._registry.get(name)) + MOST_WAIT_SECONDS for name in sizes]
+        fresh = self.executor.handed.fresh_seconds
+        seconds = [self.executor.most_seconds(self._registry.get(name)) + fresh for name in sizes]
         starter = queue.Starter(self.process.id, self._settings.worker.lease_seconds, seconds)
         return Offers(list(sizes), [self.process.task_types[name] for name in sizes], list(sizes.values()), starter)
 

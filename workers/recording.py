@@ -13,7 +13,7 @@ from core.errors import PermanentError, UnavailableError
 from db import leases, limits
 from db.connection import Connection, bind_tenant, patient
 from db.queries import is_unavailable
-from pipelines.outcomes import Apply, Done, Fail, Retry
+from pipelines.outcomes import Apply, Done, Fail, Retry, Snooze
 from pipelines.registry import AnyTask
 from pipelines.transaction import Transaction
 from workers.attempts import Run, attempt_span, fail
@@ -80,52 +80,48 @@ class Recorder:
         for run in runs:
             run.outcome = final(task, run)
         connection = self._connections.of(task.scope)
-        if any([apply_of(run) is not None for run in runs]):
-            return self._commit_effects(connection, task, runs)
-        if all([isinstance(run.outcome, Done) and run.log is None for run in runs]):
-            return self._finish(connection, task, runs)  # one statement: a transaction of its own
-        with connection.transaction():
-            return self._finish(connection, task, runs)
+        has_effects = any([apply_of(run) is not None for run in runs])
+        if not has_effects and all([isinstance(run.outcome, Done) and run.log is None for run in runs]):
+            return self._end(connection, task, runs)  # one statement: a transaction of its own
+        with patient(connection), connection.pipeline(), connection.transaction():
+            return self._commit_together(connection, task, runs)
 
-    def _commit_effects(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
-        """Write the endings of all, then the effects of those that were still ours, in one transaction.
+    def _commit_together(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
+        """Write the endings of all, then the effects of those that were still ours, and what else is kept of them.
 
-        The endings come first: who holds their rows holds the right to write. It waits only for what is asked for, so
+        The endings come first: who holds their rows holds the right to write. Only what is asked for is waited for, so
         an error may show later than where it happened: that a transaction failed is certain, and not whose doing.
         """
         tenant_id = runs[0].attempt.tenant_id
-        with patient(connection), connection.pipeline(), connection.transaction():
-            bind_tenant(connection, tenant_id)
-            kept = self._finish(connection, task, runs)
-            for run in runs:
-                if run.attempt.task_id in kept and (apply := apply_of(run)):
-                    _apply(Transaction(connection, tenant_id, self._keyring), task, run, apply)
-        return kept
-
-    def _finish(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
-        endings: list[leases.Ending] = []
-        waits: list[leases.Rescheduling] = []
-        records: list[leases.AttemptRecord] = []
-        for run in runs:
-            outcome = settled(run)
-            match ending := ending_of(task, run):
-                case leases.Ending():
-                    endings.append(ending)
-                case leases.Rescheduling():
-                    waits.append(ending)
-            if run.log is not None or not isinstance(outcome, Done):
-                log = None if run.log is None else run.log.text()
-                records.append(
-                    leases.AttemptRecord(run.attempt, outcome.word, ending.error, run.seconds, run.traceback, log)
-                )
-        kept = leases.finish(connection, endings, self._worker_id) if endings else set()
-        if waits:
-            kept |= leases.reschedule(connection, waits, self._worker_id)
-        if kept_records := [record for record in records if record.attempt.task_id in kept]:
-            leases.record_attempts(connection, kept_records, self._worker_id)
-        for key, pause in _pauses(run for run in runs if run.attempt.task_id in kept):
+        bind_tenant(connection, tenant_id)
+        kept = self._end(connection, task, runs)
+        ours = [run for run in runs if run.attempt.task_id in kept]
+        for run in ours:
+            if apply := apply_of(run):
+                _apply(Transaction(connection, tenant_id, self._keyring), task, run, apply)
+        # An apply may have bound another tenant for its own purpose.
+        bind_tenant(connection, tenant_id)
+        if any([isinstance(settled(run), Retry | Snooze) for run in ours]):
+            leases.end_cancelled(connection)
+        if records := [_record_of(task, run) for run in ours if run.log or not isinstance(run.outcome, Done)]:
+            leases.record_attempts(connection, records, self._worker_id)
+        for key, pause in _pauses(ours):
             limits.pause_key(connection, key, pause)
         return kept
+
+    def _end(self, connection: Connection, task: AnyTask, runs: Sequence[Run]) -> set[UUID]:
+        """End tasks, or let them wait again; return the ids of those that were still ours."""
+        decided = [ending_of(task, run) for run in runs]
+        endings = [each for each in decided if isinstance(each, leases.Ending)]
+        waits = [each for each in decided if isinstance(each, leases.Rescheduling)]
+        kept = leases.finish(connection, endings, self._worker_id) if endings else set()
+        return kept | leases.reschedule(connection, waits, self._worker_id) if waits else kept
+
+
+def _record_of(task: AnyTask, run: Run) -> leases.AttemptRecord:
+    log = None if run.log is None else run.log.text()
+    error = ending_of(task, run).error
+    return leases.AttemptRecord(run.attempt, settled(run).word, error, run.seconds, run.traceback, log)
 
 
 def _pauses(runs: Iterable[Run]) -> list[tuple[str, float]]:

@@ -7,6 +7,7 @@ Rescuer (expired leases and claims), Caretaker (partitions of history, silent pr
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import psycopg
@@ -14,7 +15,7 @@ import psycopg
 from core import events
 from core.errors import UnavailableError
 from core.settings import RelaySettings
-from db import limits, processes, queue
+from db import leases, limits, processes, queue
 from db.connection import Connection, KeptConnection
 from workers.broker import AnyBroker, messages_of, publish
 from workers.claiming import DEAR_SECONDS, LOOK_SHARE, Claimer
@@ -34,6 +35,8 @@ _MOST_AFTER = 1.0
 _AGAIN_SECONDS = 0.01
 # A deferred task that is due and still there is held by another transaction.
 _HELD_SECONDS = 0.01
+# After a claim whose answer was lost, its commit may come late: for so long, and so often, strays are looked for.
+_SUSPECT_SECONDS, _SUSPECT_PAUSE = 60.0, 1.0
 _RESCUE_LIMIT = 1000
 # What is claimed after a look at nothing is not overdue before its claim, and whoever ends a lease early rings.
 _SELDOM = 5
@@ -70,10 +73,11 @@ class Relay:
         self._promote_at = 0.0
         self._promoted_at = 0.0
         self._is_rung = False
+        self._turn = 0
         self._straight_rounds = 0
         self._after_seconds = _AFTER_SECONDS
         self._again_in = math.inf
-        self._may_have_strays = False
+        self._suspect_until = self._suspected_at = 0.0
 
     def ring(self) -> None:
         """Say that something has come, for the next round; any thread may call this."""
@@ -82,9 +86,11 @@ class Relay:
     def run_once(self) -> float:
         """Do one round; raises UnavailableError when database or broker is away, and nothing is lost by that."""
         connection = self._connection.get()
-        if self._may_have_strays and self._broker.handed is not None:
-            self._broker.handed.give_back_strays(connection)
-            self._may_have_strays = False
+        self._give_back_strays(connection)
+        pause = self._round(connection)
+        return min(pause, _SUSPECT_PAUSE) if time.monotonic() < self._suspect_until else pause
+
+    def _round(self, connection: Connection) -> float:
         self._promote(connection)
         look = None if self._goes_straight() else self._look(connection)
         if look is not None and not look.queues:
@@ -93,10 +99,14 @@ class Relay:
         settings = self._settings
         capacities = self._broker.capacity(connection, depth=settings.depth, process_timeout=settings.process_timeout)
         wanted = [capacity for capacity in capacities if look is None or capacity.queue in look.queues]
-        rounds = [self._dispatch(connection, capacity) for capacity in wanted if capacity.free > 0]
-        is_full = any(capacity.free < 1 for capacity in wanted) or any(
-            count and not drained for count, drained, _ in rounds
-        )
+        is_full = False
+        rounds = []
+        for capacity in self._in_turn(wanted):
+            free = self._broker.room(capacity)
+            if free > 0:
+                rounds.append(self._dispatch(connection, replace(capacity, free=free)))
+            is_full = is_full or free < 1
+        is_full = is_full or any(count and not drained for count, drained, _ in rounds)
         self._limits_wait = min((wait for _, _, wait in rounds if wait is not None), default=None)
         pause = self._next_pause(connection, sum(count for count, *_ in rounds), look, is_full=is_full)
         return pause if self._limits_wait is None else min(pause, self._limits_wait)
@@ -118,6 +128,16 @@ class Relay:
         self._straight_rounds = self._straight_rounds + 1 if is_straight else 0
         return is_straight
 
+    def _in_turn(self, capacities: Sequence[queue.Capacity]) -> Sequence[queue.Capacity]:
+        """Return the queues in another order each round: they may share their slots."""
+        self._turn += 1
+        first = self._turn % max(len(capacities), 1)
+        return [*capacities[first:], *capacities[:first]]
+
+    @property
+    def _handed(self) -> Handed | None:
+        return self._broker.handed
+
     def _look(self, connection: Connection) -> queue.Look:
         started = time.monotonic()
         look = queue.look(connection)
@@ -132,19 +152,24 @@ class Relay:
         settings = self._settings
         if wanted.queue not in self._claimers:
             self._claimers[wanted.queue] = Claimer(limit=settings.batch, claim_seconds=settings.claim_seconds)
-        # A claim whose answer is lost may have started attempts that nobody knows of.
-        self._may_have_strays = wanted.starter is not None
-        claims, is_all, wait = self._claimers[wanted.queue].claim(connection, wanted)
-        if self._hand_over(claims):
+        try:
+            claims, is_all, wait = self._claimers[wanted.queue].claim(connection, wanted)
+        except (UnavailableError, psycopg.Error):
+            self._suspect_until = time.monotonic() + _SUSPECT_SECONDS  # it may have started what nobody knows of
+            raise
+        if self._hand_over(connection, claims):
             self._publish(connection, claims)
-            self._may_have_strays = False
         used = sum(1 / claim.batch_size for claim in claims)
         return len(claims), is_all and used + 1 <= wanted.free, wait
 
-    def _hand_over(self, claims: Sequence[queue.Claim]) -> bool:
-        """Hand attempts that were started with their claims to the worker; False if it stops, and they are strays."""
+    def _hand_over(self, connection: Connection, claims: Sequence[queue.Claim]) -> bool:
+        """Hand attempts that were started with their claims to the worker; give them back if it stops, return False."""
         started = [claim.attempt for claim in claims if claim.attempt is not None]
-        return not started or (self._broker.handed is not None and self._broker.handed.put(started))
+        if not started or self._handed is None or self._handed.put(started):
+            return True
+        leases.untake(connection, [(each.task_id, each.claim_number) for each in started], self._handed.worker_id)
+        queue.ring(connection)
+        return False
 
     def _publish(self, connection: Connection, claims: Sequence[queue.Claim]) -> None:
         messages = messages_of(claims)
@@ -158,6 +183,21 @@ class Relay:
                 raise
         if claims:
             events.emit(events.TasksPublished(len(claims), len(messages)))
+
+    def _give_back_strays(self, connection: Connection) -> None:
+        """Give back what a claim whose answer was lost has started: the worker knows nothing of it.
+
+        Such a commit may come late. Only between two claims is everything known that was started.
+        """
+        now = time.monotonic()
+        if self._handed is None or now >= self._suspect_until or now < self._suspected_at + _SUSPECT_PAUSE:
+            return
+        self._suspected_at = now
+        running = leases.running(connection, self._handed.worker_id)
+        known = set(self._handed.known())  # read after what runs: an attempt is known before it runs
+        if strays := [claim for claim in running if claim not in known]:
+            leases.untake(connection, strays, self._handed.worker_id)
+            queue.ring(connection)
 
     def _promote(self, connection: Connection) -> None:
         """Let deferred tasks in whose time has come: asleep that time is known, awake it is tried now and then."""
@@ -182,6 +222,7 @@ class Relay:
             self._tell(connection, is_sleeping=self._is_sleeping)
             shortest, longest = _FULL_PAUSES
             return min(shortest * 2.0 ** min(self._full_rounds, 20), longest, until_due)
+        self._full_rounds = 0
         was_awake = not self._is_sleeping
         if not self._stays_asleep() and not self._mark(connection, is_sleeping=True):
             return _UNKNOWN_PAUSE
@@ -294,23 +335,18 @@ class Listener:
 
 
 class Rescuer:
-    """Gives back what was claimed and not taken, handed over and not begun, and taken and not renewed."""
+    """Gives back what was claimed and not taken, and taken and not renewed."""
 
     name = "rescuer"
 
-    def __init__(
-        self, connection: KeptConnection, pause: float, wake: Callable[[], None], handed: Handed | None = None
-    ) -> None:
+    def __init__(self, connection: KeptConnection, pause: float, wake: Callable[[], None]) -> None:
         self._connection = connection
         self._pause = pause
         self._wake = wake
-        self._handed = handed
 
     def run_once(self) -> float:
         """Rescue one batch; at once again while there is more, and seldom while nothing is claimed or runs."""
         connection = self._connection.get()
-        if self._handed is not None:
-            self._handed.give_back_overdue(connection)
         if not queue.is_occupied(connection):
             return self._pause * _SELDOM
         retried, failed, cancelled = queue.rescue(connection, _RESCUE_LIMIT)

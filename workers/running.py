@@ -16,6 +16,7 @@ from uuid import UUID
 
 from core.errors import AttemptLostError, TaskCancelledError
 from db.leases import Order
+from db.queue import Claims
 from pipelines.registry import AnyTask
 from workers.attempts import Run
 
@@ -43,6 +44,7 @@ class Seat:
     def __init__(self) -> None:
         self.thread = threading.get_ident()
         self.task: AnyTask | None = None
+        self.coming: Claims = ()
         self.part: Sequence[Run] = _NOTHING
         self.runs: tuple[Run, ...] = _NOTHING
         self.deadline = 0.0
@@ -104,21 +106,31 @@ class RunningAttempts:
         self._local = threading.local()
         self._is_known_busy = False
         self._early: dict[tuple[UUID, int], Order] = {}
+        self._ordering = threading.Lock()
+
+    def expect(self, claims: Claims) -> None:
+        """Say what the calling thread is about to take, before it does: from then on it is known."""
+        self._seat().coming = claims
 
     def begin(self, task: AnyTask, part: Sequence[Run]) -> Seat:
-        """Return the calling thread's seat, with what it is about to work off."""
+        """Return the calling thread's seat, with what it has taken and is about to work off."""
+        seat = self._seat()
+        seat.task = task
+        seat.part = part
+        if self._early:
+            with self._ordering:
+                early = [self._early.pop(run.claim, None) for run in part]
+                seat.orders = {**seat.orders, **{order.task_id: order for order in early if order is not None}}
+        if not self._is_known_busy:
+            self._is_known_busy = True
+            self.on_busy()
+        return seat
+
+    def _seat(self) -> Seat:
         seat = self.current()
         if seat is None:
             seat = self._local.seat = Seat()
             self.seats.append(seat)
-        seat.task = task
-        seat.part = part
-        if self._early:
-            early = [self._early.pop(run.claim, None) for run in part]
-            seat.orders = {**seat.orders, **{order.task_id: order for order in early if order is not None}}
-        if not self._is_known_busy:
-            self._is_known_busy = True
-            self.on_busy()
         return seat
 
     def current(self) -> Seat | None:
@@ -128,13 +140,14 @@ class RunningAttempts:
     def end(self, seat: Seat) -> None:
         """Say that the seat's part is worked off."""
         seat.ended += len(seat.part)
-        seat.part = _NOTHING
+        seat.coming, seat.part = (), _NOTHING
         if seat.orders:
             seat.orders = {}
 
-    def claims(self) -> list[tuple[UUID, int]]:
-        """Return the claims of all that the threads have begun."""
-        return [run.claim for seat in tuple(self.seats) for run in seat.part]
+    def claims(self) -> Claims:
+        """Return the claims of all that threads work off or are about to take, with those of threads that are lost."""
+        seats = (*self.seats, *self.abandoned)
+        return [claim for seat in seats for claim in (*seat.coming, *(run.claim for run in seat.part))]
 
     def is_busy(self) -> bool:
         """Return whether any thread has work."""
@@ -154,19 +167,21 @@ class RunningAttempts:
     def obey(self, order: Order) -> None:
         """Interrupt an attempt that was cancelled or lost; of one that has not begun, let its thread know."""
         claim = order.task_id, order.claim_number
-        # First, for whoever begins it now: one of the two sees the other.
-        self._early[claim] = order
-        while len(self._early) > _MOST_EARLY:
-            del self._early[next(iter(self._early))]  # it had ended before its order came
-        for seat in self.seats:
-            runs = seat.runs
-            for run in seat.part:
-                if run.claim == claim:
-                    self._early.pop(claim, None)
+        with self._ordering:
+            # First, for whoever begins it now: one of the two sees the other.
+            self._early[claim] = order
+            while len(self._early) > _MOST_EARLY:
+                del self._early[next(iter(self._early))]  # it had ended before its order came
+            for seat in self.seats:
+                runs = seat.runs
+                if any(run.claim == claim for run in seat.part):
+                    self._early.pop(claim)
                     seat.orders = {**seat.orders, order.task_id: order}
-                    if any(run is each for each in runs):
-                        self.interrupt(seat, runs, AttemptLostError if order.reason is None else TaskCancelledError)
-                    return
+                    break
+            else:
+                return
+        if any(run.claim == claim for run in runs):
+            self.interrupt(seat, runs, AttemptLostError if order.reason is None else TaskCancelledError)
 
     def interrupt(self, seat: Seat, runs: tuple[Run, ...], error: type[BaseException]) -> None:
         """Interrupt a handler that is still in its call; `on_interrupted` is told of the thread then."""

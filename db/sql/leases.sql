@@ -24,14 +24,15 @@ FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
 
--- name: untake_strays
--- A claim that started attempts and whose answer was lost may have committed: what the worker does not know of waits again.
-UPDATE queue.tasks_live live
-SET status = 'pending', attempts = live.attempts - 1, claimed_until = NULL, lease_until = NULL, deadline_at = NULL, worker_id = NULL,
-    updated_at = now(), is_due = true
-WHERE live.claimed_until IS NOT NULL AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
-    AND NOT EXISTS (SELECT FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
-                    WHERE live.id = given.id AND live.claim_number = given.claim_number);
+-- name: wait_for_disk
+-- For the transaction: its commit is not to be forgotten, though a relay's are (db/roles.py). Who forgot that an attempt was given
+-- back would find it running, and its worker knows nothing of it.
+SELECT set_config('synchronous_commit', 'on', true);
+
+-- name: running
+-- The attempts that a worker holds, whose leases are not over.
+SELECT id, claim_number FROM queue.tasks_live
+WHERE claimed_until IS NOT NULL AND status = 'in_progress' AND worker_id = %(worker_id)s AND lease_until > now();
 
 -- name: end_leases
 -- Attempts that their own worker has given up: their leases are over now, and rescue counts them as lost.
@@ -74,7 +75,7 @@ FROM unnest(%(ids)s::uuid[], %(claims)s::integer[], %(delays)b::float8[], %(erro
     AS given (id, claim_number, delay, error, snooze)
 WHERE live.id = given.id AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
-RETURNING live.id, live.cancel_requested_at IS NOT NULL;
+RETURNING live.id;
 
 -- name: record_attempts
 -- Keep what came of attempts that did not end as done, and what the others logged.

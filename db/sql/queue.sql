@@ -98,7 +98,11 @@ FROM lanes;
 due AS MATERIALIZED (
     SELECT first.* FROM given CROSS JOIN LATERAL (
         -- LIMIT and SKIP LOCKED are done before anything is joined
-        SELECT live.ctid AS place, live.task_type, live.rank, given.tenant FROM queue.tasks_live live
+        SELECT live.ctid AS place, live.task_type, live.rank, given.tenant, given.key,
+            -- a task that was tried before travels alone: should it kill its worker again, it kills no neighbour's attempt
+            CASE WHEN live.attempts > 0 THEN 1
+                ELSE (%(batch_sizes)s::integer[])[array_position(%(task_types)s::text[], live.task_type)] END AS batch_size
+        FROM queue.tasks_live live
         WHERE live.queue = %(queue)s AND live.is_due AND live.hold_reason IS NULL AND live.claimed_until IS NULL
             AND CASE WHEN live.tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000' ELSE live.tenant_id END = given.tenant
             AND CASE WHEN live.limit_key IS NULL THEN '' ELSE live.limit_key END COLLATE "C" = given.key AND live.rank >= given.from_rank
@@ -115,11 +119,9 @@ due AS MATERIALIZED (
         AND (given.key = '' OR NOT EXISTS (SELECT FROM queue.limits l
                                            WHERE l.kind = 'key' AND l.name = given.key AND l.paused_until > now()))
 ), turns AS MATERIALIZED (
-    SELECT place, rank, (%(batch_sizes)s::integer[])[array_position(%(task_types)s::text[], task_type)] AS batch_size,
-        row_number() OVER (PARTITION BY tenant ORDER BY rank) AS turn
-    FROM due
+    SELECT due.*, row_number() OVER (PARTITION BY tenant ORDER BY rank) AS turn FROM due
 ), fitting AS MATERIALIZED (
-    SELECT place, batch_size,
+    SELECT turns.*,
         sum(1.0::float8 / batch_size) OVER (ORDER BY turn, rank ROWS UNBOUNDED PRECEDING) - 1.0::float8 / batch_size AS before
     FROM turns
 )
@@ -127,9 +129,7 @@ due AS MATERIALIZED (
 -- part: claimed
 UPDATE queue.tasks_live live
 SET claim_number = live.claim_number + 1, updated_at = now(),
-    claimed_until = now() + make_interval(secs => %(claim_seconds)s),
-    -- a task that was tried before travels alone: should it kill its worker again, it kills no neighbour's attempt
-    batch_size = CASE WHEN live.attempts > 0 THEN 1 ELSE fitting.batch_size END
+    claimed_until = now() + make_interval(secs => %(claim_seconds)s), batch_size = fitting.batch_size
 FROM fitting
 -- the rows are locked: their places are certain
 WHERE live.ctid = fitting.place AND fitting.before < %(free)s
@@ -154,18 +154,31 @@ WITH given AS (
 -- include: claimed
 
 -- part: started
--- What `claimed` does and what a take does, for a worker in the claimer's own process. It waits for the disk, as a take's commit does.
+-- What `claimed` does and what a take does, for a worker in the claimer's own process, of as many messages as it has idle threads:
+-- tasks of a type, tenant and batch size fill up one after the other. It waits for the disk, as a take's commit does.
+, parts AS (
+    SELECT fitting.*, (row_number() OVER (PARTITION BY tenant, task_type, batch_size ORDER BY before) - 1) / batch_size AS part
+    FROM fitting
+), beginnings AS (
+    SELECT parts.*, min(before) OVER (PARTITION BY tenant, task_type, batch_size, part) AS beginning FROM parts
+), messages AS (
+    SELECT beginnings.*, dense_rank() OVER (ORDER BY beginning) AS message FROM beginnings
+), going AS MATERIALIZED (
+    -- the next claim of a lane goes on behind the first that stays
+    SELECT place, batch_size, before, message,
+        LEAST(rank, min(rank) FILTER (WHERE message > %(free)s) OVER (PARTITION BY tenant, key)) AS reached
+    FROM messages
+)
 UPDATE queue.tasks_live live
 SET claim_number = live.claim_number + 1, updated_at = now(),
-    claimed_until = now() + make_interval(secs => %(claim_seconds)s),
-    batch_size = CASE WHEN live.attempts > 0 THEN 1 ELSE fitting.batch_size END,
+    claimed_until = now() + make_interval(secs => %(claim_seconds)s), batch_size = going.batch_size,
     status = 'in_progress', attempts = live.attempts + 1, worker_id = %(worker_id)s,
     started_at = now(), lease_until = now() + make_interval(secs => %(lease_seconds)s),
     deadline_at = now() + make_interval(secs => (%(time_limits)s::float8[])[array_position(%(task_types)s::text[], live.task_type)]),
     progress = NULL, progress_message = NULL
-FROM fitting
-WHERE live.ctid = fitting.place AND fitting.before < %(free)s
-RETURNING live.id, live.claim_number, live.queue, live.task_type, live.tenant_id, live.batch_size, live.rank, fitting.before, live.limit_key,
+FROM going
+WHERE live.ctid = going.place AND going.message <= %(free)s
+RETURNING live.id, live.claim_number, live.queue, live.task_type, live.tenant_id, live.batch_size, going.reached, going.before, live.limit_key,
     live.attempts, live.max_attempts, live.snoozes, live.payload::text, live.payload_version, live.trace_context,
     extract(epoch FROM now() - GREATEST(live.run_after, live.created_at))::float8,
     (SELECT set_config('synchronous_commit', 'on', true))

@@ -251,6 +251,7 @@ class Machine(RuleBasedStateMachine):
         waiting = leases.Rescheduling(attempt, 3600.0 if is_late else 0.0, "again", is_snooze)
         with self.line.worker.transaction():
             kept = leases.reschedule(self.line.worker, [waiting], worker_id)
+            leases.end_cancelled(self.line.worker)
         assert kept == ({attempt.task_id} if is_ours else set())
         if is_ours:
             task = self.tasks[attempt.task_id]
@@ -268,15 +269,12 @@ class Machine(RuleBasedStateMachine):
         if is_ours:
             self.tasks[attempt.task_id].wait(counts=False)
 
-    @rule(who=st.integers(0, 1), knows=st.booleans())
-    def untake_strays(self, who: int, knows: bool) -> None:
-        """What a worker does not know of costs nothing; what it knows of stays."""
-        running = self._running(who)
-        mine = ("in_progress", self.workers[who])
-        known = [(t_id, t.claim_number) for t_id, t in self.tasks.items() if knows and (t.status, t.worker_id) == mine]
-        assert leases.untake_strays(self.line.worker, known, self.workers[who]) == (0 if knows else len(running))
-        for task in () if knows else running:
-            task.wait(counts=False)
+    @rule(who=st.integers(0, 1))
+    def look_what_runs(self, who: int) -> None:
+        """What a worker holds is what it started and has not ended, but for leases that are over."""
+        mine = ("in_progress", self.workers[who], False)
+        held = {(i, t.claim_number) for i, t in self.tasks.items() if (t.status, t.worker_id, t.is_over) == mine}
+        assert set(leases.running(self.line.relay, self.workers[who])) == held
 
     @rule(held=attempts)
     def give_up(self, held: tuple[queue.Attempt, int]) -> None:

@@ -218,6 +218,7 @@ def test_what_would_wait_again_ends_instead(effects: Database, line: Line, outco
     rescheduling = leases.Rescheduling(attempt, 5, snooze=outcome == "snooze")
     with line.worker.transaction():
         assert leases.reschedule(line.worker, [rescheduling], line.process.id) == {task_id}
+        leases.end_cancelled(line.worker)
     assert_cancelled(line, task_id)
 
 

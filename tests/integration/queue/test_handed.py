@@ -19,9 +19,11 @@ from pipelines.waiting import wait_for
 from tests.support import tasks
 from tests.support.database import Database
 from tests.support.engine import Line, engine
-from tests.support.tasks import Gate, Noop
-from workers.broker import InProcessBroker
-from workers.handed import WAIT_SECONDS, Handed
+from tests.support.tasks import Gate, Noop, Write
+from tests.support.waiting import eventually
+from workers.broker import InProcessBroker, messages_of
+from workers.claiming import Claimer
+from workers.handed import Handed
 
 NOOP = Task(payload=Noop, run=lambda context, payload: Done())
 
@@ -43,10 +45,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def handed(line: Line, clock: Clock) -> Handed:
-    """What a relay hands to the line's worker."""
-    handed = Handed(clock)
-    handed.open(line.process.id, lambda: ())
-    return handed
+    """What a relay hands to the line's worker, whose leases last for half a minute."""
+    return Handed(line.process.id, 30.0, lambda: (), clock)
 
 
 @pytest.fixture
@@ -115,33 +115,71 @@ def test_where_a_limit_stands_the_claim_alone_is_the_relays(database: Database, 
     assert "leases.take" in names
 
 
-def test_what_waits_for_too_long_is_for_whoever_is_free(
-    database: Database, line: Line, handed: Handed, wanted: queue.Capacity, clock: Clock
-) -> None:
-    task_id = enqueue(database.connect("producer"), Noop())
-    handed.put(started(line, wanted))
-    clock.now += WAIT_SECONDS
-    assert handed.give_back_overdue(line.relay) == 0
-    assert state(line, task_id) == ("in_progress", 1, True, line.process.id)
-    clock.now += 0.01
-    assert handed.give_back_overdue(line.relay) == 1
-    assert state(line, task_id) == ("pending", 0, True, None)
-    assert handed.give_back_overdue(line.relay) == 0
-    assert line.attempts(task_id) == []
-    assert line.run_once() == 1
+def test_of_what_is_due_as_much_is_started_as_threads_are_idle(database: Database, line: Line) -> None:
+    """Room is counted in messages: tasks of other types and tenants fill messages of their own."""
+    operator = database.connect("operator")
+    tenants = [
+        database.value("INSERT INTO identity.tenants (name, slug) VALUES (%s, %s) RETURNING id", (n, n)) for n in "ab"
+    ]
+    for tenant in tenants:
+        enqueue_many(operator, [Noop(n=n) for n in range(5)], tenant_id=tenant)
+        enqueue_many(operator, [Write(n=n) for n in range(5)], tenant_id=tenant)
+    starter = queue.Starter(line.process.id, 30.0, [60.0, 60.0])
+    two = queue.Capacity("default", 2.0, [Noop.task_type, Write.task_type], [1, 1], [4, 4], starter)
+    left = 20
+    while claims := queue.claim_first(line.relay, two, lanes=10, each=100, claim_seconds=30.0):
+        assert all(claim.attempt is not None for claim in claims)
+        assert len(messages_of(claims)) <= 2
+        left -= len(claims)
+        assert database.value("SELECT count(*) FROM queue.tasks_live WHERE status = 'in_progress'") == 20 - left
+    assert left == 0
 
 
-def test_who_begins_it_has_it(
-    database: Database, line: Line, handed: Handed, wanted: queue.Capacity, clock: Clock
-) -> None:
+def test_a_claim_goes_on_behind_the_first_that_stays(database: Database, line: Line) -> None:
+    """What another type's message left behind is not passed over."""
+    producer = database.connect("producer")
+    for n in range(6):
+        enqueue(producer, Noop(n=n) if n % 2 else Write(n=n))
+    starter = queue.Starter(line.process.id, 30.0, [60.0, 60.0])
+    one = queue.Capacity("default", 1.0, [Noop.task_type, Write.task_type], [1, 1], [3, 3], starter)
+    claimer = Claimer(limit=100, claim_seconds=30.0, clock=lambda: 0.0)
+    for _ in range(6):
+        assert len({claim.task_type for claim in claimer.claim(line.relay, one).claims}) <= 1
+    assert database.value("SELECT count(*) FROM queue.tasks_live WHERE status = 'pending'") == 0
+
+
+def test_who_begins_it_has_it(line: Line, database: Database, handed: Handed, wanted: queue.Capacity) -> None:
     enqueue(database.connect("producer"), Noop())
     attempts = started(line, wanted)
     claims = [(a.task_id, a.claim_number) for a in attempts]
+    assert handed.put(attempts)
+    assert handed.known() == claims
+    assert handed.collect(claims) == (attempts, [])
+    assert handed.collect(claims) == ([], [])
+    assert handed.known() == []
+
+
+def test_what_was_held_up_for_long_is_not_begun(
+    line: Line, database: Database, handed: Handed, wanted: queue.Capacity, clock: Clock
+) -> None:
+    """Its lease may be over, and another worker at it."""
+    enqueue(database.connect("producer"), Noop())
+    attempts = started(line, wanted)
     handed.put(attempts)
-    assert handed.collect(claims) == attempts
-    assert handed.collect(claims) == []
-    clock.now += 3600
-    assert handed.give_back_overdue(line.relay) == 0
+    clock.now += handed.fresh_seconds + 0.01
+    assert handed.collect([(a.task_id, a.claim_number) for a in attempts]) == ([], attempts)
+
+
+def test_a_message_that_was_held_up_costs_nothing(database: Database, line: Line, wanted: queue.Capacity) -> None:
+    task_id = enqueue(database.connect("producer"), Noop())
+    claims = queue.claim_first(line.relay, wanted, lanes=10, each=100, claim_seconds=30.0)
+    line.executor.handed.put([claim.attempt for claim in claims if claim.attempt is not None])
+    line.executor.handed.fresh_seconds = -1.0
+    line.run(claims)
+    assert state(line, task_id) == ("pending", 0, True, None)
+    assert line.attempts(task_id) == []
+    assert line.run_once() == 1
+    assert state(line, task_id)[:2] == ("done", 1)
 
 
 def test_a_message_whose_attempts_were_given_back_runs_nothing(
@@ -149,33 +187,33 @@ def test_a_message_whose_attempts_were_given_back_runs_nothing(
 ) -> None:
     task_id = enqueue(database.connect("producer"), Noop())
     claims = queue.claim_first(line.relay, wanted, lanes=10, each=100, claim_seconds=30.0)
-    line.executor.handed.open(line.process.id, lambda: ())
     line.executor.handed.put([claim.attempt for claim in claims if claim.attempt is not None])
-    line.executor.handed.give_back(line.relay, [(task_id, claims[0].claim_number)])
+    line.executor.give_back([(task_id, claims[0].claim_number)])
     line.run(claims)
     assert state(line, task_id)[:2] == ("pending", 0)
     assert line.run_once() == 1
     assert state(line, task_id)[:2] == ("done", 1)
 
 
-def test_what_cannot_be_given_back_now_is_not_forgotten(
-    database: Database, line: Line, handed: Handed, wanted: queue.Capacity
+def test_a_worker_that_stops_is_handed_nothing_more(
+    line: Line, database: Database, handed: Handed, wanted: queue.Capacity
 ) -> None:
-    task_id = enqueue(database.connect("producer"), Noop())
+    enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(3)])
     attempts = started(line, wanted)
-    handed.put(attempts)
-    gone = database.connect("relay")
-    gone.close()
-    with pytest.raises(UnavailableError):
-        handed.give_back(gone, [(a.task_id, a.claim_number) for a in attempts])
-    assert handed.give_back_overdue(line.relay) == 1
-    assert state(line, task_id)[:2] == ("pending", 0)
+    assert handed.put(attempts[:2])
+    assert sorted(handed.close()) == sorted((a.task_id, a.claim_number) for a in attempts[:2])
+    assert not handed.put(attempts[2:])
+    assert handed.known() == []
 
 
-def test_a_worker_that_stops_is_handed_nothing(line: Line, handed: Handed) -> None:
-    handed.close()
-    assert not handed.put([])
-    assert not Handed().put([])
+def test_what_is_claimed_while_the_worker_stops_waits_again(database: Database, recorded: list[events.Event]) -> None:
+    with engine(database, Registry([NOOP]), InProcessBroker()) as running:
+        running.worker.executor.handed.close()
+        task_id = enqueue(database.connect("producer"), Noop())
+        eventually(
+            lambda: [e for e in recorded if isinstance(e, events.StoreCalled) and e.query == "leases.untake"], 10
+        )
+    assert database.rows("SELECT id, status, attempts FROM queue.outbox_tasks") == [(task_id, "pending", 0)]
 
 
 class LostAnswers:
@@ -209,6 +247,8 @@ def test_a_claim_whose_answer_was_lost_leaves_nothing_behind(
 
 
 def test_what_was_begun_is_no_stray(effects: Database, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    while tasks.entered.acquire(blocking=False):
+        pass  # of another test's tasks
     tasks.gate.clear()
     with engine(effects, registry, InProcessBroker()):
         running = enqueue(effects.connect("producer"), Gate())

@@ -21,7 +21,7 @@ GUARDS = {
     "queue.give_back": " AND live.claim_number = given.claim_number",
     "leases.take": " AND live.claim_number = given.claim_number",
     "queue.start_first": " AND live.claimed_until IS NULL",
-    "leases.untake_strays": " AND live.worker_id = %(worker_id)s",
+    "leases.running": " AND lease_until > now()",
     "leases.finish": " AND live.claim_number = given.claim_number",
     "leases.reschedule": " AND live.worker_id = %(worker_id)s",
     "queue.rescue": " AND lease_until <= now()",

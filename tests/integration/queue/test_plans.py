@@ -90,7 +90,7 @@ GUARDS = [
     Guard("relay", "queue.claim_first", CLAIM | FIRST, "tasks_live_claim_idx"),
     Guard("relay", "queue.start", CLAIM | STARTER, "tasks_live_claim_idx"),
     Guard("relay", "queue.start_first", CLAIM | STARTER | FIRST, "tasks_live_claim_idx"),
-    Guard("relay", "leases.untake_strays", PAIRS | {"worker_id": WORKER}, "tasks_live_occupied_idx", 2500),
+    Guard("relay", "leases.running", {"worker_id": WORKER}, "tasks_live_occupied_idx", 2500),
     Guard("relay", "queue.give_back", PAIRS | {"delay": 0.0}, "tasks_live_id_key"),
     Guard("relay", "queue.rescue", {"limit": 100}, "tasks_live_occupied_idx", 2500),
     Guard("relay", "queue.reclaim", {"limit": 100}, "tasks_live_occupied_idx", 2500),

@@ -81,6 +81,21 @@ def test_deferred_tasks_are_let_in_while_workers_are_saturated(database: Databas
     eventually(lambda: (relay.run_once() <= 0.5) and line.task(late)["is_due"], 5)
 
 
+def test_a_relay_waits_for_room_while_workers_are_saturated_and_no_longer(
+    database: Database, line: Line, relay: Relay
+) -> None:
+    assert not relay.wants_room()
+    enqueue_many(database.connect("producer"), [Report() for _ in range(20)])
+    database.rows("UPDATE queue.processes SET slots = 1 WHERE kind = 'worker'")
+    while relay.run_once() == 0.0:
+        pass
+    assert relay.wants_room()
+    database.rows("DELETE FROM queue.tasks_live")
+    while relay.run_once() == 0.0:
+        pass
+    assert not relay.wants_room()
+
+
 def test_a_deferred_task_that_somebody_holds_is_not_spun_upon(database: Database, line: Line, relay: Relay) -> None:
     task_id = enqueue(database.connect("producer"), Noop())
     database.rows("UPDATE queue.tasks_live SET is_due = false, run_after = now() - interval '1 s'")
