@@ -8,6 +8,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -66,9 +67,9 @@ class _AnswersAll(Broker):
         """Return the free slots of each queue, by what live workers anywhere say of themselves in Postgres."""
         return capacity(connection, depth=depth, process_timeout=process_timeout)
 
-    def room(self, wanted: Capacity) -> float:
-        """Return how many of a queue's slots are free now, after what was published since `capacity` said it."""
-        return wanted.free
+    def now(self, wanted: Capacity, *, is_limited: bool) -> Capacity:
+        """Return a queue's capacity after what was published since, for lanes where limits stand or where none does."""
+        return wanted
 
     def when_room(self, act: Callable[[], None]) -> None:
         """Call `act` whenever a message of this process has ended; nobody tells of those of other processes."""
@@ -93,7 +94,7 @@ class InProcessBroker(_AnswersAll):
         self._on_room: Callable[[], None] = lambda: None
         self._offers: Callable[[], Offers] = lambda: Offers([], [], [])
         self._serves: tuple[str, ...] = ()
-        self._slots = 0
+        self._slots, self._depth = 0, 1.0
 
     def serve(
         self, queues: Iterable[str], slots: int, offers: Callable[[], Offers], handed: Handed | None = None
@@ -105,17 +106,20 @@ class InProcessBroker(_AnswersAll):
     def capacity(self, connection: Connection, *, depth: float, process_timeout: float) -> list[Capacity]:
         """Return what the threads of this process can begin now, for each queue: its messages reach no other's workers.
 
-        They are the same threads for all queues, and whatever the depth, none is promised more than it can begin.
+        They are the same threads for all queues. What is started is begun at once, so there is no depth to it.
         """
-        idle, offers = self._idle(), self._offers()
+        self._depth = depth
+        idle, offers = self._slots - self._outstanding(), self._offers()
         return [Capacity(name, idle, *offers) for name in self._serves]
 
-    def room(self, wanted: Capacity) -> float:
-        """Return how many threads are idle."""
-        return self._idle()
+    def now(self, wanted: Capacity, *, is_limited: bool) -> Capacity:
+        """Return how many threads are idle; under limits it is claimed ahead, not started: a rate waits for none."""
+        if is_limited:
+            return replace(wanted, free=self._slots * self._depth - self._outstanding(), starter=None)
+        return replace(wanted, free=self._slots - self._outstanding())
 
-    def _idle(self) -> int:
-        return self._slots - sum(mailbox.outstanding for mailbox in self.queues.values())
+    def _outstanding(self) -> int:
+        return sum(mailbox.outstanding for mailbox in self.queues.values())
 
     def when_room(self, act: Callable[[], None]) -> None:
         """Call `act` whenever a message has ended."""

@@ -40,7 +40,7 @@ class Claimed(NamedTuple):
 
 
 class Claimer:
-    """Where the claims of one queue go on; one relay's own, for one thread."""
+    """Where the claims of one queue go on; one relay's own, for one thread. `is_limited`: the last look met limits."""
 
     def __init__(self, *, limit: int, claim_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
@@ -49,7 +49,7 @@ class Claimer:
         self._from_ranks: dict[queue.Lane, int] = {}
         self._first_lane = queue.FIRST_LANE
         self._is_whole = False
-        self._is_limited = False
+        self.is_limited = False
         self._has_limited_types = False
         self._is_drained = False
         self._is_dear = False
@@ -60,7 +60,7 @@ class Claimer:
         """Claim what is due, what fits into the free slots, and what limits let in."""
         if (found := self._go_on(connection, wanted)) is not None:
             return found
-        if self._is_drained and not self._is_limited and (found := self._claim_first(connection, wanted)):
+        if self._is_drained and not self.is_limited and (found := self._claim_first(connection, wanted)):
             return found
         self._look(connection, wanted)
         if not self._from_ranks:
@@ -82,7 +82,7 @@ class Claimer:
 
     def _claim_what_was_found(self, connection: Connection, wanted: queue.Capacity) -> Claimed:
         found = self._claim(connection, wanted)
-        if self._is_limited:
+        if self.is_limited:
             return found if found.claims or self._is_whole else found._replace(wait=self._wait_of_some(found))
         if not found.claims and self._first_lane != queue.FIRST_LANE:
             return found._replace(wait=0.0)  # nobody may run what these lanes have: on to the next of them
@@ -115,11 +115,11 @@ class Claimer:
         self._first_lane = _behind(found[-1].lane) if len(found) == _LANES else queue.FIRST_LANE
         self._from_ranks = {due.lane: queue.FIRST_RANK for due in found}
         self._has_limited_types = any(due.has_limited_types for due in found)
-        self._is_limited = self._has_limited_types or any(due.is_limited for due in found)
+        self.is_limited = self._has_limited_types or any(due.is_limited for due in found)
 
     def _claim(self, connection: Connection, wanted: queue.Capacity) -> Claimed:
         limit, seconds = self._most(wanted), self._claim_seconds
-        if not self._is_limited:
+        if not self.is_limited:
             claims = queue.claim(connection, wanted, self._from_ranks, limit=limit, claim_seconds=seconds)
             self._go_on_behind(claims)
             return Claimed(claims, False)

@@ -28,7 +28,8 @@ from workers.broker import WAIT_MS, AnyBroker, Offers, claims_in, open_broker
 from workers.companion import Heartbeat
 from workers.executor import Executor, ExecutorConfig
 from workers.recycling import Recycling
-from workers.relay import Caretaker, Listener, Relay, Rescuer
+from workers.relay import Listener, Relay
+from workers.rescue import Caretaker, Rescuer
 from workers.settler import Settler
 from workers.sizes import Offer
 from workers.statistics import Statistics

@@ -1,13 +1,11 @@
 """The relay: moves due tasks to the broker. Any number of relays run side by side.
 
-Services, each a loop of its own: Relay (promote, claim, publish), Listener (is rung by NOTIFY, and tests that it is),
-Rescuer (expired leases and claims), Caretaker (partitions of history, silent processes, outlived holds).
+Services, each a loop of its own: Relay (promote, claim, publish), Listener (is rung by NOTIFY, and tests that it is).
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from uuid import UUID
 
 import psycopg
@@ -15,7 +13,7 @@ import psycopg
 from core import events
 from core.errors import UnavailableError
 from core.settings import RelaySettings
-from db import leases, limits, processes, queue
+from db import leases, processes, queue
 from db.connection import Connection, KeptConnection
 from workers.broker import AnyBroker, messages_of, publish
 from workers.claiming import DEAR_SECONDS, LOOK_SHARE, Claimer
@@ -37,10 +35,6 @@ _AGAIN_SECONDS = 0.01
 _HELD_SECONDS = 0.01
 # After a claim whose answer was lost, its commit may come late: for so long, and so often, strays are looked for.
 _SUSPECT_SECONDS, _SUSPECT_PAUSE = 60.0, 1.0
-_RESCUE_LIMIT = 1000
-# What is claimed after a look at nothing is not overdue before its claim, and whoever ends a lease early rings.
-_SELDOM = 5
-_CARE_SECONDS = 45.0
 _PING_SECONDS = 30.0
 
 
@@ -102,10 +96,11 @@ class Relay:
         is_full = False
         rounds = []
         for capacity in self._in_turn(wanted):
-            free = self._broker.room(capacity)
-            if free > 0:
-                rounds.append(self._dispatch(connection, replace(capacity, free=free)))
-            is_full = is_full or free < 1
+            claimer = self._claimer_of(capacity.queue)
+            now = self._broker.now(capacity, is_limited=claimer.is_limited)
+            if now.free > 0:
+                rounds.append(self._dispatch(connection, claimer, now))
+            is_full = is_full or now.free < 1
         is_full = is_full or any(count and not drained for count, drained, _ in rounds)
         self._limits_wait = min((wait for _, _, wait in rounds if wait is not None), default=None)
         pause = self._next_pause(connection, sum(count for count, *_ in rounds), look, is_full=is_full)
@@ -147,13 +142,17 @@ class Relay:
         self._promote_at = time.monotonic() + due_in  # whatever is due earlier rings, and is seen by the next look
         return look
 
-    def _dispatch(self, connection: Connection, wanted: queue.Capacity) -> tuple[int, bool, float | None]:
+    def _claimer_of(self, name: str) -> Claimer:
+        if name not in self._claimers:
+            self._claimers[name] = Claimer(limit=self._settings.batch, claim_seconds=self._settings.claim_seconds)
+        return self._claimers[name]
+
+    def _dispatch(
+        self, connection: Connection, claimer: Claimer, wanted: queue.Capacity
+    ) -> tuple[int, bool, float | None]:
         """Claim and publish what fits; return how many tasks, whether there was room for more, and what limits say."""
-        settings = self._settings
-        if wanted.queue not in self._claimers:
-            self._claimers[wanted.queue] = Claimer(limit=settings.batch, claim_seconds=settings.claim_seconds)
         try:
-            claims, is_all, wait = self._claimers[wanted.queue].claim(connection, wanted)
+            claims, is_all, wait = claimer.claim(connection, wanted)
         except (UnavailableError, psycopg.Error):
             self._suspect_until = time.monotonic() + _SUSPECT_SECONDS  # it may have started what nobody knows of
             raise
@@ -332,56 +331,3 @@ class Listener:
         self._connection.close()
         self._pinged_at = None
         self._judge(heard=False)
-
-
-class Rescuer:
-    """Gives back what was claimed and not taken, and taken and not renewed."""
-
-    name = "rescuer"
-
-    def __init__(self, connection: KeptConnection, pause: float, wake: Callable[[], None]) -> None:
-        self._connection = connection
-        self._pause = pause
-        self._wake = wake
-
-    def run_once(self) -> float:
-        """Rescue one batch; at once again while there is more, and seldom while nothing is claimed or runs."""
-        connection = self._connection.get()
-        if not queue.is_occupied(connection):
-            return self._pause * _SELDOM
-        retried, failed, cancelled = queue.rescue(connection, _RESCUE_LIMIT)
-        unclaimed = queue.reclaim(connection, _RESCUE_LIMIT)
-        rescued = retried + failed + cancelled
-        if rescued or unclaimed:
-            events.emit(events.TasksRescued(retried, failed, cancelled, unclaimed))
-            self._wake()
-            queue.ring(connection)  # other relays may have the room
-        return 0.0 if max(rescued, unclaimed) >= _RESCUE_LIMIT else self._pause
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-
-class Caretaker:
-    """Keeps partitions of history ahead of the calendar, forgets silent processes, releases what nothing holds."""
-
-    name = "caretaker"
-
-    def __init__(self, connection: KeptConnection, process_timeout: float) -> None:
-        self._connection = connection
-        self._forget_after = 20 * process_timeout
-
-    def run_once(self) -> float:
-        """Look after all of it."""
-        connection = self._connection.get()
-        queue.create_months(connection)
-        processes.forget_processes(connection, self._forget_after)
-        if queue.release_active(connection):
-            queue.ring(connection)
-        limits.forget(connection)
-        return _CARE_SECONDS
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()

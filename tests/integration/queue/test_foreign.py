@@ -19,7 +19,7 @@ from pipelines.task import Task
 from tests.support import tasks
 from tests.support.database import Database
 from tests.support.engine import Line, publish
-from workers.relay import Caretaker
+from workers.rescue import Caretaker
 
 GOOD = {"word": "hello", "amount": 3, "ref": "3b1f6c1e-9d2a-4d0e-8a52-1f2f3a4b5c6d"}
 WRONG: dict[str, Any] = {

@@ -22,7 +22,8 @@ from tests.support.waiting import eventually
 from workers.beat import Beat
 from workers.broker import open_broker
 from workers.processes import Addresses, RelayProcess
-from workers.relay import Caretaker, Listener, Relay, Rescuer
+from workers.relay import Listener, Relay
+from workers.rescue import Caretaker, Rescuer
 
 
 @pytest.fixture
