@@ -122,6 +122,18 @@ def test_the_first_that_is_refused_pauses_all_of_its_key(
     assert {line.task(task)["attempts"] for task in tasks} == {1}
 
 
+def test_what_was_started_with_it_goes_back_at_no_cost(database: Database, line: Line, producer: Connection) -> None:
+    tasks = enqueue_many(producer, [Ask(n=n) for n in range(5)])
+    wanted = queue.Capacity("default", 1.0, [Ask.task_type], [1], [20], queue.Starter(line.process.id, 30.0, [60.0]))
+    claims = queue.claim_first(line.relay, wanted, lanes=10, each=100, claim_seconds=30.0)
+    line.executor.handed.put([claim.attempt for claim in claims if claim.attempt is not None])
+    line.run(claims)
+    assert (len(claims), len(calls)) == (5, 1)
+    rows = [line.task(task) for task in tasks]
+    assert {(row["status"], row["attempts"], row["claimed_until"]) for row in rows} == {("pending", 0, None)}
+    assert sum(row["snoozes"] for row in rows) == 1
+
+
 def test_others_go_on(line: Line, producer: Connection) -> None:
     enqueue(producer, Ask())
     line.run_once()

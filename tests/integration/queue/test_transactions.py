@@ -1,12 +1,19 @@
 """Compute, then apply: effects and completion are one transaction, which is not the handler's to end (I2)."""
 
+from datetime import timedelta
+
 import psycopg
 import pytest
 
+from db import tasks
 from pipelines.enqueue import enqueue, enqueue_many
+from pipelines.outcomes import Done, Outcome, Snooze
+from pipelines.registry import Registry
+from pipelines.task import Task, TaskContext
+from pipelines.transaction import Transaction
 from tests.support.database import Database
 from tests.support.engine import Line
-from tests.support.tasks import Insert, Misbehave, Orm, Spawn, Write, WriteMany
+from tests.support.tasks import Insert, Misbehave, Noop, Orm, Spawn, Write, WriteMany
 
 ENDINGS = [
     "COMMIT",
@@ -85,6 +92,43 @@ def test_tasks_enqueued_in_an_apply_that_fails_do_not_come(effects: Database, li
     enqueue(effects.connect("producer"), Spawn(count=3))
     line.run_once()
     assert effects.value("SELECT count(*) FROM queue.outbox_tasks WHERE task_type = 'test.noop'") == 0
+
+
+def test_a_task_may_enqueue_its_successor_under_its_own_key(effects: Database) -> None:
+    """It has ended by then, so that its key is free."""
+
+    def run(context: TaskContext, payload: Noop) -> Outcome:
+        def apply(transaction: Transaction) -> None:
+            transaction.enqueue(Noop(n=payload.n + 1), unique_key="k")
+
+        return Done(apply=apply)
+
+    line = Line(effects, Registry([Task(payload=Noop, run=run)]))
+    first = enqueue(effects.connect("producer"), Noop(n=1), unique_key="k")
+    line.run_once()
+    [(second, n)] = effects.rows("SELECT id, payload->>'n' FROM queue.tasks_live WHERE unique_key = 'k'")
+    assert (line.task(first)["status"], second != first, n) == ("done", True, "2")
+    line.close()
+
+
+def test_a_snooze_that_was_cancelled_meanwhile_keeps_what_its_effects_say_of_the_task(effects: Database) -> None:
+    """As a replay notes where it stands: the row goes to history after that, not before."""
+
+    def run(context: TaskContext, payload: Noop) -> Outcome:
+        def apply(transaction: Transaction) -> None:
+            note = "UPDATE queue.tasks_live SET metadata = '{\"stands\": 7}' WHERE id = %s"
+            transaction.execute(note, (context.task_id,))
+
+        assert tasks.cancel(operator, context.task_id, "not wanted") == "requested"
+        return Snooze(timedelta(0), apply)
+
+    operator = effects.connect("operator")
+    line = Line(effects, Registry([Task(payload=Noop, run=run)]))
+    task_id = enqueue(effects.connect("producer"), Noop())
+    line.run_once()
+    row = line.task(task_id)
+    assert (row["status"], row["metadata"]) == ("cancelled", {"stands": 7})
+    line.close()
 
 
 def test_a_session_writes_into_the_same_transaction(effects: Database, line: Line) -> None:
