@@ -40,8 +40,8 @@ GUARDS = (
         "I2",
         "effects are written without a look whether the attempt still is the worker's",
         "workers/recording.py",
-        "if run.attempt.task_id in kept and (apply := apply_of(run)):",
-        "if apply := apply_of(run):",
+        "ours = [run for run in runs if run.attempt.task_id in kept]",
+        "ours = list(runs)",
         f"{_SCENARIOS}[commit_unanswered]",
     ),
     Guard(

@@ -1,4 +1,4 @@
-"""The worked example of docs/architecture.md, as it stands there: loaded by its module's name, enqueued, run."""
+"""The worked example of docs/tasks.md, as it stands there: loaded by its module's name, enqueued, run."""
 
 import importlib
 import re
@@ -15,7 +15,7 @@ from pipelines.registry import load_registry
 from tests.support.database import Database
 from tests.support.engine import Line
 
-_DOCUMENT = Path(__file__).parents[2] / "docs" / "architecture.md"
+_DOCUMENT = Path(__file__).parents[2] / "docs" / "tasks.md"
 
 
 @pytest.fixture
