@@ -29,6 +29,10 @@ FIRST_RANK = -(2**63)
 """A rank below all."""
 
 
+NOBODY: Mapping[UUID, int] = {}
+"""No tenant was served by a claim before."""
+
+
 class Attempt(NamedTuple):
     """One task that a worker has started; `waited` is in seconds from due to start."""
 
@@ -186,15 +190,22 @@ def due_lanes(connection: Connection, wanted: Capacity, *, first: Lane = FIRST_L
 
 
 def claim(
-    connection: Connection, wanted: Capacity, from_ranks: Mapping[Lane, int], *, limit: int, claim_seconds: float
+    connection: Connection,
+    wanted: Capacity,
+    from_ranks: Mapping[Lane, int],
+    *,
+    limit: int,
+    claim_seconds: float,
+    served: Mapping[UUID, int] = NOBODY,
 ) -> list[Claim]:
     """Claim due tasks of a queue, fairly among the tenants of the given lanes; each raises its task's claim number.
 
-    `from_ranks` has for each lane the rank to begin at. Returns at most `limit` claims (rounded up to the same for
-    each lane), in the order in which they shall run: the first of every tenant, then the second. Asks no limit. For a
-    capacity with a starter it starts their attempts, too.
+    `from_ranks` has for each lane the rank to begin at, `served` for tenants the number of the claim that served them
+    last. Returns at most `limit` claims (rounded up to the same for each lane), in the order in which they shall run:
+    the first of every tenant, and of those who was served longest ago, then the second. Asks no limit. For a capacity
+    with a starter it starts their attempts, too.
     """
-    values = claim_values(wanted, from_ranks, claim_seconds) | {"each": -(-limit // len(from_ranks))}
+    values = claim_values(wanted, from_ranks, claim_seconds, served) | {"each": -(-limit // len(from_ranks))}
     return _claim(connection, wanted, ("claim", "start"), values)
 
 
@@ -215,7 +226,9 @@ def claim_first(
     return _claim(connection, wanted, ("claim_first", "start_first"), values)
 
 
-def claim_values(wanted: Capacity, from_ranks: Mapping[Lane, int], claim_seconds: float) -> dict[str, Any]:
+def claim_values(
+    wanted: Capacity, from_ranks: Mapping[Lane, int], claim_seconds: float, served: Mapping[UUID, int] = NOBODY
+) -> dict[str, Any]:
     """Return what a claim's statement is told of the queue's workers and of the lanes to claim from."""
     return {
         "queue": wanted.queue,
@@ -226,6 +239,7 @@ def claim_values(wanted: Capacity, from_ranks: Mapping[Lane, int], claim_seconds
         "tenants": [lane.tenant for lane in from_ranks],
         "keys": [lane.key for lane in from_ranks],
         "from_ranks": list(from_ranks.values()),
+        "served": [served.get(lane.tenant, 0) for lane in from_ranks],
         "claim_seconds": claim_seconds,
     }
 

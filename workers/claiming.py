@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
+from uuid import UUID
 
 from db import limits, queue
 from db.connection import Connection
@@ -24,6 +25,8 @@ _LOOK_SECONDS, _MOST_LOOK_SECONDS, LOOK_SHARE = 0.25, 5.0, 20
 DEAR_SECONDS = _LOOK_SECONDS / LOOK_SHARE
 # What is claimed of each lane where there had been nothing: whoever finds more looks how much it is.
 _FIRST_EACH = 8
+# Tenants whose last turn is remembered, and claims counted, before both are forgotten.
+_MOST_SERVED, _MOST_CLAIMS = 10_000, 2**30
 # Seconds between looks whether a limited task has ended: few at first, since nobody tells of those of other processes.
 _FULL_PAUSES = (0.002, 0.5)
 
@@ -55,6 +58,8 @@ class Claimer:
         self._is_dear = False
         self._full_rounds = 0
         self._look_at = 0.0
+        self._served: dict[UUID, int] = {}
+        self._claims = 0
 
     def claim(self, connection: Connection, wanted: queue.Capacity) -> Claimed:
         """Claim what is due, what fits into the free slots, and what limits let in."""
@@ -120,10 +125,16 @@ class Claimer:
     def _claim(self, connection: Connection, wanted: queue.Capacity) -> Claimed:
         limit, seconds = self._most(wanted), self._claim_seconds
         if not self.is_limited:
-            claims = queue.claim(connection, wanted, self._from_ranks, limit=limit, claim_seconds=seconds)
+            claims = queue.claim(
+                connection, wanted, self._from_ranks, limit=limit, claim_seconds=seconds, served=self._served
+            )
+            self._serve(claims)
             self._go_on_behind(claims)
             return Claimed(claims, False)
-        admitted = limits.claim(connection, wanted, self._from_ranks, limit=limit, claim_seconds=seconds)
+        admitted = limits.claim(
+            connection, wanted, self._from_ranks, limit=limit, claim_seconds=seconds, served=self._served
+        )
+        self._serve(admitted.claims)
         if not self._has_limited_types:  # what a type's limit held up stands below others that were claimed
             self._go_on_behind(admitted.claims)
         if not admitted.claims:
@@ -140,6 +151,13 @@ class Claimer:
         if self._first_lane != queue.FIRST_LANE:
             return 0.0
         return min(_FULL_PAUSES[1], found.wait if found.wait is not None else _FULL_PAUSES[1])
+
+    def _serve(self, claims: list[queue.Claim]) -> None:
+        """Remember who was served: where slots become free one by one, tenants take turns from claim to claim."""
+        self._claims += 1
+        if len(self._served) > _MOST_SERVED or self._claims > _MOST_CLAIMS:
+            self._served, self._claims = {}, 1
+        self._served.update({claim.tenant_id or queue.NO_TENANT: self._claims for claim in claims})
 
     def _go_on_behind(self, claims: list[queue.Claim]) -> None:
         for claim in claims:
@@ -161,7 +179,15 @@ def _lane_of(claim: queue.Claim) -> queue.Lane:
 
 def _leaves_room(claims: list[queue.Claim], wanted: queue.Capacity) -> bool:
     """Return whether more would have fitted, had there been more."""
-    return sum(1 / claim.batch_size for claim in claims) < wanted.free - 1e-6
+    return slots_of(claims, wanted) < wanted.free - 1e-6
+
+
+def slots_of(claims: list[queue.Claim], wanted: queue.Capacity) -> float:
+    """Return how many slots claims take: parts of them, or messages where those are what is counted."""
+    if wanted.starter is None:
+        return sum(1 / claim.batch_size for claim in claims)
+    messages = Counter((claim.tenant_id, claim.task_type, claim.batch_size) for claim in claims)
+    return sum(-(-count // batch_size) for (*_, batch_size), count in messages.items())
 
 
 def _behind(lane: queue.Lane) -> queue.Lane:

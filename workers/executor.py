@@ -74,8 +74,8 @@ class Executor:
         self.running = RunningAttempts()
         self.running.on_interrupted = self._connections.cancel
         self.time_limits = TimeLimits(self.running, self._abandon, grace_seconds=config.interrupt_seconds)
-        self.given_up = GivenUp(config.url, config.worker_id, pooled=config.pooled)
         self.handed = Handed(config.worker_id, config.lease_seconds, self._held)
+        self.given_up = GivenUp(config.url, config.worker_id, self.handed, pooled=config.pooled)
         self._recorder = Recorder(config.worker_id, config.lease_seconds, self._connections, self.given_up, keyring)
 
     def run_message(self, task: AnyTask, claims: Claims) -> None:
@@ -89,6 +89,7 @@ class Executor:
                 is_refused = self._run_part(task, part)
             except BaseException:
                 self.given_up.add(part)
+                self.given_up.add_unbegun(rest)
                 raise
         if rest:
             self.give_back(rest)

@@ -7,9 +7,10 @@ what no step expects). Its lease is ended as soon as the database answers, and r
 import threading
 from uuid import UUID
 
-from db import leases
+from db import leases, queue
 from db.connection import KeptConnection
 from db.queue import Claims
+from workers.handed import Handed
 
 _PAUSE = 1.0
 
@@ -19,7 +20,9 @@ class GivenUp:
 
     name = "given up"
 
-    def __init__(self, url: str, worker_id: UUID, *, pooled: bool) -> None:
+    def __init__(self, url: str, worker_id: UUID, handed: Handed, *, pooled: bool) -> None:
+        self._handed = handed
+        self._unbegun: list[tuple[UUID, int]] = []
         self._connection = KeptConnection(url, name="worker", pooled=pooled)
         self._worker_id = worker_id
         self._claims: list[tuple[UUID, int]] = []
@@ -30,13 +33,20 @@ class GivenUp:
         with self._lock:
             self._claims.extend(claims)
 
+    def add_unbegun(self, claims: Claims) -> None:
+        """Give claims back that no thread has begun, started or not, at no cost."""
+        self._handed.collect(claims)
+        with self._lock:
+            self._unbegun.extend(claims)
+
     def claims(self) -> Claims:
         """Return what is given up and still counts as held."""
         with self._lock:
-            return tuple(self._claims)
+            return (*self._claims, *self._unbegun)
 
     def run_once(self) -> float:
         """End the leases of what was given up; a database that is away raises, and nothing is forgotten."""
+        self._give_back()
         with self._lock:
             claims = list(self._claims)
         if claims:
@@ -44,6 +54,19 @@ class GivenUp:
             with self._lock:
                 del self._claims[: len(claims)]
         return _PAUSE
+
+    def _give_back(self) -> None:
+        """Give back what was not begun, with what waits for a thread for too long."""
+        with self._lock:
+            self._unbegun.extend(self._handed.overdue())
+            claims = list(self._unbegun)
+        if claims:
+            connection = self._connection.get()
+            leases.untake(connection, claims, self._worker_id)
+            queue.give_back(connection, claims)
+            queue.ring(connection)
+            with self._lock:
+                del self._unbegun[: len(claims)]
 
     def close(self) -> None:
         """Close the connection."""

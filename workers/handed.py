@@ -41,12 +41,15 @@ class Handed:
         self._lock = threading.Lock()
         self._is_open = True
 
-    def put(self, attempts: Iterable[Attempt]) -> bool:
-        """Keep started attempts for the worker; return False, and keep none, if it takes no more."""
-        now = self._clock()
+    def put(self, attempts: Iterable[Attempt], since: float | None = None) -> bool:
+        """Keep attempts for the worker that a claim has started which began at `since`, a moment of the clock, or now.
+
+        Returns False, and keeps none, if the worker takes no more.
+        """
+        since = self._clock() if since is None else since
         with self._lock:
             if self._is_open:
-                self._waiting.update({(a.task_id, a.claim_number): (a, now) for a in attempts})
+                self._waiting.update({(a.task_id, a.claim_number): (a, since) for a in attempts})
             return self._is_open
 
     def collect(self, claims: Claims) -> Collected:
@@ -55,6 +58,12 @@ class Handed:
         found = [each for claim in claims if (each := self._waiting.pop(claim, None)) is not None]
         oldest = self._clock() - self.fresh_seconds
         return Collected([a for a, since in found if since >= oldest], [a for a, since in found if since < oldest])
+
+    def overdue(self) -> Claims:
+        """Take out and return what was not begun in time: its thread is lost, or busy with what came before it."""
+        oldest = self._clock() - self.fresh_seconds
+        late = [claim for claim, (_, since) in tuple(self._waiting.items()) if since < oldest]
+        return [claim for claim in late if self._waiting.pop(claim, None) is not None]
 
     def close(self) -> Claims:
         """Keep no more, since the worker stops; take out and return what nobody has begun."""

@@ -16,7 +16,7 @@ from core.settings import RelaySettings
 from db import leases, processes, queue
 from db.connection import Connection, KeptConnection
 from workers.broker import AnyBroker, messages_of, publish
-from workers.claiming import DEAR_SECONDS, LOOK_SHARE, Claimer
+from workers.claiming import DEAR_SECONDS, LOOK_SHARE, Claimer, slots_of
 from workers.handed import Handed
 
 _BUSY_ROUNDS = 8
@@ -96,14 +96,17 @@ class Relay:
         is_full = False
         rounds = []
         for capacity in self._in_turn(wanted):
-            claimer = self._claimer_of(capacity.queue)
-            now = self._broker.now(capacity, is_limited=claimer.is_limited)
+            # What any queue may claim ahead, all may: they share the slots.
+            is_limited = any(claimer.is_limited for claimer in self._claimers.values())
+            now = self._broker.now(capacity, is_limited=is_limited)
             if now.free > 0:
-                rounds.append(self._dispatch(connection, claimer, now))
+                rounds.append(self._dispatch(connection, self._claimer_of(capacity.queue), now))
             is_full = is_full or now.free < 1
         is_full = is_full or any(count and not drained for count, drained, _ in rounds)
         self._limits_wait = min((wait for _, _, wait in rounds if wait is not None), default=None)
-        pause = self._next_pause(connection, sum(count for count, *_ in rounds), look, is_full=is_full)
+        claimed = sum(count for count, *_ in rounds)
+        self._turn += claimed > 0
+        pause = self._next_pause(connection, claimed, look, is_full=is_full)
         return pause if self._limits_wait is None else min(pause, self._limits_wait)
 
     def wants_room(self) -> bool:
@@ -124,8 +127,7 @@ class Relay:
         return is_straight
 
     def _in_turn(self, capacities: Sequence[queue.Capacity]) -> Sequence[queue.Capacity]:
-        """Return the queues in another order each round: they may share their slots."""
-        self._turn += 1
+        """Return the queues in another order after each claim: they may share their slots."""
         first = self._turn % max(len(capacities), 1)
         return [*capacities[first:], *capacities[:first]]
 
@@ -151,20 +153,21 @@ class Relay:
         self, connection: Connection, claimer: Claimer, wanted: queue.Capacity
     ) -> tuple[int, bool, float | None]:
         """Claim and publish what fits; return how many tasks, whether there was room for more, and what limits say."""
+        since = time.monotonic()
         try:
             claims, is_all, wait = claimer.claim(connection, wanted)
-        except (UnavailableError, psycopg.Error):
-            self._suspect_until = time.monotonic() + _SUSPECT_SECONDS  # it may have started what nobody knows of
+            is_handed = self._hand_over(connection, claims, since)
+        except BaseException:
+            self._suspect_until = math.inf  # it may have started what nobody knows of
             raise
-        if self._hand_over(connection, claims):
+        if is_handed:
             self._publish(connection, claims)
-        used = sum(1 / claim.batch_size for claim in claims)
-        return len(claims), is_all and used + 1 <= wanted.free, wait
+        return len(claims), is_all and slots_of(claims, wanted) + 1 <= wanted.free, wait
 
-    def _hand_over(self, connection: Connection, claims: Sequence[queue.Claim]) -> bool:
+    def _hand_over(self, connection: Connection, claims: Sequence[queue.Claim], since: float) -> bool:
         """Hand attempts that were started with their claims to the worker; give them back if it stops, return False."""
         started = [claim.attempt for claim in claims if claim.attempt is not None]
-        if not started or self._handed is None or self._handed.put(started):
+        if not started or self._handed is None or self._handed.put(started, since):
             return True
         leases.untake(connection, [(each.task_id, each.claim_number) for each in started], self._handed.worker_id)
         queue.ring(connection)
@@ -197,6 +200,7 @@ class Relay:
         if strays := [claim for claim in running if claim not in known]:
             leases.untake(connection, strays, self._handed.worker_id)
             queue.ring(connection)
+        self._suspect_until = min(self._suspect_until, now + _SUSPECT_SECONDS)
 
     def _promote(self, connection: Connection) -> None:
         """Let deferred tasks in whose time has come: asleep that time is known, awake it is tried now and then."""

@@ -173,10 +173,10 @@ class RunningAttempts:
             while len(self._early) > _MOST_EARLY:
                 del self._early[next(iter(self._early))]  # it had ended before its order came
             for seat in self.seats:
-                runs = seat.runs
                 if any(run.claim == claim for run in seat.part):
                     self._early.pop(claim)
                     seat.orders = {**seat.orders, order.task_id: order}
+                    runs = seat.runs  # after the order: a handler that begins now sees it
                     break
             else:
                 return
@@ -194,8 +194,8 @@ class RunningAttempts:
 
     def abandon(self, seat: Seat) -> None:
         """Count a thread out whose handler cannot be interrupted."""
-        self.seats.remove(seat)
         self.abandoned.append(seat)
+        self.seats.remove(seat)
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:

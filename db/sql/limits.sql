@@ -60,7 +60,7 @@ WITH held AS MATERIALIZED (
 ), lanes AS MATERIALIZED (
     SELECT given.*, whole.room AS queue_room, COALESCE(tenant.room, 1000000) AS tenant_room, tenant.concurrency AS tenant_concurrency,
         COALESCE(key.room, 1000000) AS key_room, key.concurrency AS key_concurrency
-    FROM unnest(%(tenants)s::uuid[], %(keys)s::text[], %(from_ranks)s::bigint[]) AS given (tenant, key, from_rank)
+    FROM unnest(%(tenants)s::uuid[], %(keys)s::text[], %(from_ranks)s::bigint[], %(served)s::integer[]) AS given (tenant, key, from_rank, served)
     LEFT JOIN rooms tenant ON tenant.kind = 'tenant' AND tenant.name = given.tenant::text
     LEFT JOIN rooms key ON key.kind = 'key' AND key.name = given.key
     CROSS JOIN (SELECT COALESCE(min(room), 1000000) AS room FROM rooms WHERE kind = 'queue') AS whole
@@ -68,7 +68,7 @@ WITH held AS MATERIALIZED (
     WHERE given.tenant <> ALL (ARRAY(SELECT id FROM identity.tenants WHERE status <> 'active'))
         AND LEAST(whole.room, tenant.room, key.room) >= 1
 ), due AS MATERIALIZED (
-    SELECT first.*, lane.tenant, lane.key, lane.tenant_room, lane.tenant_concurrency, lane.key_room, lane.key_concurrency, lane.queue_room
+    SELECT first.*, lane.tenant, lane.key, lane.served, lane.tenant_room, lane.tenant_concurrency, lane.key_room, lane.key_concurrency, lane.queue_room
     FROM lanes lane CROSS JOIN LATERAL (
         SELECT live.ctid AS place, live.task_type, live.rank FROM queue.tasks_live live
         WHERE live.queue = %(queue)s AND live.is_due AND live.hold_reason IS NULL AND live.claimed_until IS NULL
@@ -90,18 +90,18 @@ WITH held AS MATERIALIZED (
         ) AS batch_size
     FROM due LEFT JOIN rooms type ON type.kind = 'task_type' AND type.name = due.task_type
 ), of_keys AS (
-    SELECT turns.*, row_number() OVER (PARTITION BY key ORDER BY turn, rank) AS key_place FROM turns
+    SELECT turns.*, row_number() OVER (PARTITION BY key ORDER BY turn, served, rank) AS key_place FROM turns
 ), of_tenants AS (
-    SELECT of_keys.*, row_number() OVER (PARTITION BY tenant ORDER BY turn, rank) AS tenant_place FROM of_keys
+    SELECT of_keys.*, row_number() OVER (PARTITION BY tenant ORDER BY turn, served, rank) AS tenant_place FROM of_keys
     WHERE key = '' OR key_place <= key_room
 ), of_types AS (
-    SELECT of_tenants.*, row_number() OVER (PARTITION BY task_type ORDER BY turn, rank) AS type_place FROM of_tenants
+    SELECT of_tenants.*, row_number() OVER (PARTITION BY task_type ORDER BY turn, served, rank) AS type_place FROM of_tenants
     WHERE tenant_place <= tenant_room
 ), of_queue AS (
-    SELECT of_types.*, row_number() OVER (ORDER BY turn, rank) AS queue_place FROM of_types WHERE type_place <= type_room
+    SELECT of_types.*, row_number() OVER (ORDER BY turn, served, rank) AS queue_place FROM of_types WHERE type_place <= type_room
 ), fitting AS MATERIALIZED (
     SELECT place, batch_size,
-        sum(1.0::float8 / batch_size) OVER (ORDER BY turn, rank ROWS UNBOUNDED PRECEDING) - 1.0::float8 / batch_size AS before
+        sum(1.0::float8 / batch_size) OVER (ORDER BY turn, served, rank ROWS UNBOUNDED PRECEDING) - 1.0::float8 / batch_size AS before
     FROM of_queue WHERE queue_place <= queue_room
 ), claimed AS (
     UPDATE queue.tasks_live live

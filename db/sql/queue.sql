@@ -94,11 +94,11 @@ FROM lanes;
 
 -- part: fitting
 -- What claims have in common: at most %(each)s of each lane of `given`, and as many as fit into %(free)s slots; first those that
--- are first by rank within their tenant. Of a lane, ranks below its from_rank are not looked at. No limit is asked.
+-- are first by rank within their tenant, and of those first who was served longest ago. Of a lane, ranks below its from_rank are not looked at. No limit is asked.
 due AS MATERIALIZED (
     SELECT first.* FROM given CROSS JOIN LATERAL (
         -- LIMIT and SKIP LOCKED are done before anything is joined
-        SELECT live.ctid AS place, live.task_type, live.rank, given.tenant, given.key,
+        SELECT live.ctid AS place, live.task_type, live.rank, given.tenant, given.key, given.served,
             -- a task that was tried before travels alone: should it kill its worker again, it kills no neighbour's attempt
             CASE WHEN live.attempts > 0 THEN 1
                 ELSE (%(batch_sizes)s::integer[])[array_position(%(task_types)s::text[], live.task_type)] END AS batch_size
@@ -122,7 +122,7 @@ due AS MATERIALIZED (
     SELECT due.*, row_number() OVER (PARTITION BY tenant ORDER BY rank) AS turn FROM due
 ), fitting AS MATERIALIZED (
     SELECT turns.*,
-        sum(1.0::float8 / batch_size) OVER (ORDER BY turn, rank ROWS UNBOUNDED PRECEDING) - 1.0::float8 / batch_size AS before
+        sum(1.0::float8 / batch_size) OVER (ORDER BY turn, served, rank ROWS UNBOUNDED PRECEDING) - 1.0::float8 / batch_size AS before
     FROM turns
 )
 
@@ -138,7 +138,7 @@ RETURNING live.id, live.claim_number, live.queue, live.task_type, live.tenant_id
 -- name: claim
 -- Claim due tasks of lanes that no limit holds up.
 WITH given AS (
-    SELECT * FROM unnest(%(tenants)s::uuid[], %(keys)s::text[], %(from_ranks)s::bigint[]) AS given (tenant, key, from_rank)
+    SELECT * FROM unnest(%(tenants)s::uuid[], %(keys)s::text[], %(from_ranks)s::bigint[], %(served)s::integer[]) AS given (tenant, key, from_rank, served)
 ),
 -- include: fitting
 -- include: claimed
@@ -146,7 +146,7 @@ WITH given AS (
 -- name: claim_first
 -- Claim the first due tasks of whatever lanes have any, in one step; none while any limit stands, whomever it may concern.
 WITH given AS (
-    SELECT tenant, key, %(first_rank)s::bigint AS from_rank FROM (
+    SELECT tenant, key, %(first_rank)s::bigint AS from_rank, 0 AS served FROM (
     -- include: due_lanes
     ) AS lane WHERE NOT EXISTS (SELECT FROM queue.limits WHERE concurrency IS NOT NULL OR rate IS NOT NULL)
 ),
@@ -186,7 +186,7 @@ RETURNING live.id, live.claim_number, live.queue, live.task_type, live.tenant_id
 -- name: start
 -- Claim due tasks of lanes that no limit holds up, and start their attempts.
 WITH given AS (
-    SELECT * FROM unnest(%(tenants)s::uuid[], %(keys)s::text[], %(from_ranks)s::bigint[]) AS given (tenant, key, from_rank)
+    SELECT * FROM unnest(%(tenants)s::uuid[], %(keys)s::text[], %(from_ranks)s::bigint[], %(served)s::integer[]) AS given (tenant, key, from_rank, served)
 ),
 -- include: fitting
 -- include: started
@@ -194,7 +194,7 @@ WITH given AS (
 -- name: start_first
 -- Claim the first due tasks as `claim_first` does, and start their attempts.
 WITH given AS (
-    SELECT tenant, key, %(first_rank)s::bigint AS from_rank FROM (
+    SELECT tenant, key, %(first_rank)s::bigint AS from_rank, 0 AS served FROM (
     -- include: due_lanes
     ) AS lane WHERE NOT EXISTS (SELECT FROM queue.limits WHERE concurrency IS NOT NULL OR rate IS NOT NULL)
 ),

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from db.connection import Connection
-from db.queue import Capacity, Claim
+from db.queue import Capacity, Claim, Starter
 from pipelines.enqueue import enqueue_many
 from tests.support.database import Database
 from tests.support.engine import Line
@@ -32,6 +32,7 @@ class Relays:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.wanted = WANTED
         self._now = 0.0
         claimers = [Claimer(limit=100, claim_seconds=30.0, clock=lambda: self._now) for _ in range(2)]
         self._turns = cycle([(claimer, database.connect("relay")) for claimer in claimers])
@@ -45,7 +46,7 @@ class Relays:
         fruitless = 0
         while fruitless < 2:
             claimer, connection = next(self._turns)
-            claims = claimer.claim(connection, WANTED).claims
+            claims = claimer.claim(connection, self.wanted).claims
             self._end(claims)
             fruitless = 0 if claims else fruitless + 1
             yield from claims
@@ -81,6 +82,20 @@ def test_ten_tasks_behind_ten_thousand_start_within_the_first_200(
     small: UUID = database.value("INSERT INTO identity.tenants (name, slug) VALUES ('B', 'b') RETURNING id")
     kept = {} if key is None else {"limit_key": key}
     enqueue_many(operator, [Noop(n=n) for n in range(10_000)], **kept)  # type: ignore[arg-type]  # a dict of one option
+    behind = set(enqueue_many(operator, [Noop(n=n) for n in range(10)], tenant_id=small))
+    assert len(places(relays, behind, 200)) == 10
+
+
+@pytest.mark.parametrize("batch_size", [1, 100])
+@pytest.mark.parametrize("is_started", [False, True])
+def test_where_slots_become_free_one_by_one_tenants_take_turns(
+    database: Database, operator: Connection, line: Line, relays: Relays, is_started: bool, batch_size: int
+) -> None:
+    """Each relay has one slot at a time: of each tenant a task, or a message that fills up."""
+    starter = Starter(line.process.id, 30.0, [60.0]) if is_started else None
+    relays.wanted = Capacity("default", 1, ["test.noop"], [1], [batch_size], starter)
+    small: UUID = database.value("INSERT INTO identity.tenants (name, slug) VALUES ('B', 'b') RETURNING id")
+    enqueue_many(operator, [Noop(n=n) for n in range(3_000)])
     behind = set(enqueue_many(operator, [Noop(n=n) for n in range(10)], tenant_id=small))
     assert len(places(relays, behind, 200)) == 10
 

@@ -170,6 +170,39 @@ def test_what_was_held_up_for_long_is_not_begun(
     assert handed.collect([(a.task_id, a.claim_number) for a in attempts]) == ([], attempts)
 
 
+def test_what_no_thread_comes_for_waits_again(database: Database, line: Line, wanted: queue.Capacity) -> None:
+    """Its thread is lost, or busy with the first of a message that is slower than was known."""
+    task_id = enqueue(database.connect("producer"), Noop())
+    claims = queue.claim_first(line.relay, wanted, lanes=10, each=100, claim_seconds=30.0)
+    given_up, handed = line.executor.given_up, line.executor.handed
+    handed.put([claim.attempt for claim in claims if claim.attempt is not None])
+    given_up.run_once()
+    assert state(line, task_id)[0] == "in_progress"
+    handed.fresh_seconds = -1.0
+    given_up.run_once()
+    assert state(line, task_id) == ("pending", 0, True, None)
+    assert handed.known() == []
+    given_up.close()
+
+
+def test_the_rest_of_a_message_that_cannot_go_on_waits_again(
+    database: Database, line: Line, wanted: queue.Capacity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("what no step expects")
+
+    monkeypatch.setattr(line.executor, "_work_off", fail)
+    enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(5)])
+    claims = queue.claim_first(line.relay, wanted, lanes=10, each=100, claim_seconds=30.0)
+    line.executor.handed.put([claim.attempt for claim in claims if claim.attempt is not None])
+    with pytest.raises(RuntimeError):
+        line.run(claims)
+    line.executor.given_up.run_once()
+    states = database.rows("SELECT status, attempts FROM queue.tasks_live ORDER BY status")
+    assert states == [("in_progress", 1), *[("pending", 0)] * 4], "one was begun, whose lease is over now"
+    line.executor.given_up.close()
+
+
 def test_a_message_that_was_held_up_costs_nothing(database: Database, line: Line, wanted: queue.Capacity) -> None:
     task_id = enqueue(database.connect("producer"), Noop())
     claims = queue.claim_first(line.relay, wanted, lanes=10, each=100, claim_seconds=30.0)

@@ -25,7 +25,7 @@ UNION ALL SELECT 'tenant', ops.uuid_v7()::text, 5, NULL, NULL, NULL FROM generat
 """
 _HELD = {"held_kinds": ["key", "queue"], "held_names": ["full", "q"]}
 _WANTED = {"queue": "q", "task_types": ["test.noop"], "versions": [1], "batch_sizes": [100], "free": 100.0}
-_LANES = {"tenants": [DEFAULT_TENANT] * 2, "keys": ["", "full"], "from_ranks": [FIRST_RANK] * 2}
+_LANES = {"tenants": [DEFAULT_TENANT] * 2, "keys": ["", "full"], "from_ranks": [FIRST_RANK] * 2, "served": [0, 0]}
 _NAMES = {"queue": "q", "task_types": ["test.noop"], "tenants": [str(DEFAULT_TENANT)], "keys": ["full", ""]}
 GUARDS = [
     Guard(

@@ -38,7 +38,7 @@ LIST = {"held": False, "limit": 50}
 CLAIM = {
     "queue": "q1", "task_types": ["test.noop"], "versions": [1], "batch_sizes": [100], "free": 100.0,
     "claim_seconds": 30, "tenants": [NO_TENANT, DEFAULT_TENANT], "keys": ["", ""], "from_ranks": [FIRST_RANK] * 2,
-    "each": 10,
+    "served": [0, 0], "each": 10,
 }  # fmt: skip
 FIRST = {"first_tenant": NO_TENANT, "first_key": "", "first_rank": FIRST_RANK, "limit": 200, "each": 8}
 STARTER = {"worker_id": WORKER, "lease_seconds": 30.0, "time_limits": [60.0]}
