@@ -1,5 +1,6 @@
 """Harm to the fleet's own processes: each role killed, and frozen for longer than what it holds is good for."""
 
+import contextlib
 import random
 from collections.abc import Callable
 
@@ -101,7 +102,9 @@ def heartbeat_of(worker: Member) -> psutil.Process:
 
     def look() -> psutil.Process | None:
         children = psutil.Process(worker.pid).children()
-        return next((child for child in children if "workers.heartbeat" in child.cmdline()), None)
+        with contextlib.suppress(psutil.Error):  # one that was killed just now is a zombie until its parent looks
+            return next((child for child in children if "workers.heartbeat" in child.cmdline()), None)
+        return None
 
     found = eventually(look, _MOST_SECONDS)
     assert found is not None

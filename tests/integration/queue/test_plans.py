@@ -127,7 +127,11 @@ GUARDS = [
     Guard("operator", "tasks.replay", {"ids": IDS}, "_id_idx"),
     Guard("operator", "tasks.replayable", {"ids": IDS}, "_id_idx"),
     # Planned for the filter, by the index of what failed: a generic plan would walk over all that is done.
-    Guard("operator", "replays.preview", FAILED, "completed_at_idx1", 500, "force_custom_plan"),
+    # A preview counts all that failed, up to a million, and reads nothing else.
+    Guard(
+        "operator", "replays.preview", FAILED | {"limit": 1_000_000}, "completed_at_idx1", MANY // 200 + 500,
+        "force_custom_plan",
+    ),
     Guard("system", "replays.following", FAILED, "completed_at_idx1", 500, "force_custom_plan"),
     Guard("system", "replays.standing", {"id": TASK}, "tasks_live_id_key", 50),
     Guard("system", "replays.note", {"id": TASK, "replayed": 1, "skipped": 0}, "tasks_live_id_key", 50),
