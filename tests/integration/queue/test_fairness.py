@@ -86,8 +86,7 @@ def test_ten_tasks_behind_ten_thousand_start_within_the_first_200(
     assert len(places(relays, behind, 200)) == 10
 
 
-@pytest.mark.parametrize("batch_size", [1, 100])
-@pytest.mark.parametrize("is_started", [False, True])
+@pytest.mark.parametrize(("is_started", "batch_size"), [(False, 1), (True, 100)])
 def test_where_slots_become_free_one_by_one_tenants_take_turns(
     database: Database, operator: Connection, line: Line, relays: Relays, is_started: bool, batch_size: int
 ) -> None:
