@@ -197,16 +197,17 @@ def test_a_relay_is_told_when_more_may_be_let_in(
 
 
 def test_a_rate_holds_within_five_percent(database: Database, registry: Registry) -> None:
-    limit(database, "queue", "default", rate=100, rate_seconds=1, burst=5)
+    # A bucket that lasts longer than a busy machine stalls: what it ran over by would be the machine's, not the limit's.
+    limit(database, "queue", "default", rate=100, rate_seconds=1, burst=20)
     settings = fast_settings(relay={"poll_seconds": 30.0, "poll_seconds_deaf": 30.0})
     broker = InProcessBroker()
     with engine(database, registry, broker, settings=settings):
-        enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(1005)])
+        enqueue_many(database.connect("producer"), [Noop(n=n) for n in range(1020)])
         eventually(lambda: database.value("SELECT count(*) FROM queue.tasks_live") == 0, 30)
     took = database.value(
         "SELECT extract(epoch FROM max(started_at) - min(started_at))::float8 FROM queue.tasks_history"
     )
-    assert took == pytest.approx((1005 - 5) / 100, rel=0.05)
+    assert took == pytest.approx((1020 - 20) / 100, rel=0.05)
 
 
 def test_a_pause_that_ends_by_itself_needs_nobody(database: Database, registry: Registry) -> None:
