@@ -197,7 +197,7 @@ def test_a_relay_is_told_when_more_may_be_let_in(
 
 
 def test_a_rate_holds_within_five_percent(database: Database, registry: Registry) -> None:
-    # A bucket that lasts longer than a busy machine stalls: what it ran over by would be the machine's, not the limit's.
+    # A bucket that lasts longer than a busy machine stalls: what ran over would be the machine's doing.
     limit(database, "queue", "default", rate=100, rate_seconds=1, burst=20)
     settings = fast_settings(relay={"poll_seconds": 30.0, "poll_seconds_deaf": 30.0})
     broker = InProcessBroker()
