@@ -11,7 +11,7 @@ from uuid import UUID
 
 from db import tasks
 from db.connection import Connection
-from db.queries import Queries
+from db.queries import Queries, transaction
 from db.tasks import TaskFilter
 
 QUERIES = Queries("replays")
@@ -55,7 +55,9 @@ class Standing:
 
 def preview(connection: Connection, wanted: TaskFilter, limit: int = MOST) -> list[Group]:
     """Return how many tasks a replay would look at, by type and queue, the largest first; the oldest `limit` count."""
-    return [Group(*row) for row in QUERIES.run(connection, "preview", wanted.values() | {"limit": limit})]
+    with transaction(connection):
+        QUERIES.run(connection, "plan_for_values")
+        return [Group(*row) for row in QUERIES.run(connection, "preview", wanted.values() | {"limit": limit})]
 
 
 def following(connection: Connection, wanted: TaskFilter, limit: int, after: Standing | None = None) -> list[Ended]:

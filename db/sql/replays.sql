@@ -4,7 +4,8 @@
 
 -- name: plan_for_values
 -- For the transaction: the roles of workers plan for any values (db/roles.py), which for a filter is the walk of all history.
-SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
+-- A plain walk of the index comes in the order that is asked for and may stop; a bitmap of it is read whole.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_bitmapscan', 'off', true);
 
 -- part: wanted
 status = ANY (%(statuses)s::text[]) AND task_type <> 'tasks.replay'
