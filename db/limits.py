@@ -14,7 +14,7 @@ from core.errors import UsageError
 from db.audit import Resource, record
 from db.connection import Connection
 from db.queries import Queries
-from db.queue import NOBODY, Capacity, Claim, Lane, claim_values, in_order, ring
+from db.queue import Capacity, Claim, Reach, claim_values, in_order, ring
 
 QUERIES = Queries("limits")
 Kind = Literal["queue", "task_type", "tenant", "key"]
@@ -61,23 +61,15 @@ class LimitRow(Limit):
     tokens: float | None = None
 
 
-def claim(
-    connection: Connection,
-    wanted: Capacity,
-    from_ranks: Mapping[Lane, int],
-    *,
-    limit: int,
-    claim_seconds: float,
-    served: Mapping[UUID, int] = NOBODY,
-) -> Admitted:
+def claim(connection: Connection, wanted: Capacity, reach: Reach) -> Admitted:
     """Claim due tasks of a queue as `db.queue.claim` does, as far as their limits let them in.
 
     A transaction of its own: it locks the limits, then counts what is occupied by a snapshot taken after that.
     """
-    values = claim_values(wanted, from_ranks, claim_seconds, served) | {"limit": limit}
+    values = claim_values(wanted, reach)
     names = {
-        "tenants": list({str(lane.tenant) for lane in from_ranks}),
-        "keys": list({lane.key for lane in from_ranks}),
+        "tenants": list({str(lane.tenant) for lane in reach.from_ranks}),
+        "keys": list({lane.key for lane in reach.from_ranks}),
     }
     with connection.transaction():
         held = QUERIES.run(connection, "hold", values | names)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -27,10 +28,6 @@ NO_TENANT = UUID(int=0)
 """What stands for the tenant of tasks that have none, where the claim goes from tenant to tenant."""
 FIRST_RANK = -(2**63)
 """A rank below all."""
-
-
-NOBODY: Mapping[UUID, int] = {}
-"""No tenant was served by a claim before."""
 
 
 class Attempt(NamedTuple):
@@ -77,6 +74,19 @@ class Lane(NamedTuple):
 
 FIRST_LANE = Lane(NO_TENANT, "")
 """The lane that is first in the order in which lanes are gone through."""
+
+
+class Reach(NamedTuple):
+    """Where a claim begins and how far it goes: for each lane the rank to begin at, and at most `limit` tasks of all.
+
+    `limit` is rounded up to the same for each lane. `served` has for tenants the number of the claim that served them
+    last: who was served longest ago comes first.
+    """
+
+    from_ranks: Mapping[Lane, int]
+    limit: int
+    claim_seconds: float
+    served: Mapping[UUID, int] = MappingProxyType({})
 
 
 class DueLane(NamedTuple):
@@ -189,23 +199,13 @@ def due_lanes(connection: Connection, wanted: Capacity, *, first: Lane = FIRST_L
     return [DueLane(Lane(row[0], row[1]), row[2], row[3]) for row in QUERIES.run(connection, "due_lanes", values)]
 
 
-def claim(
-    connection: Connection,
-    wanted: Capacity,
-    from_ranks: Mapping[Lane, int],
-    *,
-    limit: int,
-    claim_seconds: float,
-    served: Mapping[UUID, int] = NOBODY,
-) -> list[Claim]:
+def claim(connection: Connection, wanted: Capacity, reach: Reach) -> list[Claim]:
     """Claim due tasks of a queue, fairly among the tenants of the given lanes; each raises its task's claim number.
 
-    `from_ranks` has for each lane the rank to begin at, `served` for tenants the number of the claim that served them
-    last. Returns at most `limit` claims (rounded up to the same for each lane), in the order in which they shall run:
-    the first of every tenant, and of those who was served longest ago, then the second. Asks no limit. For a capacity
-    with a starter it starts their attempts, too.
+    Returns them in the order in which they shall run: the first of every tenant, and of those who was served longest
+    ago, then the second. Asks no limit. For a capacity with a starter it starts their attempts, too.
     """
-    values = claim_values(wanted, from_ranks, claim_seconds, served) | {"each": -(-limit // len(from_ranks))}
+    values = claim_values(wanted, reach) | {"each": -(-reach.limit // len(reach.from_ranks))}
     return _claim(connection, wanted, ("claim", "start"), values)
 
 
@@ -216,19 +216,16 @@ def claim_first(
 
     Returns none where none is due, and none while any limit stands. Starts attempts as `claim` does.
     """
-    values = claim_values(wanted, {}, claim_seconds) | {
+    values = claim_values(wanted, Reach({}, lanes, claim_seconds)) | {
         "first_tenant": FIRST_LANE.tenant,
         "first_key": FIRST_LANE.key,
         "first_rank": FIRST_RANK,
-        "limit": lanes,
         "each": each,
     }
     return _claim(connection, wanted, ("claim_first", "start_first"), values)
 
 
-def claim_values(
-    wanted: Capacity, from_ranks: Mapping[Lane, int], claim_seconds: float, served: Mapping[UUID, int] = NOBODY
-) -> dict[str, Any]:
+def claim_values(wanted: Capacity, reach: Reach) -> dict[str, Any]:
     """Return what a claim's statement is told of the queue's workers and of the lanes to claim from."""
     return {
         "queue": wanted.queue,
@@ -236,11 +233,12 @@ def claim_values(
         "versions": wanted.versions,
         "batch_sizes": wanted.batch_sizes,
         "free": wanted.free,
-        "tenants": [lane.tenant for lane in from_ranks],
-        "keys": [lane.key for lane in from_ranks],
-        "from_ranks": list(from_ranks.values()),
-        "served": [served.get(lane.tenant, 0) for lane in from_ranks],
-        "claim_seconds": claim_seconds,
+        "tenants": [lane.tenant for lane in reach.from_ranks],
+        "keys": [lane.key for lane in reach.from_ranks],
+        "from_ranks": list(reach.from_ranks.values()),
+        "served": [reach.served.get(lane.tenant, 0) for lane in reach.from_ranks],
+        "limit": reach.limit,
+        "claim_seconds": reach.claim_seconds,
     }
 
 

@@ -123,17 +123,13 @@ class Claimer:
         self.is_limited = self._has_limited_types or any(due.is_limited for due in found)
 
     def _claim(self, connection: Connection, wanted: queue.Capacity) -> Claimed:
-        limit, seconds = self._most(wanted), self._claim_seconds
+        reach = queue.Reach(self._from_ranks, self._most(wanted), self._claim_seconds, self._served)
         if not self.is_limited:
-            claims = queue.claim(
-                connection, wanted, self._from_ranks, limit=limit, claim_seconds=seconds, served=self._served
-            )
+            claims = queue.claim(connection, wanted, reach)
             self._serve(claims)
             self._go_on_behind(claims)
             return Claimed(claims, False)
-        admitted = limits.claim(
-            connection, wanted, self._from_ranks, limit=limit, claim_seconds=seconds, served=self._served
-        )
+        admitted = limits.claim(connection, wanted, reach)
         self._serve(admitted.claims)
         if not self._has_limited_types:  # what a type's limit held up stands below others that were claimed
             self._go_on_behind(admitted.claims)

@@ -59,26 +59,23 @@ def enqueue(
 ) -> None:
     """Enqueue a task."""
     payload = payload_of(fields or [])
-    given = {
-        "queue": queue,
-        "priority": priority,
-        "run_after": run_after and moment_of(run_after),
-        "max_attempts": max_attempts,
-        "limit_key": limit_key,
-        "unique_key": unique_key,
-        "unique_mode": unique_mode,
-        "debounce": None if debounce is None else timedelta(seconds=debounce),
-        "depends_on": task_ids(depends_on) if depends_on else None,
-        "on_parent_failed": on_parent_failed,
-        "batch_id": id_of(batch),
-    }
-    options = cast("Options", {name: value for name, value in given.items() if value is not None})
+    options = _options(
+        queue=queue, priority=priority, run_after=run_after and moment_of(run_after), max_attempts=max_attempts,
+        limit_key=limit_key, unique_key=unique_key, unique_mode=unique_mode, batch_id=id_of(batch),
+        debounce=None if debounce is None else timedelta(seconds=debounce),
+        depends_on=task_ids(depends_on) if depends_on else None, on_parent_failed=on_parent_failed,
+    )  # fmt: skip
     with operate(works=wait) as operation:
         task_id = _write(operation, task_type, payload, options, tenant)
         if not wait:
             output.show_json({"id": task_id}) if as_json else output.show_line(str(task_id))
             return
         _wait(operation, task_id, timeout, as_json=as_json)
+
+
+def _options(**given: Any) -> "Options":
+    """Return what was given of the options."""
+    return cast("Options", {name: value for name, value in given.items() if value is not None})
 
 
 def payload_of(fields: list[str]) -> dict[str, Any]:

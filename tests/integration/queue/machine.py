@@ -6,7 +6,7 @@ queue: every task has ended, and a done one has had its effect once.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,10 +24,10 @@ from psycopg import sql
 from db import leases, queue, tasks
 from db.connection import Connection
 from pipelines.enqueue import enqueue
+from tests.integration.queue.model import Model
 from tests.support.engine import Line
 from tests.support.tasks import Noop
 
-_LIVE = ("pending", "in_progress")
 _MAX_ATTEMPTS = 3
 _LEASE, _LIMIT = 300.0, 600.0
 _TASKS = 4
@@ -51,50 +51,6 @@ class Hands:
     def of(cls, line: Line) -> "Hands":
         """Connect them."""
         return cls(line, *(line.database.connect(role) for role in ("producer", "operator", "owner")))
-
-
-@dataclass
-class Model:
-    """What a task's row has to say. `is_over` is of its claim while it is pending, of its lease while it runs.
-
-    `is_unwanted`: it was asked to end while it ran, and does when its attempt is over.
-    """
-
-    key: str | None = None
-    status: str = "pending"
-    attempts: int = 0
-    snoozes: int = 0
-    claim_number: int = 0
-    worker_id: UUID | None = None
-    is_claimed: bool = False
-    is_over: bool = False
-    is_deferred: bool = False
-    is_given_up: bool = False
-    is_unwanted: bool = False
-    recorded: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it has not ended."""
-        return self.status in _LIVE
-
-    def start(self, worker_id: UUID) -> None:
-        """Let a worker have it."""
-        self.status, self.worker_id, self.is_claimed, self.is_over = "in_progress", worker_id, False, False
-        self.attempts += 1
-
-    def wait(self, outcome: str | None = None, *, counts: bool = True) -> None:
-        """Let it wait again, or end if that was asked for; an attempt that does not count is taken back."""
-        self.status, self.worker_id, self.is_over, self.is_given_up = "pending", None, False, False
-        self.attempts -= not counts
-        if outcome:
-            self.recorded[outcome] += 1
-        if self.is_unwanted:
-            self.end("cancelled")
-
-    def end(self, status: str) -> None:
-        """Let it end."""
-        self.status, self.is_claimed, self.is_unwanted = status, False, False
 
 
 class Machine(RuleBasedStateMachine):

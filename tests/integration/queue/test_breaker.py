@@ -170,7 +170,7 @@ def test_a_relay_that_knows_the_lanes_already_heeds_the_pause(
     wanted = queue.Capacity("default", 10.0, ["test.ask"], [1], [1])
     [lane] = [due.lane for due in queue.due_lanes(line.relay, wanted, limit=10)]
     limits.pause_key(database.connect("worker"), "openai", 60.0)
-    assert queue.claim(line.relay, wanted, {lane: queue.FIRST_RANK}, limit=10, claim_seconds=30.0) == []
+    assert queue.claim(line.relay, wanted, queue.Reach({lane: queue.FIRST_RANK}, 10, 30.0)) == []
 
 
 @pytest.mark.parametrize(("asked", "kept"), [(None, 30.0), (86_400.0, 3600.0), (-5.0, 0.0)])
