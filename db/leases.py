@@ -11,9 +11,10 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from db import queue
 from db.connection import Connection
 from db.queries import Queries, transaction
-from db.queue import Attempt, Claims, columns, ring
+from db.queue import Attempt, Claims, columns
 
 QUERIES = Queries("leases")
 
@@ -83,6 +84,13 @@ def untake(connection: Connection, claims: Claims, worker_id: UUID, *, delay: fl
     return given
 
 
+def give_back(connection: Connection, claims: Claims, worker_id: UUID, *, delay: float = 0.0) -> None:
+    """Give back what this worker has not begun, started or only claimed, at no cost; wake relays that sleep."""
+    untake(connection, claims, worker_id, delay=delay)
+    queue.give_back(connection, claims, delay=delay)
+    queue.ring(connection)
+
+
 def running(connection: Connection, worker_id: UUID) -> list[tuple[UUID, int]]:
     """Return what a worker holds by what the database knows, but for leases that are over: those are the rescuer's."""
     return [(row[0], row[1]) for row in QUERIES.run(connection, "running", {"worker_id": worker_id})]
@@ -123,7 +131,7 @@ def reschedule(connection: Connection, items: Sequence[Rescheduling], worker_id:
     }
     waiting = {row[0] for row in QUERIES.run(connection, "reschedule", values)}
     if waiting:
-        ring(connection)
+        queue.ring(connection)
     return waiting
 
 
@@ -167,7 +175,7 @@ def hand_back(connection: Connection, worker_id: UUID) -> int:
         given = QUERIES.count(connection, "hand_back", {"worker_id": worker_id})
         QUERIES.run(connection, "end_cancelled")
         if given:
-            ring(connection)
+            queue.ring(connection)
     return given
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from core import events
 from core.errors import InterruptionError, PermanentError, RateLimitedError, TimeLimitError, UnavailableError
-from db import leases, queue
+from db import leases
 from db.queue import Claims
 from pipelines.outcomes import Outcome
 from pipelines.registry import AnyTask
@@ -96,13 +96,8 @@ class Executor:
 
     def give_back(self, claims: Claims, *, delay: float = 0.0) -> None:
         """Give claims back that were not begun, started or not; a relay that sleeps is woken for them."""
-        started = [(a.task_id, a.claim_number) for some in self.handed.collect(claims) for a in some]
-        if started:
-            self._untake("tenant", started, delay=delay)
-        if len(started) < len(claims):
-            connection = self._connections.of("tenant")
-            queue.give_back(connection, claims, delay=delay)
-            queue.ring(connection)
+        self.handed.collect(claims)
+        self._give_back("tenant", claims, delay=delay)
 
     def _held(self) -> Claims:
         """Return all attempts that are this worker's to end."""
@@ -124,7 +119,7 @@ class Executor:
         self.running.abandon(seat)
         ended, waiting = split_stuck(task, seat, runs)
         if waiting:
-            self._untake(task.scope, [run.claim for run in waiting])
+            self._give_back(task.scope, [run.claim for run in waiting])
         if ended:
             self._recorder.record(task, ended)
         events.emit(events.HandlerStuck(task.name, runs[0].attempt.task_id, len(runs)))
@@ -150,7 +145,7 @@ class Executor:
         if len(runs) < len(taken):
             # A newer program enqueued the others: they wait, at no cost, for a worker that knows them.
             newer = [run.claim for run in taken if run.attempt.payload_version > known]
-            self._untake(task.scope, newer, delay=_STRANGER_SECONDS)
+            self._give_back(task.scope, newer, delay=_STRANGER_SECONDS)
         seat = self.running.begin(task, runs)
         try:
             self._work_off(task, seat, runs, started)
@@ -175,7 +170,7 @@ class Executor:
     def _take(self, task: AnyTask, claims: Claims) -> list[Run]:
         fresh, stale = self.handed.collect(claims)
         if stale:
-            self._untake(task.scope, [(a.task_id, a.claim_number) for a in stale])
+            self._give_back(task.scope, [(a.task_id, a.claim_number) for a in stale])
         if fresh or stale:  # a message is started as a whole
             return [Run(attempt) for attempt in fresh]
         try:
@@ -196,13 +191,11 @@ class Executor:
         )
         return [Run(attempt) for attempt in attempts]
 
-    def _untake(self, scope: str, claims: Claims, *, delay: float = 0.0) -> None:
-        """Give back attempts that were not begun, at no cost; give them, and no others, up if the database is away."""
+    def _give_back(self, scope: str, claims: Claims, *, delay: float = 0.0) -> None:
+        """Give back what was not begun, at no cost; give it, and nothing else, up if the database is away."""
         for is_last in (False, True):  # the first may find that its connection went while the part was computed
             try:
-                connection = self._connections.of(scope)
-                leases.untake(connection, claims, self._config.worker_id, delay=delay)
-                queue.ring(connection)
+                leases.give_back(self._connections.of(scope), claims, self._config.worker_id, delay=delay)
             except UnavailableError:
                 if is_last:
                     self.given_up.add(claims)
@@ -218,7 +211,7 @@ class Executor:
         for position, run in enumerate(runs):
             if position and (self._draining.is_set() or time.monotonic() > leave_at):
                 # Slower than was known, or told to stop: what was not begun is for whoever is free.
-                self._untake(task.scope, [run.claim for run in runs[position:]])
+                self._give_back(task.scope, [run.claim for run in runs[position:]])
                 return
             if not (seat.orders and heed(task, seat, run)):
                 self._compute_one(task, seat, run)
@@ -231,9 +224,9 @@ class Executor:
         same = [run.claim for run in rest if run.attempt.limit_key == refusal.key]
         others = [run.claim for run in rest if run.attempt.limit_key != refusal.key]
         if same:
-            self._untake(task.scope, same, delay=refusal.pause.total_seconds())
+            self._give_back(task.scope, same, delay=refusal.pause.total_seconds())
         if others:
-            self._untake(task.scope, others)
+            self._give_back(task.scope, others)
 
     def _compute_one(self, task: AnyTask, seat: Seat, run: Run) -> None:
         if task.run is None or run.payload is None:

@@ -7,7 +7,7 @@ what no step expects). Its lease is ended as soon as the database answers, and r
 import threading
 from uuid import UUID
 
-from db import leases, queue
+from db import leases
 from db.connection import KeptConnection
 from db.queue import Claims
 from workers.handed import Handed
@@ -61,10 +61,7 @@ class GivenUp:
             self._unbegun.extend(self._handed.overdue())
             claims = list(self._unbegun)
         if claims:
-            connection = self._connection.get()
-            leases.untake(connection, claims, self._worker_id)
-            queue.give_back(connection, claims)
-            queue.ring(connection)
+            leases.give_back(self._connection.get(), claims, self._worker_id)
             with self._lock:
                 del self._unbegun[: len(claims)]
 

@@ -223,14 +223,8 @@ class WorkerProcess:
         """Give the claims of messages back that no thread has begun; one that comes to it later finds them old."""
         waiting = tuple(self._worker.work_queue.queue) if self._worker is not None else ()
         claims = [claim for item in waiting for claim in claims_in(item.message.args[0])]
-        claims = [*claims, *self._broker.leftovers()]
-        started = self.executor.handed.close()
-        if started:
-            self._tell(lambda connection: leases.untake(connection, started, self.process.id))
-        if claims:
-            self._tell(lambda connection: queue.give_back(connection, claims))
-        if started or claims:
-            self._tell(queue.ring)
+        if claims := [*claims, *self._broker.leftovers(), *self.executor.handed.close()]:
+            self._tell(lambda connection: leases.give_back(connection, claims, self.process.id))
 
     def _hand_back(self, connection: Connection) -> int:
         return leases.hand_back(connection, self.process.id)

@@ -169,8 +169,7 @@ class Relay:
         started = [claim.attempt for claim in claims if claim.attempt is not None]
         if not started or self._handed is None or self._handed.put(started, since):
             return True
-        leases.untake(connection, [(each.task_id, each.claim_number) for each in started], self._handed.worker_id)
-        queue.ring(connection)
+        leases.give_back(connection, [(each.task_id, each.claim_number) for each in started], self._handed.worker_id)
         return False
 
     def _publish(self, connection: Connection, claims: Sequence[queue.Claim]) -> None:
@@ -198,8 +197,7 @@ class Relay:
         running = leases.running(connection, self._handed.worker_id)
         known = set(self._handed.known())  # read after what runs: an attempt is known before it runs
         if strays := [claim for claim in running if claim not in known]:
-            leases.untake(connection, strays, self._handed.worker_id)
-            queue.ring(connection)
+            leases.give_back(connection, strays, self._handed.worker_id)
         self._suspect_until = min(self._suspect_until, now + _SUSPECT_SECONDS)
 
     def _promote(self, connection: Connection) -> None:
