@@ -17,13 +17,12 @@ from db.connection import tenant_transaction
 from db.library import DocumentState, states
 from pipelines.documents.errors import FileVanishedError
 from pipelines.documents.ingest import enqueue_ingest
-from pipelines.documents.parsing import media_type_of
+from pipelines.documents.parsing import is_read
 from pipelines.documents.payloads import DOCUMENTS_QUEUE, EMBEDDING_QUEUE, ChunkDocument, IngestDocument
 from pipelines.documents.storage import LocalStorage, StoredObject
 from pipelines.transaction import Transaction
 
 STAGES = ("stored", "parsed", "chunked", "embedded")
-_READ_TYPES = frozenset({"text/plain", "text/markdown", "text/html", "application/pdf"})
 _POLL_SECONDS = (0.05, 0.5)
 _LOOK_SECONDS = 5.0
 _STORE_TRIES = 3
@@ -197,7 +196,7 @@ def _seen(result: Ingested, now: Mapping[UUID, DocumentState]) -> Ingested:
 def _files_below(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not is_hidden and path.is_file() and media_type_of(path.name) in _READ_TYPES:
+        if not is_hidden and path.is_file() and is_read(path.name):
             yield path
 
 

@@ -28,7 +28,8 @@ import numpy as np
 
 from pipelines.documents.embedding import Embedder, prepare_environment
 from pipelines.documents.models import ModelFiles, find_model
-from pipelines.documents.parsing.plain import blocks_of_plain
+from pipelines.documents.parsing.headings import Headings
+from pipelines.documents.parsing.readers.plain import plain_blocks
 from pipelines.documents.parsing.types import ParsedDocument, normalise
 from pipelines.documents.splitting import split
 
@@ -84,7 +85,7 @@ def sample_texts(count: int, files: ModelFiles) -> list[str]:
     """Return real chunks: the standard library's docstrings, split at 256 tokens."""
     texts: list[str] = []
     for source in _docstrings():
-        document = ParsedDocument(None, "text/plain", tuple(blocks_of_plain(normalise(source))))
+        document = ParsedDocument(None, "text/plain", tuple(plain_blocks(normalise(source), Headings())))
         limits = {"max_tokens": 256, "overlap_tokens": 32, "model_limit": files.max_tokens}
         texts += [chunk.text for chunk in split(document, **limits, count_model_tokens=files.tokenizer)]
         if len(texts) >= count:

@@ -4,7 +4,7 @@
 spaCy, `formats`, `plain`, `markup` and `pdf` are what it does with each format. Nothing here reaches the network.
 """
 
-from pipelines.documents.parsing.formats import media_type_of
+from pipelines.documents.parsing.formats import is_read, media_type_of
 from pipelines.documents.parsing.process import ParserProcess
 from pipelines.documents.parsing.types import Block, BlockKind, ParsedDocument, ParseLimits, PlacedBlock
 
@@ -15,5 +15,6 @@ __all__ = [
     "ParsedDocument",
     "ParserProcess",
     "PlacedBlock",
+    "is_read",
     "media_type_of",
 ]

@@ -1,6 +1,6 @@
 """The parser's process: `python -m pipelines.documents.parsing.child`, run by `process` and by nobody else.
 
-The only importer of unstructured and spaCy. It reads requests and writes answers (both `wire` frames) on the pipes it
+The only one that imports readers. It reads requests and writes answers (both `wire` frames) on the pipes it
 was started with, one document at a time, and never opens a connection. It ends when its standard input does, in the
 middle of a document too, so it cannot outlive its parent.
 """
@@ -11,23 +11,25 @@ import queue
 import resource
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from core.errors import PermanentError
 from pipelines.documents.errors import NoTextError, ParserOutOfMemoryError, TooLargeError
-from pipelines.documents.parsing import wire
-from pipelines.documents.parsing.formats import HTML, MARKDOWN, PDF, recognise, too_odd
-from pipelines.documents.parsing.markup import Partitioners, blocks_of_html, blocks_of_markdown, html_title
-from pipelines.documents.parsing.pdf import parse_pdf
-from pipelines.documents.parsing.plain import blocks_of_plain
-from pipelines.documents.parsing.types import Block, ParsedDocument, ParseLimits, normalise
+from pipelines.documents.parsing import language, readers, wire
+from pipelines.documents.parsing.archive import Archive
+from pipelines.documents.parsing.formats import EML, EPUB, HTML, MARKDOWN, MSG, Format, recognise, too_odd
+from pipelines.documents.parsing.types import Block, ParsedDocument, ParseLimits, Reading, Source, normalise
 from pipelines.documents.storage import open_regular
 
-_CLASSIFIED_CHARACTERS = 4_000
+# Of these, some or all parts are read as HTML.
+_MARKED_UP = (HTML, MARKDOWN, EPUB, EML, MSG)
+Reader = Callable[[Source], Reading]
+
 _NO_NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.bind")
 
 
@@ -85,22 +87,33 @@ def _answer(request: wire.Request, answers: BinaryIO) -> wire.Message:
 def _parse(request: wire.Request, answers: BinaryIO) -> ParsedDocument:
     limits = request.limits
     data = _read(request.path, limits)
-    media_type, text = recognise(data, request.media_type)
-    if media_type in (HTML, MARKDOWN):
-        _load()
+    known, text = recognise(data, request.media_type)
+    read = _load(known, request.language)
     with _limited(limits):
         wire.write(answers, {"state": "parsing"})  # from here on the parent's clock runs
-        return _checked(parse_pdf(data, limits) if media_type == PDF else _parse_text(media_type, text), limits)
+        if known.is_archive:
+            Archive(data, limits)  # before a library unpacks it whole
+        reading = read(Source(data, normalise(text), known.media_type, limits))
+        blocks = tuple(_checked(reading.blocks, limits))
+        parsed = ParsedDocument(reading.title or _first_title(blocks), known.media_type, blocks)
+        is_auto = request.language == language.AUTO
+        return replace(parsed, language=language.language_of(parsed.text) if is_auto else request.language)
 
 
-def _load() -> None:
-    """Import what parses markup; a failure there is the installation's, so the process ends and no file is blamed."""
+def _load(known: Format, wanted_language: str) -> Reader:
+    """Import what will be needed; a failure there is the installation's, so the process ends and no file is blamed."""
+    module, _, function = known.reader.partition(".")
     try:
-        _partitioners()
+        if known.media_type in _MARKED_UP:
+            import_module(f"{readers.__name__}.markup").partitioners()
+        if wanted_language == language.AUTO:
+            language.load()
+        found: Reader = getattr(import_module(f"{readers.__name__}.{module}"), function)
     except Exception as error:
         # Nothing of a document is in it: none was parsed yet.
         sys.stderr.write(f"parser: {type(error).__name__}: {error}\n")
         os._exit(3)  # sys.exit would abort: the other thread holds standard input
+    return found
 
 
 def _read(path: Path, limits: ParseLimits) -> bytes:
@@ -127,59 +140,23 @@ def _limited(limits: ParseLimits) -> Iterator[None]:
             resource.setrlimit(which, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-def _parse_text(media_type: str, source: str) -> ParsedDocument:
-    text = normalise(source)
-    if media_type == HTML:
-        blocks = tuple(blocks_of_html(text, _partitioners().html))
-        return ParsedDocument(html_title(text) or _first_title(blocks), media_type, blocks)
-    if media_type == MARKDOWN:
-        blocks = tuple(blocks_of_markdown(text, _partitioners().markdown))
-    else:
-        blocks = tuple(blocks_of_plain(text))
-    return ParsedDocument(_first_title(blocks), media_type, blocks)
-
-
 def _first_title(blocks: Iterable[Block]) -> str | None:
     title = next((block for block in blocks if block.kind == "title"), None)
     return title.section.rpartition("\u203a")[2].strip() if title and title.section else None
 
 
-def _checked(document: ParsedDocument, limits: ParseLimits) -> ParsedDocument:
-    if not document.blocks:
+def _checked(blocks: Iterable[Block], limits: ParseLimits) -> Iterator[Block]:
+    """Pass blocks on; raises NoTextError for none, TooLargeError as soon as they are more text than is allowed."""
+    characters = 0
+    for block in blocks:
+        characters += len(block.text)
+        if characters > limits.max_characters:
+            raise TooLargeError(
+                f"The file's text is longer than the allowed {limits.max_characters} characters; split the file."
+            )
+        yield block
+    if not characters:
         raise NoTextError("The file holds no text (scripts, pictures or scans only); ingest one that has text.")
-    if sum(len(block.text) for block in document.blocks) > limits.max_characters:
-        raise TooLargeError(
-            f"The file's text is longer than the allowed {limits.max_characters} characters; split the file."
-        )
-    return document
-
-
-@cache
-def _partitioners() -> Partitioners:
-    """Import unstructured with its language model replaced; 5 to 6 s, once a process."""
-    import spacy
-    from unstructured.nlp import tokenize
-    from unstructured.partition.html import parser, partition, partition_html
-    from unstructured.partition.md import partition_md
-
-    # unstructured would download en_core_web_sm. It uses it to tell narrative text from other text, a difference that
-    # no Block keeps: titles, lists, code and tables came out the same from a blank pipeline, two to nine times as fast.
-    language = spacy.blank("en")
-    language.add_pipe("sentencizer")
-    # Longer texts are cut for this classification only; their elements keep every character.
-    language.max_length = _CLASSIFIED_CHARACTERS
-    tokenize._get_nlp = lambda: language  # type: ignore[assignment]
-
-    # Its parser drops a text of some 10 million characters, and what is nested very deep, without a word.
-    patient = type(parser.html_parser)(remove_comments=True, remove_pis=True, huge_tree=True)
-    patient.set_element_class_lookup(parser.element_class_lookup)
-    partition.html_parser = patient  # type: ignore[attr-defined]
-
-    # languages=[""] switches language detection off: two thirds of the time, and its result is not kept.
-    return Partitioners(
-        html=lambda source: partition_html(text=source, languages=[""]),
-        markdown=lambda source: partition_md(text=source, languages=[""]),
-    )
 
 
 if __name__ == "__main__":

@@ -1,51 +1,110 @@
 """What a file is, by its content; names and declared types are only checked against it.
 
-Invariant: whatever `recognise` lets through is a PDF or decodable text. A name never makes binary content text.
+Invariant: whatever `recognise` lets through has the mark of its format or is decodable text. A name never makes binary
+content text.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
 
 from pipelines.documents.errors import BrokenFileError, EmptyFileError, WrongTypeError
+from pipelines.documents.parsing import containers
+from pipelines.documents.parsing.decoding import decode, is_binary
 
 PLAIN: Final = "text/plain"
 MARKDOWN: Final = "text/markdown"
 HTML: Final = "text/html"
 PDF: Final = "application/pdf"
+DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+PPTX: Final = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+XLS: Final = "application/vnd.ms-excel"
+ODT: Final = "application/vnd.oasis.opendocument.text"
+ODP: Final = "application/vnd.oasis.opendocument.presentation"
+ODS: Final = "application/vnd.oasis.opendocument.spreadsheet"
+EPUB: Final = "application/epub+zip"
+EML: Final = "message/rfc822"
+MSG: Final = "application/vnd.ms-outlook"
+RTF: Final = "application/rtf"
+CSV: Final = "text/csv"
+TSV: Final = "text/tab-separated-values"
+JSON: Final = "application/json"
+JSON_LINES: Final = "application/jsonl"
+ORG: Final = "text/org"
+RST: Final = "text/x-rst"
+SOURCE: Final = "text/x-source"
 
-_NAMES: Final = {PLAIN: "plain text", MARKDOWN: "Markdown", HTML: "HTML", PDF: "PDF"}
 
-_SUFFIXES: Final = {
-    ".txt": PLAIN,
-    ".text": PLAIN,
-    ".log": PLAIN,
-    ".md": MARKDOWN,
-    ".markdown": MARKDOWN,
-    ".html": HTML,
-    ".htm": HTML,
-    ".xhtml": HTML,
-    ".pdf": PDF,
+@dataclass(frozen=True)
+class Format:
+    """A format that is read: its name, how its files' names end, and the function of `readers` that reads it."""
+
+    media_type: str
+    name: str
+    reader: str
+    suffixes: tuple[str, ...]
+    is_text: bool = True
+    """Decoded here; else the reader gets bytes."""
+    is_archive: bool = False
+
+
+_PROGRAMS: Final = (
+    ".py .pyi .js .mjs .cjs .jsx .ts .tsx .vue .svelte .java .kt .kts .scala .groovy .c .h .cc .cpp .cxx .hpp",
+    ".hh .cs .fs .vb .go .rs .rb .php .pl .pm .lua .r .jl .swift .m .mm .dart .ex .exs .erl .hs .ml .clj .lisp",
+    ".el .sh .bash .zsh .fish .ps1 .bat .sql .css .scss .less .xml .xsl .xsd .svg .yaml .yml .toml .ini .cfg",
+    ".conf .properties .tf .proto .graphql .tex .bib .cmake .gradle .diff .patch",
+)
+
+FORMATS: Final = (
+    Format(PLAIN, "plain text", "plain.read", (".txt", ".text", ".log")),
+    Format(MARKDOWN, "Markdown", "markup.read_markdown", (".md", ".markdown")),
+    Format(HTML, "HTML", "markup.read", (".html", ".htm", ".xhtml")),
+    Format(PDF, "PDF", "pdf.read", (".pdf",), is_text=False),
+    Format(DOCX, "a Word document", "word.read", (".docx", ".docm", ".dotx"), is_text=False, is_archive=True),
+    Format(
+        PPTX, "a PowerPoint presentation", "slides.read", (".pptx", ".pptm", ".ppsx"), is_text=False, is_archive=True
+    ),
+    Format(XLSX, "an Excel workbook", "sheets.read", (".xlsx", ".xlsm", ".xlsb"), is_text=False, is_archive=True),
+    Format(XLS, "an old Excel workbook", "sheets.read", (".xls",), is_text=False),
+    Format(ODT, "an OpenDocument text", "opendocument.read", (".odt",), is_text=False, is_archive=True),
+    Format(ODP, "an OpenDocument presentation", "opendocument.read", (".odp",), is_text=False, is_archive=True),
+    Format(ODS, "an OpenDocument spreadsheet", "sheets.read", (".ods",), is_text=False, is_archive=True),
+    Format(EPUB, "an EPUB", "epub.read", (".epub",), is_text=False, is_archive=True),
+    Format(EML, "a message", "mail.read", (".eml",), is_text=False),
+    Format(MSG, "an Outlook message", "mail.read_msg", (".msg",), is_text=False),
+    Format(RTF, "an RTF document", "rtf.read", (".rtf",), is_text=False),
+    Format(CSV, "CSV", "records.read", (".csv",)),
+    Format(TSV, "TSV", "records.read", (".tsv", ".tab")),
+    Format(JSON, "JSON", "records.read_json", (".json", ".geojson")),
+    Format(JSON_LINES, "JSON lines", "records.read_json", (".jsonl", ".ndjson")),
+    Format(ORG, "Org", "outline.read", (".org",)),
+    Format(RST, "reStructuredText", "outline.read_rst", (".rst", ".rest")),
+    Format(SOURCE, "source code", "program.read", tuple(" ".join(_PROGRAMS).split())),
+)
+READ: Final = (
+    "text, Markdown, HTML, PDF, Office and OpenDocument files, EPUB, messages, RTF, CSV, JSON, Org, reStructuredText "
+    "and source code"
+)
+
+_BY_TYPE: Final = {known.media_type: known for known in FORMATS}
+_SUFFIXES: Final = {suffix: known.media_type for known in FORMATS for suffix in known.suffixes} | {
+    # Known, so that it can be said what a file is not, and not read.
     ".png": "image/png",
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
     ".gif": "image/gif",
     ".zip": "application/zip",
     ".gz": "application/gzip",
-    ".epub": "application/epub+zip",
     ".doc": "application/msword",
-    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-    ".odt": "application/vnd.oasis.opendocument.text",
-    ".rtf": "application/rtf",
+    ".ppt": "application/vnd.ms-powerpoint",
 }
 
 _BINARY_MARKS: Final = (
     (b"\x89PNG\r\n", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"GIF8", "a GIF image"),
-    (b"PK\x03\x04", "a ZIP archive (office documents and EPUB are such)"),
     (b"PK\x05\x06", "an empty ZIP archive"),
     (b"\x1f\x8b", "gzip-compressed"),
     (b"BZh", "bzip2-compressed"),
@@ -54,17 +113,13 @@ _BINARY_MARKS: Final = (
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
     (b"\x7fELF", "a program"),
     (b"MZ\x90", "a program"),
-    (b"\xd0\xcf\x11\xe0", "an old Office document"),
-    (b"{\\rtf", "an RTF document"),
     (b"SQLite format 3\x00", "an SQLite database"),
     (b"%!PS", "PostScript"),
 )
 
+_ALIASES: Final = {"application/xhtml+xml": HTML, "text/x-markdown": MARKDOWN, "application/x-ndjson": JSON_LINES}
 _HTML_START: Final = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.I)
-_META_CHARSET: Final = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{1,40})", re.I)
 _SAMPLE: Final = 1 << 16
-# Control characters that no text holds. NUL is judged apart: a text may have strayed ones, which become U+FFFD.
-_CONTROLS: Final = re.compile("[\x01-\x07\x0e-\x1a\x1c-\x1f]")
 
 
 def media_type_of(name: str) -> str | None:
@@ -72,38 +127,56 @@ def media_type_of(name: str) -> str | None:
     return _SUFFIXES.get(PurePath(name).suffix.lower())
 
 
-def recognise(data: bytes, claimed: str | None) -> tuple[str, str]:
-    """Return the media type by content, and the decoded text (empty for a PDF).
+def is_read(name: str) -> bool:
+    """Tell whether a file's name claims a format that is read."""
+    return media_type_of(name) in _BY_TYPE
+
+
+def recognise(data: bytes, claimed: str | None) -> tuple[Format, str]:
+    """Return the format by content, and the decoded text (empty for what is no text).
 
     `claimed` is the type that the name or the producer states. It chooses between the text formats, which no content
     tells apart for sure; elsewhere content wins, and a claim that content contradicts is refused:
-    EmptyFileError, WrongTypeError.
+    EmptyFileError, WrongTypeError, EncryptedFileError.
     """
     if not data:
         raise EmptyFileError("The file is empty; ingest a file that has content.")
     claim = (claimed or "").partition(";")[0].strip().lower() or None
     # Readers accept leading bytes before a PDF's mark; only a claim of PDF makes that worth looking for.
     if data.lstrip()[:5] == b"%PDF-" or (claim == PDF and b"%PDF-" in data[:1024]):
-        return PDF, ""
-    binary = next((name for mark, name in _BINARY_MARKS if data.startswith(mark)), None)
-    if binary is None and not _is_binary(data):
-        return _text_type(data, claim)
-    found = binary or "binary data of no known kind"
+        return _BY_TYPE[PDF], ""
+    if data.startswith(b"{\\rtf"):
+        return _BY_TYPE[RTF], ""
+    found: str | None
+    if data.startswith(b"PK\x03\x04"):
+        media_type, found = containers.in_archive(data), "a ZIP archive of no format that is read"
+    elif data.startswith(b"\xd0\xcf\x11\xe0"):
+        media_type, found = containers.in_compound(data), "an old Office document"
+    else:
+        media_type, found = None, next((name for mark, name in _BINARY_MARKS if data.startswith(mark)), None)
+        if found is None and (claim == EML or not is_binary(data)):
+            return _text_format(data, claim)
+    if media_type in _BY_TYPE:
+        return _BY_TYPE[media_type], ""
+    found = found or "binary data of no known kind"
     says = f"The file says {_called(claim)}, but its content is {found}" if claim else f"The file is {found}"
-    raise WrongTypeError(f"{says}; Greenroom reads text, Markdown, HTML and PDF. Convert it first.")
+    raise WrongTypeError(f"{says}; Greenroom reads {READ}. Convert it first.")
 
 
-def _text_type(data: bytes, claim: str | None) -> tuple[str, str]:
-    text = _decode(data)
+def _text_format(data: bytes, claim: str | None) -> tuple[Format, str]:
+    text = decode(data)
     if not text.strip():
         raise EmptyFileError("The file holds nothing but blank space; ingest a file that has content.")
     is_html = _HTML_START.match(_behind_remarks(text[:_SAMPLE])) is not None
-    if claim is not None and not claim.startswith("text/") and claim in _SUFFIXES.values():
-        found = _NAMES[HTML if is_html else PLAIN]
+    known = _BY_TYPE.get(_ALIASES.get(claim or "", claim or ""))
+    if known is not None and known.media_type == EML:
+        return known, ""
+    if claim in _SUFFIXES.values() and (known is None or not known.is_text):
+        found = _BY_TYPE[HTML if is_html else PLAIN].name
         raise WrongTypeError(f"The file says {_called(claim)}, but its content is {found}; rename or replace it.")
-    if is_html or claim in (HTML, "application/xhtml+xml"):
-        return HTML, text
-    return (MARKDOWN if claim in (MARKDOWN, "text/x-markdown") else PLAIN), text
+    if known is None or known.media_type in (PLAIN, MARKDOWN):
+        known = _BY_TYPE[HTML] if is_html else known or _BY_TYPE[PLAIN]
+    return known, text
 
 
 def _behind_remarks(text: str) -> str:
@@ -117,49 +190,8 @@ def _behind_remarks(text: str) -> str:
 
 
 def _called(claim: str | None) -> str:
-    return _NAMES.get(claim or "", claim or "")
-
-
-def _is_binary(data: bytes) -> bool:
-    """Judge a sample: many control characters or NULs, or bytes that are no text in any encoding that we decode."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return False  # UTF-16 with its mark
-    sample = data[:_SAMPLE]
-    text = sample.decode("utf-8", "replace")
-    controls = len(_CONTROLS.findall(text))
-    nuls = text.count("\0")
-    if "\ufffd" in text:
-        return controls * 20 > len(text) or nuls * 50 > len(text)
-    # Valid UTF-8 with a third of NULs is UTF-16 without its mark, or a memory image.
-    return controls * 5 > len(text) or (nuls * 3 > len(text) and len(text) > 64)
-
-
-def _decode(data: bytes) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace")
-    try:
-        # Encoded surrogates pass here and become U+FFFD when the text is normalised.
-        return data.decode("utf-8-sig", "surrogatepass")
-    except UnicodeDecodeError:
-        return _decode_declared(data) or _decode_damaged(data)
-
-
-def _decode_declared(data: bytes) -> str | None:
-    declared = _META_CHARSET.search(data[:2048])
-    if declared is None:
-        return None
-    try:
-        return data.decode(declared[1].decode("ascii"), "replace")
-    except (LookupError, UnicodeError):
-        return None
-
-
-def _decode_damaged(data: bytes) -> str:
-    """UTF-8 with some bad bytes keeps its good characters; what has hardly any UTF-8 in it is a Windows code page."""
-    text = data.decode("utf-8-sig", "replace")
-    bad = text.count("\ufffd")
-    good = sum(1 for character in text[:_SAMPLE] if "\x7f" < character != "\ufffd")
-    return text if good >= bad else data.decode("cp1252", "replace")
+    known = _BY_TYPE.get(claim or "")
+    return known.name if known else claim or ""
 
 
 def check_pdf_ends(data: bytes) -> bool:

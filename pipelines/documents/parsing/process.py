@@ -26,6 +26,7 @@ from pipelines.documents.errors import (
     TooLargeError,
 )
 from pipelines.documents.parsing import wire
+from pipelines.documents.parsing.language import AUTO
 from pipelines.documents.parsing.types import ParsedDocument, ParseLimits
 from pipelines.documents.storage import open_regular
 
@@ -54,11 +55,13 @@ class ParserProcess:
     """One parser process, started by the first document and reused; one document at a time.
 
     `documents_per_process` bounds what a leak in a parser can add up to. Safe to use from many threads: whoever finds
-    it busy is sent away, for a slow file would otherwise park every thread of a worker behind it.
+    it busy is sent away, for a slow file would otherwise park every thread of a worker behind it. `language` is the
+    text search configuration of every document; auto: of what each is written in.
     """
 
-    def __init__(self, *, documents_per_process: int = 200) -> None:
+    def __init__(self, *, documents_per_process: int = 200, language: str = AUTO) -> None:
         self._documents_per_process = documents_per_process
+        self._language = language
         self._lock = threading.RLock()  # `parse` takes the turn that its caller may have
         self._process: subprocess.Popen[bytes] | None = None
         self._parsed = 0
@@ -72,7 +75,7 @@ class ParserProcess:
         """
         check_file(path, limits)
         with self.turn():
-            answer = self._ask(wire.Request(path.absolute(), media_type, limits))
+            answer = self._ask(wire.Request(path.absolute(), media_type, limits, self._language))
         if "error" in answer:
             raise wire.error_from(answer)
         return wire.document_from(answer)

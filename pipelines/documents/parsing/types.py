@@ -5,7 +5,9 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from pipelines.documents.errors import TooManyPagesError
 
 BlockKind = Literal["text", "title", "table", "code", "list_item"]
 
@@ -31,6 +33,8 @@ class ParseLimits:
     """Address space of the parser's process; 0.9 GB of it are taken by importing the parser."""
     max_characters: int
     """Of the text that comes out: a small compressed file can hold a very long one."""
+    max_unpacked_bytes: int = 500_000_000
+    """Of all that an archive holds (Office, OpenDocument, EPUB), by its own directory."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,10 @@ class ParsedDocument:
 
     title: str | None
     media_type: str
-    """By content, not by name: `text/plain`, `text/markdown`, `text/html` or `application/pdf`."""
+    """By content, not by name: one of `formats.FORMATS`."""
     blocks: tuple[Block, ...]
+    language: str = "english"
+    """The text search configuration of Postgres that its words belong to."""
 
     @property
     def text(self) -> str:
@@ -88,6 +94,32 @@ class ParsedDocument:
             parts.append(block.text)
             position += len(block.text)
         return "".join(parts), tuple(placed)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader gets."""
+
+    data: bytes
+    text: str
+    """Normalised; empty for formats that are no text."""
+    media_type: str
+    limits: ParseLimits
+
+
+class Reading(NamedTuple):
+    """What a reader makes of it. Blocks may come one by one; a title that the format does not state is None."""
+
+    title: str | None
+    blocks: Iterable[Block]
+
+
+def check_pages(what: str, parts: str, count: int, limits: ParseLimits) -> None:
+    """Raise TooManyPagesError for a document of more pages, slides, sheets or chapters than the limits allow."""
+    if count > limits.max_pages:
+        raise TooManyPagesError(
+            f"The {what} has {count} {parts}, {limits.max_pages} are allowed; split it or raise the limit."
+        )
 
 
 def normalise(text: str) -> str:

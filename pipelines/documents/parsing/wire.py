@@ -26,6 +26,8 @@ class Request:
     path: Path
     media_type: str | None
     limits: ParseLimits
+    language: str
+    """A text search configuration of Postgres, or auto."""
 
 
 def encode(message: Message) -> bytes:
@@ -59,25 +61,28 @@ def decode(body: bytes) -> Message:
 def request_message(request: Request) -> Message:
     """Return the message of a request. Paths are bytes to the system: odd ones travel as surrogate escapes."""
     path = str(request.path).encode("utf-8", "surrogateescape").hex()
-    return {"path": path, "media_type": request.media_type, "limits": asdict(request.limits)}
+    facts = {"media_type": request.media_type, "language": request.language}
+    return {"path": path, "limits": asdict(request.limits)} | facts
 
 
 def request_from(message: Message) -> Request:
     """Return the request in a message."""
     path = bytes.fromhex(message["path"]).decode("utf-8", "surrogateescape")
-    return Request(Path(path), message["media_type"], ParseLimits(**message["limits"]))
+    return Request(Path(path), message["media_type"], ParseLimits(**message["limits"]), message["language"])
 
 
 def document_message(document: ParsedDocument) -> Message:
     """Return the answer that carries a document."""
     blocks = [(block.text, block.kind, block.page, block.section) for block in document.blocks]
-    return {"document": {"title": document.title, "media_type": document.media_type, "blocks": blocks}}
+    facts = {"title": document.title, "media_type": document.media_type, "language": document.language}
+    return {"document": facts | {"blocks": blocks}}
 
 
 def document_from(message: Message) -> ParsedDocument:
     """Return the document in an answer."""
     facts = message["document"]
-    return ParsedDocument(facts["title"], facts["media_type"], tuple(Block(*block) for block in facts["blocks"]))
+    blocks = tuple(Block(*block) for block in facts["blocks"])
+    return ParsedDocument(facts["title"], facts["media_type"], blocks, facts["language"])
 
 
 def error_message(error: PermanentError) -> Message:

@@ -106,7 +106,7 @@ def test_markdown_has_sections_code_tables_and_lists(parse: Parse) -> None:
     found = [(block.kind, block.section, block.text) for block in document.blocks]
     assert ("code", "Top \u203a Deep", "def f():\n    return 1") in found
     assert ("list_item", "Top \u203a Deep", "two") in found
-    assert ("table", "Top \u203a Deep", "a b c d") in found
+    assert ("table", "Top \u203a Deep", "a | b\nc | d") in found
     assert found[-1] == ("text", "Next", "bye")
     _check_offsets(document)
 

@@ -9,7 +9,8 @@ import pytest
 
 from pipelines.documents import tokens
 from pipelines.documents.models import find_model
-from pipelines.documents.parsing.plain import blocks_of_plain
+from pipelines.documents.parsing.headings import Headings
+from pipelines.documents.parsing.readers.plain import plain_blocks
 from pipelines.documents.parsing.types import Block, ParsedDocument, normalise
 from pipelines.documents.splitting import Chunk, split
 
@@ -21,7 +22,7 @@ PROSE = (
 
 
 def _document(text: str) -> ParsedDocument:
-    return ParsedDocument(None, "text/plain", tuple(blocks_of_plain(normalise(text))))
+    return ParsedDocument(None, "text/plain", tuple(plain_blocks(normalise(text), Headings())))
 
 
 def _split(document: ParsedDocument, *, max_tokens: int = 256, overlap_tokens: int = 32) -> list[Chunk]:

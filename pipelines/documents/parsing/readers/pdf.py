@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 
 import pypdfium2
 
-from pipelines.documents.errors import EncryptedFileError, TooManyPagesError, TruncatedFileError
+from pipelines.documents.errors import EncryptedFileError, TruncatedFileError
 from pipelines.documents.parsing.formats import check_pdf_ends, too_odd
-from pipelines.documents.parsing.plain import Headings
-from pipelines.documents.parsing.types import Block, ParsedDocument, ParseLimits, normalise
+from pipelines.documents.parsing.headings import Headings
+from pipelines.documents.parsing.types import Block, Reading, Source, check_pages, normalise
 
 _PASSWORD_NEEDED: Final = 4  # FPDF_ERR_PASSWORD
 # pdfium marks a hyphen that the typesetter put in by U+0002 or U+FFFE: the word goes on after it.
@@ -29,19 +29,15 @@ class _Entry(NamedTuple):
     title: str
 
 
-def parse_pdf(data: bytes, limits: ParseLimits) -> ParsedDocument:
-    """Parse a whole PDF. Raises TruncatedFileError, EncryptedFileError, BrokenFileError, TooManyPagesError."""
+def read(source: Source) -> Reading:
+    """Read a whole PDF. Raises TruncatedFileError, EncryptedFileError, BrokenFileError, TooManyPagesError."""
     # pdfium mends files without an end and hands out what is left of them: a silent loss, so it is refused first.
-    if not check_pdf_ends(data):
+    if not check_pdf_ends(source.data):
         raise TruncatedFileError("The PDF is cut off before its end; transfer or save it again.")
-    document = _open(data)
+    document = _open(source.data)
     try:
-        if len(document) > limits.max_pages:
-            raise TooManyPagesError(
-                f"The PDF has {len(document)} pages, {limits.max_pages} are allowed; split it or raise the limit."
-            )
-        blocks = tuple(_blocks(document, deque(_outline(document))))
-        return ParsedDocument(_title(document), "application/pdf", blocks)
+        check_pages("PDF", "pages", len(document), source.limits)
+        return Reading(_title(document), tuple(_blocks(document, deque(_outline(document)))))
     except pypdfium2.PdfiumError:
         raise too_odd("PDF") from None
     finally:

@@ -6,7 +6,8 @@ unstructured is not asked here: it reads 0.3 MB/s and guesses titles, 626 where 
 import re
 from collections.abc import Iterator
 
-from pipelines.documents.parsing.types import Block, BlockKind, section_path
+from pipelines.documents.parsing.headings import Headings
+from pipelines.documents.parsing.types import Block, BlockKind, Reading, Source
 
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 _UNDERLINE = re.compile(r"([=\-~^*#\"'+.])\1{2,}\s*")
@@ -14,27 +15,13 @@ _LIST_ITEM = re.compile(r"\s*(?:[-*+\u2022]|\d{1,3}[.)])\s+\S")
 _MAX_HEADING = 200
 
 
-class Headings:
-    """The headings above the reader's place. A lower depth closes those that are deeper."""
-
-    def __init__(self) -> None:
-        self._open: list[tuple[int, str]] = []
-
-    def enter(self, depth: int, title: str) -> None:
-        """Open a heading; depth 0 is the outermost."""
-        self._open = [(other, text) for other, text in self._open if other < depth]
-        # One line, bounded: headings are shown, and a page without structure may call a whole page one.
-        self._open.append((depth, " ".join(title.split())[:_MAX_HEADING]))
-
-    @property
-    def path(self) -> str | None:
-        """The section for blocks that follow."""
-        return section_path(text for _, text in self._open)
+def read(source: Source) -> Reading:
+    """Read plain text."""
+    return Reading(None, plain_blocks(source.text, Headings()))
 
 
-def blocks_of_plain(text: str) -> Iterator[Block]:
+def plain_blocks(text: str, headings: Headings) -> Iterator[Block]:
     """Yield the paragraphs of a normalised text. Nothing but blank lines and trailing blanks is dropped."""
-    headings = Headings()
     depths: dict[str, int] = {}
     for paragraph in _BLANK_LINES.split(text):
         content = paragraph.strip("\n").rstrip()

@@ -1,0 +1,317 @@
+"""Each format that is read gives its words with their structure; what pretends to be one, or is broken, says so."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.documents import errors
+from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
+from tests.integration.documents import files
+from tests.support.compound import compound
+
+AMPLE = ParseLimits(50_000_000, 2_000, 60.0, 2_000_000_000, 60_000_000, 5_000_000)
+Parse = Callable[[str, bytes | str], ParsedDocument]
+WICK = "The keeper trims the wick at dusk."
+HORN = "The horn sounds twice a minute."
+
+
+@pytest.fixture(scope="module")
+def parser() -> Iterator[ParserProcess]:
+    process = ParserProcess()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def parse(parser: ParserProcess, tmp_path: Path) -> Parse:
+    def run(name: str, content: bytes | str) -> ParsedDocument:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return parser.parse(path, media_type=media_type_of(name), limits=AMPLE)
+
+    return run
+
+
+def blocks(document: ParsedDocument) -> list[tuple[str, int | None, str | None, str]]:
+    return [(block.kind, block.page, block.section, block.text) for block in document.blocks]
+
+
+def texts(document: ParsedDocument) -> list[str]:
+    return [block.text for block in document.blocks]
+
+
+@pytest.mark.parametrize("name", ["a.docx", "a.odt"])
+def test_a_text_of_an_office_has_headings_lists_and_tables(parse: Parse, name: str) -> None:
+    document = parse(name, files.word() if name == "a.docx" else files.opendocument())
+    assert blocks(document) == [
+        ("title", None, "Lamp", "Lamp"),
+        ("text", None, "Lamp", WICK),
+        ("list_item", None, "Lamp", "Rape oil"),
+        *([("table", None, "Lamp", "part | weight\nlens | three tonnes")] if name == "a.docx" else []),
+        *([("table", None, "Lamp", "lens | three tonnes")] if name == "a.odt" else []),
+        ("title", None, "Lamp \u203a Fog", "Fog"),
+        ("text", None, "Lamp \u203a Fog", HORN),
+    ]
+    assert document.title == ("The Light" if name == "a.docx" else "Lamp")
+    assert document.language == "english"
+
+
+def test_what_is_removed_but_not_accepted_is_left_out_and_what_is_inserted_is_not(parse: Parse) -> None:
+    body = (
+        "<w:p><w:r><w:t>Kept</w:t></w:r><w:del><w:r><w:delText>gone</w:delText></w:r></w:del>"
+        "<w:ins><w:r><w:t> inserted</w:t></w:r></w:ins></w:p>"
+        "<w:sdt><w:sdtContent><w:p><w:r><w:t>In a content control</w:t></w:r></w:p></w:sdtContent></w:sdt>"
+    )
+    import docx
+    from docx.oxml import parse_xml
+    from docx.oxml.ns import nsdecls
+
+    document = docx.Document()
+    for element in parse_xml(f"<w:body {nsdecls('w')}>{body}</w:body>"):
+        document.element.body.insert(0, element)
+    from io import BytesIO
+
+    content = BytesIO()
+    document.save(content)
+    assert sorted(texts(parse("a.docx", content.getvalue()))) == ["In a content control", "Kept inserted"]
+
+
+def test_slides_are_pages(parse: Parse) -> None:
+    document = parse("a.pptx", files.slides(2))
+    assert [block for block in blocks(document) if block[1] == 2] == [
+        ("title", 2, "Lamp 2", "Lamp 2"),
+        ("list_item", 2, "Lamp 2", WICK),
+        ("list_item", 2, "Lamp 2", "Rape oil"),
+        ("table", 2, "Lamp 2", "lens | three tonnes"),
+        ("text", 2, "Lamp 2", HORN),
+    ]
+
+
+def test_a_presentation_of_the_other_office_has_pages_too(parse: Parse) -> None:
+    page = "<draw:page><draw:frame><draw:text-box><text:p>{}</text:p></draw:text-box></draw:frame></draw:page>"
+    document = parse("a.odp", files.opendocument(page.format(WICK) + page.format(HORN), "presentation"))
+    assert blocks(document) == [("text", 1, None, WICK), ("text", 2, None, HORN)]
+
+
+def test_rows_of_a_sheet_stand_beside_their_columns_names(parse: Parse) -> None:
+    document = parse("a.xlsx", files.workbook())
+    assert blocks(document) == [
+        ("title", 1, "Parts", "Parts"),
+        ("table", 1, "Parts", "part | weight | made\npart: lens | weight: 3000 | made: 1867\npart: from elsewhere"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.csv", "name;age\nAnn;3\n;\nBob;\n", ["name | age\nname: Ann | age: 3\nname: Bob"]),
+        ("a.csv", "1,2\n3,4\n", ["1 | 2\n3 | 4"]),
+        ("a.csv", 'a,b\n"x, ""y""","two\nlines"\n', ['a | b\na: x, "y" | b: two lines']),
+        ("a.tsv", "name\tage\nAnn\t3\n", ["name | age\nname: Ann | age: 3"]),
+        ("a.json", '{"a": {"b": [1, 2.50]}, "n": 1e999, "z": null}', ["a.b: 1, 2.50", "n: 1e999"]),
+        ("a.json", '[{"a": "x"}, {"a": "y", "b": [{"c": true}]}]', ["a: x", "a: y\nb.c: true"]),
+        ("a.json", '"only a text"', ["only a text"]),
+        ("a.jsonl", '{"a": 1}\n\n{"a": 2}\n', ["a: 1", "a: 2"]),
+    ],
+)
+def test_records_are_lines_that_say_what_they_are(parse: Parse, name: str, content: str, expected: list[str]) -> None:
+    assert texts(parse(name, content)) == expected
+
+
+def test_many_rows_are_many_blocks(parse: Parse) -> None:
+    document = parse("a.csv", "name,age\n" + "".join(f"n{i},{i}\n" for i in range(1000)))
+    assert len(document.blocks) == 21
+    assert document.text.count("name: n999 | age: 999") == 1
+
+
+def test_a_book_is_its_spine(parse: Parse) -> None:
+    document = parse("a.epub", files.epub())
+    assert document.title == "The Light"
+    assert blocks(document) == [
+        ("title", None, "Lamp", "Lamp"),
+        ("text", None, "Lamp", WICK),
+        ("table", None, "Lamp", "lens | three tonnes"),
+        ("title", None, "Lamp \u203a Fog", "Fog"),
+        ("text", None, "Lamp \u203a Fog", HORN),
+    ]
+
+
+def test_a_message_has_its_headers_its_body_and_what_is_attached(parse: Parse) -> None:
+    document = parse("a.eml", files.EML)
+    assert document.title == "Lamp"
+    assert texts(document) == [
+        "From: Ann <ann@example.org>\nTo: bob@example.org\nSubject: Lamp",
+        WICK,
+        "Attachment: log.pdf",
+        "From: carl@example.org\nSubject: Fog",
+        HORN,
+    ]
+
+
+def test_an_outlook_message_is_read_too(parse: Parse) -> None:
+    document = parse("a.msg", files.outlook())
+    assert (document.title, texts(document)[-1]) == ("Lamp", WICK)
+    assert "Bob <bob@example.org>" in texts(document)[0]
+
+
+def test_rich_text_is_its_words(parse: Parse) -> None:
+    assert texts(parse("a.rtf", files.RTF)) == [WICK, "Caf\u00e9 \u20ac"]
+
+
+def test_org_has_sections(parse: Parse) -> None:
+    document = parse("a.org", files.ORG)
+    assert document.title == "The Light"
+    assert blocks(document) == [
+        ("title", None, "Lamp", "Lamp"),
+        ("text", None, "Lamp", WICK),
+        ("title", None, "Lamp \u203a Fog", "Fog"),
+        ("text", None, "Lamp \u203a Fog", HORN),
+        ("list_item", None, "Lamp \u203a Fog", "- Rape oil"),
+        ("code", None, "Lamp \u203a Fog", "code = 1"),
+    ]
+
+
+def test_restructured_text_keeps_what_it_does_not_know_and_includes_nothing(parse: Parse) -> None:
+    document = parse("a.rst", files.RST)
+    found = blocks(document)
+    assert document.title == "The Light"
+    assert any("wick" in text for text in texts(document))
+    assert any("Kept all the same." in text for text in texts(document))
+    assert ("list_item", None, "The Light \u203a Fog", "Rape oil") in found
+    assert ("code", None, "The Light \u203a Fog", "code = 1") in found
+    assert ("table", None, "The Light \u203a Fog", "lens | three tonnes") in found
+    assert Path("/etc/hostname").read_text().strip() not in document.text
+
+
+def test_code_is_cut_where_something_is_defined(parse: Parse) -> None:
+    found = blocks(parse("lamp.py", files.PROGRAM))
+    assert [(kind, section) for kind, _, section, _ in found] == [("code", None), ("code", "Lamp"), ("code", "horn")]
+    assert found[1][3].endswith("return 1")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("wrong.docx", files.slides()),
+        ("wrong.xlsx", files.epub()),
+        ("wrong.txt", files.word()),
+        ("none", files.opendocument()),
+        ("wrong.pdf", files.RTF),
+    ],
+)
+def test_content_counts_and_not_the_name(parse: Parse, name: str, content: bytes) -> None:
+    assert any("wick" in text for text in texts(parse(name, content)))
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Der Wärter putzt die Lampe und schreibt das Wetter jeden Abend in das Buch.", "german"),
+        ("Le gardien nettoie la lampe et note le temps qu'il fait chaque soir.", "french"),
+        ("灯台守は夕暮れにランプを整え、毎晩の天気を記録に残します。", "simple"),
+        ("OK", "english"),
+    ],
+)
+def test_a_text_has_a_language(parse: Parse, text: str, language: str) -> None:
+    assert parse("a.txt", text).language == language
+
+
+def test_the_language_can_be_set(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("Der Wärter putzt die Lampe.")
+    parser = ParserProcess(language="finnish")
+    try:
+        assert parser.parse(path, limits=AMPLE).language == "finnish"
+    finally:
+        parser.close()
+
+
+_BOMB = files.archive({"[Content_Types].xml": "<x/>", "word/document.xml": b"\0" * 6_000_000})
+_ENTITIES = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b SYSTEM "file:///etc/hostname">]>'
+_BAD: list[tuple[str, bytes | str, type[Exception]]] = [
+    ("bomb.docx", _BOMB, errors.TooLargeError),
+    (
+        "many.docx",
+        files.archive({f"word/{n}": "" for n in range(20_001)} | {"[Content_Types].xml": ""}),
+        errors.TooLargeError,
+    ),
+    ("program.docx", b"MZ\x90\0" + b"\0" * 500, errors.WrongTypeError),
+    ("plain.docx", "only text", errors.WrongTypeError),
+    ("empty.docx", b"", errors.EmptyFileError),
+    ("cut.docx", files.word()[:2000], errors.WrongTypeError),
+    (
+        "hollow.docx",
+        files.archive({"[Content_Types].xml": "<x/>", "word/document.xml": "<x/>"}),
+        errors.BrokenFileError,
+    ),
+    ("plain.zip", files.archive({"a.txt": "x"}), errors.WrongTypeError),
+    ("locked.docx", compound({"EncryptedPackage": b"x" * 100, "EncryptionInfo": b"y"}), errors.EncryptedFileError),
+    ("old.doc", compound({"WordDocument": b"x" * 5000}), errors.WrongTypeError),
+    ("cut.msg", files.outlook()[:600], errors.WrongTypeError),
+    ("no_body.odt", files.archive({"mimetype": "application/vnd.oasis.opendocument.text"}), errors.BrokenFileError),
+    ("bad_xml.odt", files.opendocument("<text:p>"), errors.BrokenFileError),
+    ("blank.odt", files.opendocument("<text:p> </text:p>"), errors.NoTextError),
+    ("no_container.epub", files.archive({"mimetype": "application/epub+zip"}), errors.BrokenFileError),
+    (
+        "locked.epub",
+        files.epub(
+            extra={
+                "META-INF/encryption.xml": '<e xmlns:x="http://www.w3.org/2001/04/xmlenc#">'
+                '<x:EncryptionMethod Algorithm="http://www.w3.org/2001/04/xmlenc#aes128-cbc"/></e>'
+            }
+        ),
+        errors.EncryptedFileError,
+    ),
+    ("pages.epub", files.epub({f"c{n}": "<p>x</p>" for n in range(2_001)}), errors.TooManyPagesError),
+    ("empty.xlsx", files.archive({"[Content_Types].xml": "<x/>", "xl/workbook.xml": "<x/>"}), errors.BrokenFileError),
+    ("deep.json", "[" * 500 + "]" * 500, errors.NoTextError),
+    ("deep_values.json", '{"a":' * 500 + "1" + "}" * 500, errors.BrokenFileError),
+    ("deeper.json", "[" * 100_000 + "]" * 100_000, errors.BrokenFileError),
+    ("broken.json", '{"a": 1', errors.BrokenFileError),
+    ("broken.jsonl", '{"a": 1}\nnot json\n', errors.BrokenFileError),
+    ("nothing.eml", "no headers here\n\nat all", errors.BrokenFileError),
+    ("nothing.rst", ".. comment only\n", errors.NoTextError),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "error"), _BAD, ids=[name for name, _, _ in _BAD])
+def test_what_is_broken_says_why_and_takes_nobody_along(
+    parse: Parse, name: str, content: bytes | str, error: type[Exception]
+) -> None:
+    with pytest.raises(error) as caught:
+        parse(name, content)
+    assert str(caught.value).endswith(".")
+    assert texts(parse("next.txt", WICK)) == [WICK]
+
+
+@pytest.mark.parametrize("name", ["a.odt", "a.epub"])
+def test_entities_of_xml_are_not_looked_up(parse: Parse, name: str) -> None:
+    if name == "a.odt":
+        content = files.archive(
+            {
+                "mimetype": "application/vnd.oasis.opendocument.text",
+                "content.xml": _ENTITIES + f"<x {files.OFFICE}><text:p>{WICK} &b;</text:p></x>",
+            }
+        )
+    else:
+        content = files.epub(extra={"META-INF/encryption.xml": _ENTITIES + "<x>&b;</x>"})
+    assert Path("/etc/hostname").read_text().strip() not in parse(name, content).text
+
+
+def test_a_line_of_a_million_columns_is_read(parse: Parse) -> None:
+    document = parse("wide.csv", ",".join(str(n) for n in range(1_000_000)))
+    assert document.text.endswith("999999")
+
+
+def test_numbers_stay_as_they_were_written(parse: Parse) -> None:
+    digits = "9" * 10_000
+    assert json.loads(f"[{digits[:4000]}]")
+    assert texts(parse("a.json", f'{{"n": {digits}}}')) == [f"n: {digits}"]
+
+
+def test_a_block_is_bounded_where_a_path_is_not(parse: Parse) -> None:
+    [block] = parse("a.json", '{"key":' * 150 + '"x"' + "}" * 150).blocks
+    assert isinstance(block, Block)
+    assert len(block.text) < 60
