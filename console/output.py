@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MASK = "**********"
+MARK_START, MARK_STOP = "\x02", "\x03"
+_MARKED = re.compile(f"({MARK_START}[^{MARK_STOP}]*{MARK_STOP})")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # Where no terminal says how wide it is, rows stay whole.
 _WIDE = 240
@@ -84,17 +86,18 @@ def show_fields(fields: Sequence[tuple[str, Any]]) -> None:
         show_line(f"{name.ljust(width)}  {value}")
 
 
-def show_hit(heading: str, excerpt: str, words: Sequence[str]) -> None:
-    """Print one hit of a search, with the query's words made to stand out where the output can."""
+def show_hit(heading: str, text: str) -> None:
+    """Print one hit of a search; what stands between U+0002 and U+0003 stands out where the output can."""
     from rich.padding import Padding
     from rich.text import Text
 
     console = terminal(sys.stdout)
     console.print(Text(clean(heading), style="bold"))
-    body = Text(clean(excerpt))
-    if words:
-        body.highlight_regex(re.compile(rf"\b(?:{'|'.join(map(re.escape, words))})\w*", re.I), style="bold yellow")
-    console.print(Padding(body, (0, 0, 0, 3)))
+    body = Text()
+    for part in _MARKED.split(" ".join(text.split())):
+        marked = part.startswith(MARK_START)
+        body.append(clean(part.strip(MARK_START + MARK_STOP)), style="bold yellow" if marked else "")
+    console.print(Padding(body, (0, 0, 0, 3), expand=False))
 
 
 def terminal(stream: IO[str]) -> "Console":

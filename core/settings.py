@@ -115,13 +115,32 @@ class StorageSettings(Group):
 
 
 class DocumentsSettings(Group):
-    """Bounds of what is ingested."""
+    """Bounds of what is ingested, and how it is cut into chunks."""
 
     max_bytes: int = Field(50_000_000, ge=1, description="Larger files are refused.")
     max_pages: int = Field(2_000, ge=1, description="PDFs of more pages are refused.")
     max_characters: int = Field(60_000_000, ge=1, description="Files whose text is longer are refused.")
     parser_seconds: float = Field(300.0, gt=0, description="Wall time of one document in the parser's process.")
     parser_memory: int = Field(2_000_000_000, ge=500_000_000, description="Address space of the parser's process.")
+    chunk_header: str = Field(
+        "{title} \u203a {section}",
+        max_length=200,
+        description="Embedded and searched with each chunk; {title} and {section} are filled in. Empty: nothing.",
+    )
+    language: str = Field(
+        "auto",
+        pattern="^[a-z_]{1,63}$",
+        description="Of the documents: a text search configuration of Postgres; auto: what each is written in.",
+    )
+
+    @field_validator("chunk_header")
+    @classmethod
+    def _known_fields(cls, value: str) -> str:
+        try:
+            value.format(title="", section="")
+        except (KeyError, IndexError, ValueError, AttributeError):
+            raise ValueError("it may name {title} and {section}, nothing else") from None
+        return value
 
 
 class EmbeddingSettings(Group):

@@ -65,30 +65,16 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """One chunk to be written; offsets count characters of the version's text."""
+    """One chunk to be written; offsets count characters of the version's text, of which the header is no part."""
 
     index: int
+    header: str
     text: str
     token_count: int
     page: int | None
     section: str | None
     start: int
     end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One result of a search: `score` is the fused one, `similarity` the cosine where the vectors matched."""
-
-    chunk_id: UUID
-    document_id: UUID
-    document_name: str
-    chunk_index: int
-    page: int | None
-    section: str | None
-    text: str
-    score: float
-    similarity: float | None
 
 
 def lock_file(connection: Connection, file_path: str) -> None:
@@ -148,6 +134,7 @@ def begin_version(
     document: Document,
     *,
     title: str | None,
+    language: str,
     content_hash: bytes,
     mime_type: str,
     file_size: int,
@@ -157,6 +144,7 @@ def begin_version(
     values = {
         "id": document.id,
         "title": title[:1000] if title else None,
+        "language": language,
         "content_hash": content_hash,
         "mime_type": mime_type,
         "file_size": file_size,
@@ -200,6 +188,7 @@ def insert_chunks(connection: Connection, document_id: UUID, version: int, chunk
         "id": document_id,
         "version": version,
         "indexes": [chunk.index for chunk in chunks],
+        "headers": [chunk.header for chunk in chunks],
         "texts": [chunk.text for chunk in chunks],
         "tokens": [chunk.token_count for chunk in chunks],
         "pages": [chunk.page for chunk in chunks],
@@ -224,7 +213,7 @@ def missing_chunks(connection: Connection, document_id: UUID, version: int, spac
 def chunks_to_embed(
     connection: Connection, document_id: UUID, version: int, space_id: UUID, first: int, last: int
 ) -> list[tuple[UUID, str]]:
-    """Return (id, text) of the chunks from `first` to `last` that have no vector in the space yet."""
+    """Return (id, header and text) of the chunks from `first` to `last` that have no vector in the space yet."""
     values = {"id": document_id, "version": version, "space_id": space_id, "first": first, "last": last}
     return [(row[0], row[1]) for row in QUERIES.run(connection, "chunks_to_embed", values)]
 
@@ -291,51 +280,3 @@ def create_space(connection: Connection, *, model: str, revision: str, dimension
     [(space_id,)] = QUERIES.run(connection, "create_space", values)
     made: UUID = space_id
     return made
-
-
-def search(
-    connection: Connection,
-    tenant_id: UUID,
-    text: str,
-    vector: str,
-    *,
-    limit: int,
-    collection_id: UUID | None = None,
-    persona_id: UUID | None = None,
-) -> list[Hit]:
-    """Return the best chunks of a tenant by vectors and words; `vector` is in pgvector's text form."""
-    values = {
-        "tenant_id": tenant_id,
-        "text": text,
-        "vector": vector,
-        "limit": limit,
-        "collection_id": collection_id,
-        "persona_id": persona_id,
-    }
-    return [Hit(*row) for row in QUERIES.run(connection, "search", values)]
-
-
-def log_query(
-    connection: Connection,
-    tenant_id: UUID,
-    text: str,
-    hits: Sequence[Hit],
-    *,
-    collection_id: UUID | None,
-    filters: dict[str, Any],
-    response_ms: int,
-) -> UUID:
-    """Log a search to `knowledge.rag_queries`; return the log's id, by which feedback may come later."""
-    values = {
-        "tenant_id": tenant_id,
-        "collection_id": collection_id,
-        "text": text,
-        "chunk_ids": [hit.chunk_id for hit in hits],
-        "scores": [hit.score for hit in hits],
-        "top_score": hits[0].score if hits else None,
-        "filters": Jsonb(filters),
-        "response_ms": response_ms,
-    }
-    rows = QUERIES.run(connection, "log_query", values)
-    query_id: UUID = rows[0][0]
-    return query_id

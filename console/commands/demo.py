@@ -32,7 +32,7 @@ def demo() -> None:
         for query in QUERIES:
             output.show_line()
             output.show_line(f"greenroom search {query!r}")
-            show_hits(find(operation, query, limit=2), query)
+            show_hits(find(operation, query, limit=2))
     if failed := sum(result.status not in {"completed", "unchanged"} for result in results):
         raise GreenroomError(f"{failed} of the sample documents were not ingested: see `greenroom tasks list --failed`")
     _show_next()

@@ -1,37 +1,71 @@
 """`greenroom search`: the chunks that answer a query."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from console import output
-from console.excerpts import excerpt, words_of
-from console.options import AsJson, Collection, Tenant, Timeout
+from console.options import AsJson, Collection, Tenant, Timeout, id_of
 from console.runtime import Operation, operate
-from db import collections, documents
+from db import collections, library
 from db.connection import tenant_transaction
+from db.search import UNFILTERED, Filters, Hit, Strategy
 
 if TYPE_CHECKING:
     from pipelines.documents.search import Found
+
+Kind = Literal["raw", "curated", "all"]
 
 
 def search(
     query: Annotated[str, typer.Argument(help="What you look for, in your own words.")],
     limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="At most so many hits.")] = 5,
+    strategy: Annotated[Strategy, typer.Option(help="By meaning and words, by one of them alone.")] = "hybrid",
     collection: Collection = None,
+    persona: Annotated[str | None, typer.Option(help="Only chunks of the persona of that id.")] = None,
+    document: Annotated[
+        list[str] | None, typer.Option(help="Only that document (id or name); may be repeated.")
+    ] = None,
+    meta: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE in the document's metadata; may be repeated.")
+    ] = None,
+    uploaded_since: Annotated[str | None, typer.Option(help="A time with zone, or -3600 for an hour ago.")] = None,
+    uploaded_until: Annotated[str | None, typer.Option(help="Before that time; as --uploaded-since.")] = None,
+    kind: Annotated[Kind, typer.Option(help="Chunks of documents, condensed ones, or both.")] = "all",
+    around: Annotated[int, typer.Option(min=0, max=10, help="Show so many neighbours of each hit with it.")] = 0,
     tenant: Tenant = None,
     timeout: Timeout = 60.0,
     as_json: AsJson = False,
 ) -> None:
     """Search the documents by meaning and by words."""
-    with operate(works=True) as operation:
-        found = find(operation, query, limit=limit, collection=collection, tenant=tenant, timeout=timeout)
+    from console.commands.enqueue import moment_of, payload_of
+
+    filters = Filters(
+        persona_id=id_of(persona),
+        metadata=payload_of(meta or []) or None,
+        uploaded_from=moment_of(uploaded_since) if uploaded_since else None,
+        uploaded_before=moment_of(uploaded_until) if uploaded_until else None,
+        is_curated={"raw": False, "curated": True, "all": None}[kind],
+    )
+    with operate(works=strategy != "lexical") as operation:
+        filters = _with_names(operation, filters, tenant, collection, document or ())
+        found = find(
+            operation,
+            query,
+            strategy=strategy,
+            limit=limit,
+            filters=filters,
+            around=around,
+            tenant=tenant,
+            timeout=timeout,
+        )
     if as_json:
-        hits = [asdict(hit) | {"excerpt": excerpt(hit.text, words_of(query))} for hit in found.hits]
+        hits = [asdict(hit) | {"context": found.contexts.get(hit.chunk_id)} for hit in found.hits]
         output.show_json({"query_id": found.query_id, "seconds": round(found.seconds, 3), "hits": hits})
     else:
-        show(found, query)
+        show(found)
 
 
 def find(
@@ -39,39 +73,61 @@ def find(
     query: str,
     *,
     limit: int,
-    collection: str | None = None,
+    strategy: Strategy = "hybrid",
+    filters: Filters = UNFILTERED,
+    around: int = 0,
     tenant: str | None = None,
     timeout: float = 60.0,
 ) -> "Found":
-    """Search one tenant's documents, or one collection of them."""
+    """Search one tenant's documents."""
     from pipelines.documents import search as searching
     from pipelines.documents.payloads import EMBEDDING_QUEUE
 
-    operation.require_worker(EMBEDDING_QUEUE)
-    tenant_id = operation.tenant_id(tenant)
-    collection_id = None
-    if collection:
-        with tenant_transaction(operation.connection, tenant_id):
-            collection_id = collections.collection_id_of(operation.connection, tenant_id, collection)
+    if strategy != "lexical":
+        operation.require_worker(EMBEDDING_QUEUE)
     return searching.search(
-        operation.connection, tenant_id, query, limit=limit, collection_id=collection_id, timeout=timeout
+        operation.connection,
+        operation.tenant_id(tenant),
+        query,
+        strategy=strategy,
+        limit=limit,
+        filters=filters,
+        around=around,
+        timeout=timeout,
     )
 
 
-def show(found: "Found", query: str) -> None:
+def show(found: "Found") -> None:
     """Print hits, best first: document, page or section, score, and the part that fits."""
     if not found.hits:
         output.show_line("nothing found: see `greenroom documents list` for what there is")
-    words = words_of(query)
     for place, hit in enumerate(found.hits, 1):
-        heading = f"{place}. {hit.document_name}, {_where(hit)}  (score {hit.score:.4f}{_similarity(hit)})"
-        output.show_hit(heading, excerpt(hit.text, words), words)
+        heading = f"{place}. {hit.document_name}, {_where(hit)}  (score {hit.score:.3f}{_parts(hit)})"
+        output.show_hit(heading, found.contexts.get(hit.chunk_id) or hit.highlight)
 
 
-def _where(hit: documents.Hit) -> str:
+def _with_names(
+    operation: Operation, filters: Filters, tenant: str | None, collection: str | None, documents: Sequence[str]
+) -> Filters:
+    """Look up what the filters name."""
+    if not collection and not documents:
+        return filters
+    tenant_id = operation.tenant_id(tenant)
+    with tenant_transaction(operation.connection, tenant_id):
+        return replace(
+            filters,
+            collection_id=collections.collection_id_of(operation.connection, tenant_id, collection)
+            if collection
+            else None,
+            document_ids=[library.find(operation.connection, name) for name in documents] or None,
+        )
+
+
+def _where(hit: Hit) -> str:
     parts = [f"page {hit.page}" if hit.page else "", f"section “{hit.section}”" if hit.section else ""]
     return ", ".join(part for part in parts if part) or f"chunk {hit.chunk_index + 1}"
 
 
-def _similarity(hit: documents.Hit) -> str:
-    return "" if hit.similarity is None else f", similarity {hit.similarity:.2f}"
+def _parts(hit: Hit) -> str:
+    similarity = "" if hit.similarity is None else f", similarity {hit.similarity:.2f}"
+    return similarity + (f", words {hit.words:.1f}" if hit.words else "")

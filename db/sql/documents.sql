@@ -31,7 +31,7 @@ SELECT file_path, uploaded_at FROM knowledge.documents WHERE id = %(id)s AND del
 
 -- name: begin_version
 UPDATE knowledge.documents SET next_version = next_version + 1, status = 'processing', error_message = NULL, title = %(title)s,
-    content_hash = %(content_hash)s, mime_type = %(mime_type)s, file_size = %(file_size)s, page_count = %(page_count)s
+    language = %(language)s, content_hash = %(content_hash)s, mime_type = %(mime_type)s, file_size = %(file_size)s, page_count = %(page_count)s
 WHERE id = %(id)s
 RETURNING next_version;
 
@@ -43,13 +43,14 @@ VALUES (%(id)s, %(version)s, %(tenant_id)s, %(file_path)s, %(text)s, %(blocks)s)
 SELECT t.text, t.blocks FROM knowledge.document_texts t WHERE t.document_id = %(id)s AND t.version = %(version)s;
 
 -- name: insert_chunks
-INSERT INTO knowledge.chunks (tenant_id, document_id, collection_id, persona_id, version, chunk_index, text, text_hash, token_count, page,
-    section, start_offset, end_offset)
-SELECT d.tenant_id, d.id, d.collection_id, d.persona_id, %(version)s, c.chunk_index, c.text, sha256(convert_to(c.text, 'UTF8')),
-    c.token_count, c.page, c.section, c.start_offset, c.end_offset
-FROM knowledge.documents d, unnest(%(indexes)s::integer[], %(texts)s::text[], %(tokens)s::integer[], %(pages)s::integer[],
-    %(sections)s::text[], %(starts)s::integer[], %(ends)s::integer[])
-    AS c (chunk_index, text, token_count, page, section, start_offset, end_offset)
+-- The hash is that of what is embedded: a text under another header has another vector.
+INSERT INTO knowledge.chunks (tenant_id, document_id, collection_id, persona_id, version, chunk_index, header, text, text_hash, token_count,
+    page, section, start_offset, end_offset)
+SELECT d.tenant_id, d.id, d.collection_id, d.persona_id, %(version)s, c.chunk_index, c.header, c.text,
+    sha256(convert_to(concat_ws(E'\n', NULLIF(c.header, ''), c.text), 'UTF8')), c.token_count, c.page, c.section, c.start_offset, c.end_offset
+FROM knowledge.documents d, unnest(%(indexes)s::integer[], %(headers)s::text[], %(texts)s::text[], %(tokens)s::integer[],
+    %(pages)s::integer[], %(sections)s::text[], %(starts)s::integer[], %(ends)s::integer[])
+    AS c (chunk_index, header, text, token_count, page, section, start_offset, end_offset)
 WHERE d.id = %(id)s
 ON CONFLICT DO NOTHING;
 
@@ -78,7 +79,7 @@ WHERE c.document_id = %(id)s AND c.version = %(version)s
 ORDER BY c.chunk_index;
 
 -- name: chunks_to_embed
-SELECT c.id, c.text FROM knowledge.chunks c
+SELECT c.id, concat_ws(E'\n', NULLIF(c.header, ''), c.text) FROM knowledge.chunks c
 WHERE c.document_id = %(id)s AND c.version = %(version)s AND c.chunk_index BETWEEN %(first)s AND %(last)s
     AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(space_id)s AND v.chunk_id = c.id)
 ORDER BY c.chunk_index;
@@ -134,13 +135,3 @@ JOIN knowledge.embedding_models m ON m.id = s.model_id WHERE s.kind = 'chunks' A
 -- name: space
 SELECT s.id, m.name, m.revision, m.dimensions FROM knowledge.spaces s
 JOIN knowledge.embedding_models m ON m.id = s.model_id WHERE s.id = %(id)s;
-
--- name: search
-SELECT chunk_id, document_id, document_name, chunk_index, page, section, text, score, similarity
-FROM knowledge.search(%(tenant_id)s, %(text)s, %(vector)s::vector, %(limit)s, %(collection_id)s, %(persona_id)s);
-
--- name: log_query
-INSERT INTO knowledge.rag_queries (tenant_id, collection_id, query_text, result_chunk_ids, result_scores, top_score, strategy, filters,
-    response_ms)
-VALUES (%(tenant_id)s, %(collection_id)s, %(text)s, %(chunk_ids)s, %(scores)s, %(top_score)s, 'hybrid', %(filters)s, %(response_ms)s)
-RETURNING id;

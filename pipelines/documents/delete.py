@@ -3,6 +3,7 @@
 from db import documents
 from pipelines.documents.payloads import DeleteDocument, DeleteFile
 from pipelines.documents.storage import LocalStorage
+from pipelines.documents.terms import enqueue_count
 from pipelines.outcomes import Done, Outcome
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
@@ -15,6 +16,7 @@ def delete_document(context: TaskContext, payload: DeleteDocument) -> Outcome:
     def apply(transaction: Transaction) -> None:
         for file_path in documents.delete(transaction.connection, tenant_id, payload.document_id):
             transaction.enqueue(DeleteFile(file_path=file_path))
+        enqueue_count(transaction)
 
     return Done({"document_id": str(payload.document_id)}, apply)
 

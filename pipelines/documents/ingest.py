@@ -10,11 +10,13 @@ from uuid import UUID
 from core.errors import RetryableError
 from db import collections, documents
 from pipelines.documents.errors import DocumentRefusedError, ParserBusyError
+from pipelines.documents.headers import Headers, HeaderTemplate
 from pipelines.documents.models import ModelFiles
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
 from pipelines.documents.payloads import ChunkDocument, DeleteFile, EmbedChunks, IngestDocument
 from pipelines.documents.splitting import Chunk, split
 from pipelines.documents.storage import LocalStorage
+from pipelines.documents.terms import enqueue_count
 from pipelines.outcomes import Cancel, Done, Outcome, Snooze
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
@@ -92,6 +94,7 @@ def _parsed(source: _Source, parsed: ParsedDocument, tenant_id: UUID) -> Done:
             transaction.connection,
             document,
             title=parsed.title,
+            language=parsed.language,
             content_hash=source.digest,
             mime_type=parsed.media_type,
             file_size=source.size,
@@ -113,15 +116,7 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
         space = documents.active_space(transaction.connection)
     if document is None or stored is None or document.next_version != payload.version:
         return Cancel("the version was superseded or the document deleted")
-    model = context.resources.get(ModelFiles)
-    chunks = split(
-        _parsed_of(document, *stored),
-        max_tokens=document.chunk_size,
-        overlap_tokens=document.chunk_overlap,
-        model_limit=model.max_tokens,
-        count_model_tokens=model.tokenizer,
-    )
-    rows = [_row_of(chunk) for chunk in chunks]
+    rows = _rows_of(context, document, _parsed_of(document, *stored))
 
     def apply(transaction: Transaction) -> None:
         connection = transaction.connection
@@ -133,17 +128,17 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
         if not missing:
             swap_if_complete(transaction, document.id, payload.version, space.id)
             return
-        slices = [missing[i : i + EMBED_SLICE] for i in range(0, len(missing), EMBED_SLICE)]
         transaction.enqueue_many(
             [
                 EmbedChunks(
                     document_id=document.id, version=payload.version, space_id=space.id, first=part[0], last=part[-1]
                 )
-                for part in slices
+                for part in (missing[i : i + EMBED_SLICE] for i in range(0, len(missing), EMBED_SLICE))
             ],
             owner_kind="document",
             owner_id=document.id,
         )
+        enqueue_count(transaction)
 
     return Done({"chunks": len(rows)}, apply)
 
@@ -240,7 +235,23 @@ def _parsed_of(document: documents.Document, text: str, blocks: list[Any]) -> Pa
     )
 
 
-def _row_of(chunk: Chunk) -> documents.ChunkRow:
+def _rows_of(context: TaskContext, document: documents.Document, parsed: ParsedDocument) -> list[documents.ChunkRow]:
+    model = context.resources.get(ModelFiles)
+    sections = (block.section for block in parsed.blocks)
+    template = context.resources.get(HeaderTemplate)
+    title = document.title or PurePosixPath(document.name).stem
+    headers = Headers(template, title, sections, model.tokenizer, model.max_tokens)
+    chunks = split(
+        parsed,
+        max_tokens=document.chunk_size,
+        overlap_tokens=document.chunk_overlap,
+        model_limit=model.max_tokens - headers.reserved,
+        count_model_tokens=model.tokenizer,
+    )
+    return [_row_of(chunk, headers.of(chunk.section)) for chunk in chunks]
+
+
+def _row_of(chunk: Chunk, header: str) -> documents.ChunkRow:
     return documents.ChunkRow(
-        chunk.index, chunk.text, chunk.token_count, chunk.page, chunk.section, chunk.start, chunk.end
+        chunk.index, header, chunk.text, chunk.token_count, chunk.page, chunk.section, chunk.start, chunk.end
     )

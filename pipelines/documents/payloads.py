@@ -72,6 +72,12 @@ class DeleteFile(Payload):
     file_path: str = Field(min_length=1, max_length=4096)
 
 
+class CountTerms(Payload):
+    """Bring the statistics of a tenant's terms up to date, by which searches know rare words from common ones."""
+
+    task_type: ClassVar[str] = "terms.count"
+
+
 class EmbedQuery(Payload):
     """Embed the text of a search; the result is its vector, and the space that it belongs to."""
 

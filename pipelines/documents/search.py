@@ -1,28 +1,34 @@
 """Search: ask an embedding worker for the query's vector, find the best chunks, log both.
 
-The model lives in workers only: whoever searches imports neither model nor broker.
+The model lives in workers only: whoever searches imports neither model nor broker. A search by words alone asks nobody.
 """
 
 import time
 from dataclasses import dataclass
 from uuid import UUID
 
-from core.errors import InvalidOptionsError, RetryableError, UnavailableError
-from db import documents
+from core.errors import InvalidOptionsError, UnavailableError
+from db import search as store
 from db.connection import Connection, tenant_transaction
+from db.search import UNFILTERED, Filters, Hit, QueryVector, Strategy
 from pipelines.documents.payloads import MAX_QUERY_CHARACTERS, EmbedQuery
 from pipelines.enqueue import enqueue
 from pipelines.waiting import wait_for
 
 MAX_HITS = 100
+MAX_AROUND = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search found, best first; feedback on it names `query_id`."""
+    """What a search found, best first; feedback on it names `query_id`.
+
+    `contexts` holds the text of each hit with its neighbours, by the chunk's id, where neighbours were asked for.
+    """
 
     query_id: UUID
-    hits: list[documents.Hit]
+    hits: list[Hit]
+    contexts: dict[UUID, str]
     seconds: float
 
 
@@ -31,42 +37,47 @@ def search(
     tenant_id: UUID,
     query: str,
     *,
+    strategy: Strategy = "hybrid",
     limit: int = 5,
-    collection_id: UUID | None = None,
+    filters: Filters = UNFILTERED,
+    around: int = 0,
     timeout: float = 60.0,
 ) -> Found:
     """Return a tenant's best chunks by meaning and by words. Opens transactions of its own on an autocommit connection.
 
-    Waits up to `timeout` seconds for the query's vector. Raises InvalidOptionsError for a query or limit that cannot
-    be, WaitTimeoutError when no worker embeds it in time, UnavailableError when one could not.
+    `around` is how many neighbours of each hit are returned with it. Waits up to `timeout` seconds for the query's
+    vector. Raises InvalidOptionsError for a query, limit or number of neighbours that cannot be, WaitTimeoutError when
+    no worker embeds the query in time, UnavailableError when one could not.
     """
     text = query.replace("\0", " ").strip()
-    if not 1 <= len(text) <= MAX_QUERY_CHARACTERS or not 1 <= limit <= MAX_HITS:
-        raise InvalidOptionsError(f"a query has 1 to {MAX_QUERY_CHARACTERS} characters, and 1 to {MAX_HITS} hits")
+    if not 1 <= len(text) <= MAX_QUERY_CHARACTERS or not 1 <= limit <= MAX_HITS or not 0 <= around <= MAX_AROUND:
+        raise InvalidOptionsError(
+            f"a query has 1 to {MAX_QUERY_CHARACTERS} characters, 1 to {MAX_HITS} hits and 0 to {MAX_AROUND} neighbours"
+        )
     started = time.monotonic()
-    space_id, vector = _vector_of(connection, tenant_id, text, timeout)
+    vector = None if strategy == "lexical" else _vector_of(connection, tenant_id, text, timeout)
     with tenant_transaction(connection, tenant_id):
-        if documents.active_space(connection).id != space_id:
-            raise RetryableError("the active space changed while the query was embedded: search again")
-        hits = documents.search(connection, tenant_id, text, vector, limit=limit, collection_id=collection_id)
+        hits = store.search(connection, tenant_id, text, vector, strategy=strategy, limit=limit, filters=filters)
+        contexts = store.surroundings(connection, [hit.chunk_id for hit in hits], around) if around else {}
         seconds = time.monotonic() - started
-        query_id = documents.log_query(
+        query_id = store.log_query(
             connection,
             tenant_id,
             text,
             hits,
-            collection_id=collection_id,
-            filters={"limit": limit},
+            strategy=strategy,
+            limit=limit,
+            filters=filters,
             response_ms=round(seconds * 1000),
         )
-    return Found(query_id, hits, seconds)
+    return Found(query_id, hits, contexts, seconds)
 
 
-def _vector_of(connection: Connection, tenant_id: UUID, text: str, timeout: float) -> tuple[UUID, str]:
-    """Have a worker embed a text; return the space and the vector, in pgvector's text form."""
+def _vector_of(connection: Connection, tenant_id: UUID, text: str, timeout: float) -> QueryVector:
+    """Have a worker embed a text in the active space."""
     with tenant_transaction(connection, tenant_id):
         task_id = enqueue(connection, EmbedQuery(text=text), tenant_id=tenant_id)
     end = wait_for(connection, task_id, timeout=timeout)
     if end.status != "done":
         raise UnavailableError(f"the query could not be embedded: {end.error or end.status}")
-    return UUID(end.result["space_id"]), end.result["vector"]
+    return QueryVector(UUID(end.result["space_id"]), end.result["vector"])

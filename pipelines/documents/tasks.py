@@ -6,6 +6,7 @@ from core.settings import EmbeddingSettings, Settings
 from pipelines.documents.delete import delete_document, delete_file
 from pipelines.documents.embed import embed_chunks, embed_queries
 from pipelines.documents.embedding import Embedder
+from pipelines.documents.headers import HeaderTemplate
 from pipelines.documents.ingest import chunk, ingest
 from pipelines.documents.models import ModelFiles, find_model
 from pipelines.documents.parsing import ParseLimits, ParserProcess
@@ -13,6 +14,7 @@ from pipelines.documents.payloads import (
     DOCUMENTS_QUEUE,
     EMBEDDING_QUEUE,
     ChunkDocument,
+    CountTerms,
     DeleteDocument,
     DeleteFile,
     EmbedChunks,
@@ -20,6 +22,7 @@ from pipelines.documents.payloads import (
     IngestDocument,
 )
 from pipelines.documents.storage import LocalStorage
+from pipelines.documents.terms import count_terms
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
 from pipelines.task import Task
@@ -44,6 +47,7 @@ TASKS: tuple[AnyTask, ...] = (
     ),
     Task(payload=DeleteDocument, run=delete_document, queue=DOCUMENTS_QUEUE),
     Task(payload=DeleteFile, run=delete_file, queue=DOCUMENTS_QUEUE, batch_size=64),
+    Task(payload=CountTerms, run=count_terms, queue=DOCUMENTS_QUEUE),
     # Somebody waits for it: before everything else, and not worth repeating for long.
     Task(
         payload=EmbedQuery,
@@ -68,7 +72,8 @@ def provide(resources: Resources, settings: Settings) -> None:
     )
     resources.provide(LocalStorage, lambda: LocalStorage(settings.storage_root))
     resources.provide(ParseLimits, lambda: limits)
-    resources.provide(ParserProcess, ParserProcess)
+    resources.provide(ParserProcess, lambda: ParserProcess(language=settings.documents.language))
+    resources.provide(HeaderTemplate, lambda: HeaderTemplate(settings.documents.chunk_header))
     resources.provide(ModelFiles, lambda: find_model(settings.embedding.model))
     resources.provide(Embedder, lambda: _load_embedder(settings.embedding))
 

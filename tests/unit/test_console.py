@@ -14,7 +14,6 @@ from console.addresses import given_place
 from console.checks import Check, broker, database, listening, living, queues, transactions
 from console.commands.enqueue import moment_of, payload_of
 from console.commands.tasks import masked
-from console.excerpts import excerpt, words_of
 from console.ingesting import find_files
 from console.runtime import when_database_answers
 from core import events
@@ -74,15 +73,12 @@ def test_spans_and_sizes_read_well() -> None:
     assert [output.size(n) for n in (None, 12, 4128, 5_000_000)] == ["", "12 B", "4.1 kB", "5.0 MB"]
 
 
-def test_an_excerpt_shows_where_the_words_stand() -> None:
-    text = "nothing here " * 60 + "the lens weighs three tonnes " + "nor here " * 60
-    shown = excerpt(text, words_of("How much does the lens weigh?"), length=120)
-    assert "the lens weighs three tonnes" in shown
-    assert shown.startswith("… ")
-    assert shown.endswith(" …")
-    assert len(shown) < 140
-    assert excerpt("short\n text", ["x"]) == "short text"
-    assert excerpt("word " * 200, []).startswith("word ")
+def test_a_hit_shows_its_marked_words_and_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show_hit("1. a.md", "the \x02lens\x03 weighs\n three\x07 tonnes")
+    assert capsys.readouterr().out.splitlines() == [
+        "1. a.md",
+        "   the lens weighs three\ufffd tonnes",
+    ]
 
 
 def test_each_process_gets_its_login_from_the_owners() -> None:

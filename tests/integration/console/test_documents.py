@@ -34,9 +34,9 @@ def test_ingested_files_are_found_beside_up(greenroom: Greenroom, shelf: Path) -
     found = greenroom.json("search", "how long does a ferret sleep", "--limit", "1")
     [hit] = found["hits"]
     assert (hit["document_name"], hit["section"]) == ("ferrets.md", "Ferrets")
-    assert "eighteen hours" in hit["excerpt"]
+    assert "eighteen hours" in hit["highlight"].replace("\x02", "").replace("\x03", "")
     shown = greenroom.ok("search", "how long does a ferret sleep", "--limit", "1")
-    assert shown.startswith("1. ferrets.md, section “Ferrets”  (score 0.0")
+    assert shown.startswith("1. ferrets.md, section “Ferrets”  (score 1.000")
 
     again = greenroom.json("ingest", str(shelf / "*.md"), str(shelf / "kites.txt"))
     assert again["counts"] == {"unchanged": 2}

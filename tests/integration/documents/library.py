@@ -6,7 +6,9 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from db import documents, identity
+from db import search as store
 from db.connection import tenant_transaction
+from db.search import UNFILTERED, Filters, Hit, QueryVector, Strategy
 from pipelines.documents.models import find_model
 from pipelines.documents.payloads import EmbedQuery
 from pipelines.enqueue import enqueue
@@ -65,13 +67,20 @@ class Library:
         )
         return row
 
-    def search(self, text: str) -> list[documents.Hit]:
+    def search(self, text: str, *, strategy: Strategy = "hybrid", filters: Filters = UNFILTERED) -> list[Hit]:
         """Search with a vector that an embedding task computes."""
         task_id = enqueue(self.connection, EmbedQuery(text=text))
         self.work()
-        vector = self.line.task(task_id)["result"]["vector"]
+        found = self.line.task(task_id)["result"]
+        vector = QueryVector(UUID(found["space_id"]), found["vector"])
         with tenant_transaction(self.connection, self.tenant_id):
-            return documents.search(self.connection, self.tenant_id, text, vector, limit=5)
+            return store.search(
+                self.connection, self.tenant_id, text, vector, strategy=strategy, limit=5, filters=filters
+            )
+
+    def any_vector(self) -> QueryVector:
+        """Return a vector of no meaning in the active space."""
+        return QueryVector(documents.active_space(self.database.connect()).id, "[" + ",".join(["0.1"] * 384) + "]")
 
     def embedded(self) -> int:
         """Return how many chunks have been through the model so far."""

@@ -8,6 +8,7 @@ import pytest
 from pgvector import Vector
 
 from db import documents
+from db import search as store
 from db.connection import tenant_transaction
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess
 from pipelines.documents.payloads import DeleteDocument, IngestDocument
@@ -200,12 +201,12 @@ def test_special_tokens_nul_and_surrogates_are_ingested(library: Library) -> Non
 def test_another_tenant_finds_nothing(library: Library) -> None:
     library.ingest("tea.md", _TEA)
     [(other,)] = library.database.rows("INSERT INTO identity.tenants (name, slug) VALUES ('B', 'b') RETURNING id")
-    vector = "[" + ",".join(["0.1"] * 384) + "]"
+    vector = library.any_vector()
 
     with tenant_transaction(library.connection, other):
-        assert documents.search(library.connection, other, "oolong", vector, limit=5) == []
+        assert store.search(library.connection, other, "oolong", vector, limit=5) == []
     with pytest.raises(psycopg.errors.InsufficientPrivilege), tenant_transaction(library.connection, other):
-        documents.search(library.connection, library.tenant_id, "oolong", vector, limit=5)
+        store.search(library.connection, library.tenant_id, "oolong", vector, limit=5)
 
 
 @pytest.mark.parametrize("vector", [[1.0, 2.0, 3.0], [0.0] * 384, [math.nan, *[1.0] * 383]])

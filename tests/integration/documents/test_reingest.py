@@ -8,6 +8,7 @@ import pytest
 
 from db import collections, documents, tasks
 from db.connection import tenant_transaction
+from db.search import Filters
 from pipelines.documents import ingest
 from pipelines.documents.parsing import ParserProcess
 from pipelines.documents.payloads import IngestDocument
@@ -61,7 +62,7 @@ def ingest_of(library: Library, document_id: UUID) -> tuple[str, int, int]:
 
 def assert_newest_is_read(library: Library, document_id: UUID) -> None:
     """Check that the ingest which waits reads the file that came meanwhile."""
-    [(task_id,)] = library.database.rows("SELECT id FROM queue.tasks_live")
+    [(task_id,)] = library.database.rows("SELECT id FROM queue.tasks_live WHERE task_type = 'document.ingest'")
     tasks.retry_now(library.connection, task_id)
     library.work()
     assert "bowline" in text_of(library, document_id)
@@ -157,9 +158,5 @@ def test_a_persona_that_is_named_later_has_the_document(library: Library) -> Non
         enqueue(library.connection, IngestDocument(path="tea.md", persona_id=named))
         library.work()
 
-        vector = "[" + ",".join(["0.1"] * 384) + "]"
-        with tenant_transaction(library.connection, library.tenant_id):
-            hits = documents.search(
-                library.connection, library.tenant_id, "oolong", vector, limit=5, persona_id=persona_id
-            )
+        hits = library.search("oolong", filters=Filters(persona_id=persona_id))
         assert [hit.document_id for hit in hits] == [document_id]

@@ -88,5 +88,8 @@ def test_a_vector_is_stored_as_the_model_computed_it(database: Database) -> None
             vectors = [Vector(row) for row in computed[[1, 0, 1]]]
             documents.insert_vectors(worker, space_id, [second, first, uuid4()], vectors)
 
-    stored = database.rows("SELECT embedding::real[] FROM knowledge.chunk_vectors ORDER BY chunk_id")
+    stored = database.rows(
+        "SELECT v.embedding::real[] FROM knowledge.chunk_vectors v JOIN knowledge.chunks c ON c.id = v.chunk_id "
+        "ORDER BY c.chunk_index"
+    )
     assert np.asarray([row[0] for row in stored], dtype=np.float32).tolist() == computed.tolist()
