@@ -1,5 +1,6 @@
 """Ingest files: store each, register its document, enqueue its task, and follow the documents to their end."""
 
+import contextlib
 import hashlib
 import os
 import time
@@ -11,18 +12,19 @@ from uuid import UUID
 from console import output
 from console.progress import Stages
 from console.runtime import Operation
-from core.errors import PermanentError, RetryableError, UnavailableError, UsageError
-from db import collections, documents
+from core.errors import PermanentError, RetryableError, UnavailableError, UsageError, WaitTimeoutError
+from db import collections, documents, library
 from db.connection import tenant_transaction
 from db.library import DocumentState, states
-from pipelines.documents.errors import FileVanishedError
-from pipelines.documents.ingest import enqueue_ingest
 from pipelines.documents.parsing import is_read
 from pipelines.documents.payloads import DOCUMENTS_QUEUE, EMBEDDING_QUEUE, ChunkDocument, IngestDocument
+from pipelines.documents.registering import enqueue_ingest, is_held
 from pipelines.documents.storage import LocalStorage, StoredObject
 from pipelines.transaction import Transaction
+from pipelines.waiting import wait_for
 
 STAGES = ("stored", "parsed", "chunked", "embedded")
+_WEB = ("http://", "https://")
 _POLL_SECONDS = (0.05, 0.5)
 _LOOK_SECONDS = 5.0
 _STORE_TRIES = 3
@@ -45,13 +47,16 @@ class Ingested:
         return self.status != "queued"
 
 
-def find_files(paths: Sequence[str]) -> list[Path]:
-    """Return the files that paths, folders and patterns name, each once.
+def find_files(paths: Sequence[str]) -> list[Path | str]:
+    """Return the files that paths, folders and patterns name, each once, and URLs as they stand.
 
     Of a folder, those whose ending is one that is read, hidden ones left out. Raises UsageError for what names nothing.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path | str, None] = {}
     for given in paths:
+        if given.startswith(_WEB):
+            found[given] = None
+            continue
         path = Path(given)
         if given and path.is_dir():
             members = list(_files_below(path))
@@ -67,7 +72,7 @@ def find_files(paths: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def collection_of(operation: Operation, tenant_id: UUID, slug: str) -> UUID:
+def _collection_of(operation: Operation, tenant_id: UUID, slug: str) -> UUID:
     """Return the id of a tenant's collection, made if there is none; raises InvalidOptionsError for a bad slug."""
     with tenant_transaction(operation.connection, tenant_id):
         collection_id, is_new = collections.ensure_collection(operation.connection, tenant_id, slug)
@@ -79,21 +84,45 @@ def collection_of(operation: Operation, tenant_id: UUID, slug: str) -> UUID:
 class Ingest:
     """Ingests files into one collection of one tenant."""
 
-    def __init__(self, operation: Operation, tenant_id: UUID, collection_id: UUID) -> None:
+    def __init__(self, operation: Operation, tenant_id: UUID, slug: str) -> None:
+        self._slug = slug
         self._operation = operation
         self._connection = operation.connection
         self._tenant_id = tenant_id
-        self._collection_id = collection_id
+        self._collection_id = _collection_of(operation, tenant_id, slug)
         self._storage = LocalStorage(operation.settings.storage_root)
 
-    def run(self, files: Sequence[Path], *, wait: bool, quiet: bool) -> list[Ingested]:
-        """Store and enqueue files; with `wait`, follow them until each has ended."""
+    def run(self, files: Sequence[Path | str], *, wait: bool, quiet: bool) -> list[Ingested]:
+        """Store and enqueue files, have those at URLs fetched; with `wait`, follow them until each has ended."""
         with Stages(STAGES, len(files), quiet=quiet) as stages:
+            fetches = {file: self._enqueue_fetch(file) for file in files if isinstance(file, str)}
             results = []
-            for path in files:
-                results.append(self._add(path))
-                stages.reach("stored", len(results))
-            return self._follow(results, stages) if wait else results
+            for file in files:
+                results.append(self._add(file) if isinstance(file, Path) else Ingested(file, file, "queued"))
+                stages.reach("stored", len(results) - len(fetches))
+            if not wait:
+                return results
+            ended = {url: self._fetched(url, task_id) for url, task_id in fetches.items()}
+            return self._follow([ended.get(result.path, result) for result in results], stages)
+
+    def _enqueue_fetch(self, url: str) -> UUID:
+        with tenant_transaction(self._connection, self._tenant_id):
+            payload = IngestDocument(url=url, collection=self._slug)
+            return Transaction(self._connection, self._tenant_id).enqueue(payload)
+
+    def _fetched(self, url: str, task_id: UUID) -> Ingested:
+        """Wait until a worker has made a document of a URL; raises UnavailableError when nobody works any more."""
+        result = Ingested(url, url, "queued")
+        while True:
+            with contextlib.suppress(WaitTimeoutError):
+                end = wait_for(self._connection, task_id, timeout=_LOOK_SECONDS)
+                break
+            self._require_workers()
+        if end.status != "done":
+            return replace(result, status="failed", error=end.error or end.status)
+        with tenant_transaction(self._connection, self._tenant_id):
+            document_id = library.by_external_id(self._connection, self._collection_id, url)
+        return replace(result, document_id=document_id, status="queued" if document_id else "deleted")
 
     def _add(self, path: Path) -> Ingested:
         source = _text_of(path)
@@ -111,18 +140,9 @@ class Ingest:
         for _ in range(_STORE_TRIES):
             stored = self._storage.put(self._tenant_id, path)
             with tenant_transaction(self._connection, self._tenant_id):
-                documents.lock_file(self._connection, stored.key)
-                if self._is_there(stored):
+                if is_held(Transaction(self._connection, self._tenant_id), self._storage, self._tenant_id, stored):
                     return self._write(result, stored)
         raise RetryableError("the stored file was removed again and again: is another program cleaning the storage?")
-
-    def _is_there(self, stored: StoredObject) -> bool:
-        # Between `put` and the lock, a task may have removed the file for lack of a document that names it.
-        try:
-            self._storage.path_of(self._tenant_id, stored.key)
-        except FileVanishedError:
-            return False
-        return True
 
     def _write(self, result: Ingested, stored: StoredObject) -> tuple[UUID, bool]:
         registered = documents.register(

@@ -5,6 +5,7 @@ seconds, sizes in bytes.
 """
 
 import os
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -122,6 +123,12 @@ class DocumentsSettings(Group):
     max_characters: int = Field(60_000_000, ge=1, description="Files whose text is longer are refused.")
     parser_seconds: float = Field(300.0, gt=0, description="Wall time of one document in the parser's process.")
     parser_memory: int = Field(2_000_000_000, ge=500_000_000, description="Address space of the parser's process.")
+    fetch_seconds: float = Field(
+        120.0, gt=0, description="Wall time of fetching one file by its URL, redirects included."
+    )
+    fetch_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (), description="Networks that are not public and may be fetched from, with commas: 10.0.8.0/24."
+    )
     chunk_header: str = Field(
         "{title} \u203a {section}",
         max_length=200,
@@ -132,6 +139,11 @@ class DocumentsSettings(Group):
         pattern="^[a-z_]{1,63}$",
         description="Of the documents: a text search configuration of Postgres; auto: what each is written in.",
     )
+
+    @field_validator("fetch_networks", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return _commas(value)
 
     @field_validator("chunk_header")
     @classmethod

@@ -101,6 +101,12 @@ def find(connection: Connection, id_or_name: str) -> UUID:
     return found
 
 
+def by_external_id(connection: Connection, collection_id: UUID, external_id: str) -> UUID | None:
+    """Return the id of the collection's document of that external id, None where there is none."""
+    rows = QUERIES.run(connection, "by_external_id", {"collection_id": collection_id, "external_id": external_id})
+    return rows[0][0] if rows else None
+
+
 def show(connection: Connection, document_id: UUID) -> DocumentDetail | None:
     """Return a document whole, or None where it is deleted or another tenant's."""
     rows = QUERIES.run(connection, "show", {"id": document_id})

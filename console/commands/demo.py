@@ -39,11 +39,10 @@ def demo() -> None:
 
 
 def _ingest(operation: Operation) -> "list[Ingested]":
-    from console.ingesting import Ingest, collection_of, find_files
+    from console.ingesting import Ingest, find_files
 
     tenant_id = operation.tenant_id()
-    collection_id = collection_of(operation, tenant_id, "default")
-    results = Ingest(operation, tenant_id, collection_id).run(find_files([str(SAMPLES)]), wait=True, quiet=False)
+    results = Ingest(operation, tenant_id, "default").run(find_files([str(SAMPLES)]), wait=True, quiet=False)
     show_ingested(results, as_json=False)
     embedded = sum(result.chunks or 0 for result in results if result.status == "completed")
     if embedded:
@@ -57,7 +56,7 @@ def _show_next() -> None:
     output.show_line()
     output.show_line("What to try next:")
     output.show_line("  greenroom search 'your own question'     in the same documents")
-    output.show_line("  greenroom ingest PATH                    your own files: txt, md, html, pdf")
+    output.show_line("  greenroom ingest PATH                    your own files: office, PDF, HTML, mail, code …")
     output.show_line("  greenroom documents list                 what was made of them")
     output.show_line(
         "  greenroom up                             keep server and workers running, then in another terminal:"

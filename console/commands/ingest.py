@@ -18,14 +18,14 @@ _TROUBLE = ("failed", "held", "deleted")
 
 
 def ingest(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders or patterns.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, patterns or URLs.")],
     collection: Collection = None,
     tenant: Tenant = None,
     wait: Annotated[bool, typer.Option(help="Wait until each document is searchable or has failed.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Make files searchable. What has not changed since is left as it is."""
-    from console.ingesting import Ingest, collection_of, find_files
+    from console.ingesting import Ingest, find_files
     from pipelines.documents.payloads import DOCUMENTS_QUEUE
 
     files = find_files(paths)
@@ -33,8 +33,7 @@ def ingest(
         tenant_id = operation.tenant_id(tenant)
         if wait:
             operation.require_worker(DOCUMENTS_QUEUE)
-        collection_id = collection_of(operation, tenant_id, collection or "default")
-        results = Ingest(operation, tenant_id, collection_id).run(files, wait=wait, quiet=as_json)
+        results = Ingest(operation, tenant_id, collection or "default").run(files, wait=wait, quiet=as_json)
     show(results, as_json=as_json)
     if any(result.status in _TROUBLE for result in results):
         raise typer.Exit(1)

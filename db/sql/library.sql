@@ -18,6 +18,10 @@ WHERE d.id = %(id)s AND d.deleted_at IS NULL;
 -- name: find_by_name
 SELECT id FROM knowledge.documents WHERE (name = %(name)s OR external_id = %(name)s) AND deleted_at IS NULL ORDER BY id LIMIT 2;
 
+-- name: by_external_id
+SELECT id FROM knowledge.documents
+WHERE collection_id = %(collection_id)s AND external_id = %(external_id)s AND deleted_at IS NULL;
+
 -- name: chunk_list
 SELECT chunk_index, token_count, page, section, start_offset, end_offset, left(text, 200) AS text
 FROM knowledge.chunks c JOIN knowledge.documents d ON d.id = c.document_id AND d.current_version = c.version

@@ -14,6 +14,8 @@ PermanentError
 │   └── ParserOutOfMemoryError      parsing needs more memory than the limits allow
 ├── FileVanishedError               nothing stands where the document's file should
 ├── StoragePathError                a storage key that points outside its storage
+├── AddressRefusedError             a URL that leads where no file is fetched from
+├── FetchRefusedError               a server that will not give the file
 ├── ModelFilesError                 the embedding model's files are missing or not the pinned ones
 └── VectorsError                    the model computed a vector that nothing can be found by
 RetryableError
@@ -78,6 +80,14 @@ class FileVanishedError(PermanentError):
 
 class StoragePathError(PermanentError):
     """A storage key points outside its storage."""
+
+
+class AddressRefusedError(PermanentError):
+    """A URL leads to an address that no file is fetched from."""
+
+
+class FetchRefusedError(PermanentError):
+    """A server will not give the file, however often it is asked."""
 
 
 class ModelFilesError(PermanentError):

@@ -8,12 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from core.errors import RetryableError
-from db import collections, documents
+from db import documents
 from pipelines.documents.errors import DocumentRefusedError, ParserBusyError
 from pipelines.documents.headers import Headers, HeaderTemplate
 from pipelines.documents.models import ModelFiles
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
 from pipelines.documents.payloads import ChunkDocument, DeleteFile, EmbedChunks, IngestDocument
+from pipelines.documents.registering import register_path, register_url
 from pipelines.documents.splitting import Chunk, split
 from pipelines.documents.storage import LocalStorage
 from pipelines.documents.terms import enqueue_count
@@ -49,10 +50,12 @@ class _Source:
 
 def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
     """Parse a document's file and keep its text as a new version."""
-    if payload.document_id is None:
-        return _register(context, payload)
+    if payload.path is not None:
+        return register_path(context, payload, payload.path)
+    if payload.url is not None:
+        return register_url(context, payload, payload.url)
     with context.read() as transaction:
-        document = documents.get(transaction.connection, payload.document_id)
+        document = documents.get(transaction.connection, payload.document_id) if payload.document_id else None
     if document is None:
         return Cancel("the document was deleted")
     try:
@@ -141,43 +144,6 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
         enqueue_count(transaction)
 
     return Done({"chunks": len(rows)}, apply)
-
-
-def _register(context: TaskContext, payload: IngestDocument) -> Outcome:
-    """Make a document of a path in the tenant's folder; the file is parsed by a task of the document's own."""
-    tenant_id = context.require_tenant_id()
-    storage = context.resources.get(LocalStorage)
-    named = PurePosixPath(payload.path or "")
-    key = storage.key_of(tenant_id, str(named))
-    size = storage.path_of(tenant_id, key).stat().st_size
-
-    def apply(transaction: Transaction) -> None:
-        connection = transaction.connection
-        documents.lock_file(connection, key)
-        registered = documents.register(
-            connection,
-            tenant_id=tenant_id,
-            collection_id=collections.collection_id_of(connection, tenant_id, payload.collection),
-            persona_id=payload.persona_id,
-            external_id=str(named),
-            name=named.name,
-            source="storage",
-            file_path=key,
-            file_size=size,
-        )
-        enqueue_ingest(transaction, registered.id, force=payload.force)
-
-    return Done({"path": str(named)}, apply)
-
-
-def enqueue_ingest(transaction: Transaction, document_id: UUID, *, force: bool = False) -> UUID:
-    """Enqueue the ingest of a registered document; one of the same force that already waits is not doubled."""
-    return transaction.enqueue(
-        IngestDocument(document_id=document_id, force=force),
-        owner_kind="document",
-        owner_id=document_id,
-        unique_key=f"ingest:{document_id}:force" if force else f"ingest:{document_id}",
-    )
 
 
 def swap_if_complete(transaction: Transaction, document_id: UUID, version: int, space_id: UUID) -> None:

@@ -16,13 +16,15 @@ EMBEDDING_QUEUE = "embedding"
 class IngestDocument(Payload):
     """Make a file searchable: parse, chunk, embed, swap in.
 
-    Give `path`, a file below the tenant's folder of the storage, to make a document of it (or a new version of the
-    document that came from that path before); or `document_id` of a document that is registered already.
+    Give `path`, a file below the tenant's folder of the storage, or `url`, a file that is public on the web, to make a
+    document of it (or a new version of the document that came from there before); or `document_id` of a document that
+    is registered already.
     """
 
     task_type: ClassVar[str] = "document.ingest"
 
     path: str | None = Field(None, min_length=1, max_length=4096)
+    url: str | None = Field(None, min_length=1, max_length=2048)
     document_id: UUID | None = None
     collection: str = Field("default", min_length=1, max_length=100)
     persona_id: UUID | None = None
@@ -30,8 +32,8 @@ class IngestDocument(Payload):
 
     @model_validator(mode="after")
     def _names_one(self) -> "IngestDocument":
-        if (self.path is None) == (self.document_id is None):
-            raise ValueError("give either path or document_id")
+        if sum(given is not None for given in (self.path, self.url, self.document_id)) != 1:
+            raise ValueError("give one of path, url and document_id")
         return self
 
 

@@ -6,6 +6,7 @@ from core.settings import EmbeddingSettings, Settings
 from pipelines.documents.delete import delete_document, delete_file
 from pipelines.documents.embed import embed_chunks, embed_queries
 from pipelines.documents.embedding import Embedder
+from pipelines.documents.fetching import Fetcher
 from pipelines.documents.headers import HeaderTemplate
 from pipelines.documents.ingest import chunk, ingest
 from pipelines.documents.models import ModelFiles, find_model
@@ -73,6 +74,14 @@ def provide(resources: Resources, settings: Settings) -> None:
     resources.provide(LocalStorage, lambda: LocalStorage(settings.storage_root))
     resources.provide(ParseLimits, lambda: limits)
     resources.provide(ParserProcess, lambda: ParserProcess(language=settings.documents.language))
+    resources.provide(
+        Fetcher,
+        lambda: Fetcher(
+            max_bytes=settings.documents.max_bytes,
+            seconds=settings.documents.fetch_seconds,
+            networks=settings.documents.fetch_networks,
+        ),
+    )
     resources.provide(HeaderTemplate, lambda: HeaderTemplate(settings.documents.chunk_header))
     resources.provide(ModelFiles, lambda: find_model(settings.embedding.model))
     resources.provide(Embedder, lambda: _load_embedder(settings.embedding))

@@ -103,7 +103,8 @@ def _entry(name: str, kind: int, child: int, right: int, start: int, size: int) 
 
 def _laid_out(contents: list[bytes], unit: int) -> tuple[bytes, list[int]]:
     """Return contents one after the other in whole units, and the chains that say so."""
-    body, chain = b"", []
+    body = b""
+    chain: list[int] = []
     for data in contents:
         count = -(-len(data) // unit)
         chain += _chain(len(chain), count)

@@ -1,6 +1,7 @@
 """Files of every format that is read, made here, each with the same few sentences in it."""
 
 import struct
+from collections.abc import Mapping
 from io import BytesIO
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -23,7 +24,7 @@ OFFICE = (
 _UNICODE = 0x1F
 
 
-def archive(members: dict[str, str | bytes]) -> bytes:
+def archive(members: Mapping[str, str | bytes]) -> bytes:
     """Return a ZIP archive."""
     content = BytesIO()
     with ZipFile(content, "w", ZIP_DEFLATED) as made:

@@ -82,6 +82,20 @@ def test_a_new_version_embeds_what_changed_and_replaces_the_old_one(library: Lib
     assert versions == [(2,)]
 
 
+def test_an_edit_of_a_long_document_embeds_what_is_around_it_and_nothing_else(library: Library) -> None:
+    paragraphs = [
+        f"{' '.join(f'{word}{n}' for word in ('keeper', 'lamp', 'wick', 'oil', 'tower', 'stairs', 'log', 'horn') * 4)}."
+        for n in range(600)
+    ]
+    library.ingest("long.txt", "\n\n".join(paragraphs))
+    for place in (3, 300, 596):
+        before = library.embedded()
+        paragraphs.insert(place, f"In the year {place} a bell was hung.")
+        document_id = library.ingest("long.txt", "\n\n".join(paragraphs))
+        assert library.document(document_id)[2] > 150
+        assert 0 < library.embedded() - before <= 12
+
+
 def test_readers_see_the_old_version_until_the_new_one_is_whole(library: Library) -> None:
     document_id = library.ingest("tea.md", _TEA)
     library.write("tea.md", _KNOTS)

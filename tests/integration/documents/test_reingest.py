@@ -9,7 +9,7 @@ import pytest
 from db import collections, documents, tasks
 from db.connection import tenant_transaction
 from db.search import Filters
-from pipelines.documents import ingest
+from pipelines.documents import ingest, registering
 from pipelines.documents.parsing import ParserProcess
 from pipelines.documents.payloads import IngestDocument
 from pipelines.enqueue import enqueue
@@ -36,7 +36,7 @@ def upload(library: Library, name: str, content: str, *, file: str | None = None
             file_path=f"{tenant_id}/{file}",
             file_size=len(content),
         )
-        ingest.enqueue_ingest(Transaction(connection, tenant_id), registered.id)
+        registering.enqueue_ingest(Transaction(connection, tenant_id), registered.id)
     return registered.id
 
 
@@ -141,7 +141,7 @@ def test_force_is_not_lost_to_an_ingest_that_waits(library: Library) -> None:
     upload(library, "tea.md", _TEA)
     with tenant_transaction(library.connection, library.tenant_id):
         transaction = Transaction(library.connection, library.tenant_id)
-        forced = {ingest.enqueue_ingest(transaction, document_id, force=True) for _ in range(2)}
+        forced = {registering.enqueue_ingest(transaction, document_id, force=True) for _ in range(2)}
     library.work()
 
     assert len(forced) == 1

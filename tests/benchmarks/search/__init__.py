@@ -1,0 +1,1 @@
+"""How well searches find: known items of a manual's own index, by each strategy and by what was not chosen."""
