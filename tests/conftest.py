@@ -13,6 +13,7 @@ from tests.support import tasks
 from tests.support.database import Clones, Database, fast_server, migrate_template
 from tests.support.engine import Line
 from tests.support.redis_server import flush, redis_server
+from tests.support.site import Site, web_site
 from workers.broker import AnyBroker, open_broker
 
 _FOREIGN = ("GREENROOM_", "OTEL_", "PG")
@@ -100,6 +101,13 @@ def recorded() -> Iterator[list[events.Event]]:
     forget = events.subscribe(found.append)
     yield found
     forget()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A web server of the test's own."""
+    with web_site() as own:
+        yield own
 
 
 @pytest.fixture

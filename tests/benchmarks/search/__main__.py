@@ -32,6 +32,7 @@ from tests.support.engine import Line
 
 _DEPTH = 20
 _POOL = 50
+_CLAIMED, _CLAIM_SECONDS = 64, 600.0
 Ranked = list[tuple[UUID, str, float, float]]
 """Chunk, page, cosine, words; best first."""
 
@@ -105,16 +106,19 @@ class _Bench:
             shutil.copy(page, folder / page.name)
         started = time.monotonic()
         enqueue_many(self._connection, [IngestDocument(path=page.name) for page in pages])
-        while ran := self._line.run_once():
-            _tell(f"{time.monotonic() - started:.0f} s: {ran} tasks")
+        while claims := self._line.claim(_CLAIMED, claim_seconds=_CLAIM_SECONDS):
+            self._line.run(claims)
+            _tell(f"{time.monotonic() - started:.0f} s: {len(claims)} tasks")
         seconds = time.monotonic() - started
         with tenant_transaction(self._connection, self._tenant_id):
             store.count_terms(self._connection, self._tenant_id)
         for statement in _LEXEMES:
             self._owner.execute(statement)
         chunks = self._database.value("SELECT count(*) FROM knowledge.chunks")
-        failed = self._database.value("SELECT count(*) FROM knowledge.documents WHERE status <> 'completed'")
-        return {"chunks": chunks, "failed": failed, "seconds": round(seconds, 1)}
+        failed = self._database.rows(
+            "SELECT name, error_message FROM knowledge.documents WHERE status <> 'completed' ORDER BY name"
+        )
+        return {"chunks": chunks, "failed": dict(failed), "seconds": round(seconds, 1)}
 
     def ask(self, queries: Sequence[Query]) -> dict[str, dict[str, float]]:
         """Return each strategy's figures."""

@@ -101,9 +101,11 @@ def heartbeat_of(worker: Member) -> psutil.Process:
     """Return the process that renews a worker's leases."""
 
     def look() -> psutil.Process | None:
-        children = psutil.Process(worker.pid).children()
-        with contextlib.suppress(psutil.Error):  # one that was killed just now is a zombie until its parent looks
-            return next((child for child in children if "workers.heartbeat" in child.cmdline()), None)
+        for child in psutil.Process(worker.pid).children():
+            # A heartbeat that was killed is a zombie until its parent looks, and what a handler forked stays one.
+            with contextlib.suppress(psutil.Error):
+                if "workers.heartbeat" in child.cmdline():
+                    return child
         return None
 
     found = eventually(look, _MOST_SECONDS)

@@ -21,7 +21,7 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def up(home: Path) -> Iterator[Running]:
     """`greenroom up`, which ends with 0 at SIGTERM."""
-    with Greenroom(home).running("up") as running:
+    with Greenroom(home, {"GREENROOM_DOCUMENTS_FETCH_NETWORKS": "127.0.0.0/8"}).running("up") as running:
         eventually(lambda: "Greenroom is up." in running.said() or running.process.poll() is not None, 60)
         assert running.process.poll() is None, running.said()
         yield running

@@ -12,6 +12,7 @@ from console.addresses import Place
 from core.settings import Settings
 from db.embedded import binary, running_url
 from tests.support.command import Greenroom, Inline
+from tests.support.site import Site
 from tests.support.waiting import eventually
 
 
@@ -161,3 +162,29 @@ def test_names_that_are_no_utf8_or_would_steer_a_terminal(inline: Inline, tmp_pa
 def _psql(url: str, statement: str) -> None:
     command = [str(binary("psql")), "--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", url, "-c", statement]
     subprocess.run(command, check=True, capture_output=True, timeout=30)
+
+
+def test_what_stands_at_a_url_is_ingested(greenroom: Greenroom, site: Site) -> None:
+    site.pages["/otters.md"] = (200, {"Content-Type": "text/markdown"}, b"# Otters\n\nAn otter holds hands asleep.\n")
+    done = greenroom.json("ingest", site.url("/otters.md"))
+    assert done["counts"] == {"completed": 1}
+    [hit] = greenroom.json("search", "otters", "--limit", "1")["hits"]
+    assert hit["document_name"] == "otters.md"
+
+    failed = greenroom.run("ingest", site.url("/otters.md"), site.url("/none.md"), "--json")
+    assert failed.returncode == 1
+    told = {document["path"]: document for document in json.loads(failed.stdout)["documents"]}
+    assert told[site.url("/otters.md")]["status"] == "completed"
+    assert "answered 404" in told[site.url("/none.md")]["error"]
+
+
+def test_a_search_is_confined_and_shows_its_neighbours(greenroom: Greenroom, shelf: Path) -> None:
+    greenroom.ok("ingest", str(shelf))
+    query = ("search", "which animal or kite", "--strategy", "lexical")
+    assert len(greenroom.json(*query)["hits"]) == 1
+    assert greenroom.json(*query, "--document", "ferrets.md")["hits"] == []
+    [hit] = greenroom.json(*query, "--document", "kites.txt", "--around", "1", "--uploaded-since", "-3600")["hits"]
+    assert "no tail" in hit["context"]
+    assert greenroom.json(*query, "--meta", "team=ops")["hits"] == []
+    assert greenroom.json(*query, "--kind", "curated")["hits"] == []
+    assert greenroom.run("search", "x", "--document", "nothing.md").returncode == 1
