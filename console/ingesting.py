@@ -13,7 +13,7 @@ from console import output
 from console.progress import Stages
 from console.runtime import Operation
 from core.errors import PermanentError, RetryableError, UnavailableError, UsageError, WaitTimeoutError
-from db import collections, documents, library
+from db import collections, documents, library, tasks
 from db.connection import tenant_transaction
 from db.library import DocumentState, states
 from pipelines.documents.parsing import is_read
@@ -99,10 +99,13 @@ class Ingest:
             results = []
             for file in files:
                 results.append(self._add(file) if isinstance(file, Path) else Ingested(file, file, "queued"))
-                stages.reach("stored", len(results) - len(fetches))
+                stages.reach("stored", sum(isinstance(done, Path) for done in files[: len(results)]))
             if not wait:
                 return results
-            ended = {url: self._fetched(url, task_id) for url, task_id in fetches.items()}
+            ended = {}
+            for url, task_id in fetches.items():
+                ended[url] = self._fetched(url, task_id)
+                stages.reach("stored", len(results) - len(fetches) + len(ended))
             return self._follow([ended.get(result.path, result) for result in results], stages)
 
     def _enqueue_fetch(self, url: str) -> UUID:
@@ -118,6 +121,9 @@ class Ingest:
                 end = wait_for(self._connection, task_id, timeout=_LOOK_SECONDS)
                 break
             self._require_workers()
+            task = tasks.show(self._connection, task_id)
+            if task is not None and task.hold_reason:
+                return replace(result, status="held", error=task.hold_reason)
         if end.status != "done":
             return replace(result, status="failed", error=end.error or end.status)
         with tenant_transaction(self._connection, self._tenant_id):

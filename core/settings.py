@@ -115,6 +115,14 @@ class StorageSettings(Group):
     root: Path | None = Field(None, description="Folder of the files, one subfolder a tenant; unset: storage/ in home.")
 
 
+Language = Literal[
+    "auto", "simple", "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french",
+    "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian",
+    "portuguese", "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish",
+]  # fmt: skip
+"""The text search configurations that PostgreSQL 16 and later come with, or auto."""
+
+
 class DocumentsSettings(Group):
     """Bounds of what is ingested, and how it is cut into chunks."""
 
@@ -134,9 +142,8 @@ class DocumentsSettings(Group):
         max_length=200,
         description="Embedded and searched with each chunk; {title} and {section} are filled in. Empty: nothing.",
     )
-    language: str = Field(
+    language: Language = Field(
         "auto",
-        pattern="^[a-z_]{1,63}$",
         description="Of the documents: a text search configuration of Postgres; auto: what each is written in.",
     )
 

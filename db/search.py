@@ -39,6 +39,9 @@ class Filters:
 
 UNFILTERED = Filters()
 
+# As in the function: a transaction of some hundred milliseconds, whatever there is to count.
+COUNTED_AT_ONCE = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class QueryVector:
@@ -134,7 +137,7 @@ def give_feedback(connection: Connection, query_id: UUID, feedback: Mapping[str,
 
 
 def count_terms(connection: Connection, tenant_id: UUID) -> int:
-    """Bring the tenant's statistics of terms up to date; return how many changes were added."""
+    """Add changes of the tenant's terms to its statistics; return how many, COUNTED_AT_ONCE if there may be more."""
     [(changes,)] = QUERIES.run(connection, "count_terms", {"tenant_id": tenant_id})
     added: int = changes
     return added

@@ -8,26 +8,30 @@ import asyncio
 import ipaddress
 import logging
 import mimetypes
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import BinaryIO, Final
-from urllib.parse import unquote
 
 import httpx
 
 from core.errors import RetryableError
 from pipelines.documents.errors import AddressRefusedError, FetchRefusedError, TooLargeError
+from pipelines.documents.parsing import is_read, media_type_of
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215
 
 _MAX_REDIRECTS: Final = 5
+_MAX_WAIT, _MAX_DIGITS = 86_400, 10
 _MAX_NAME: Final = 200
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _HEADERS: Final = {
     "User-Agent": "greenroom",
     "Accept": "*/*",
@@ -120,7 +124,7 @@ class Fetcher:
         inner = _inner(address)
         if any(candidate in network for network in self._networks for candidate in (address, inner)):
             return True
-        return all(candidate.is_global and not candidate.is_multicast for candidate in (address, inner))
+        return _is_public(inner) and (inner is not address or _is_public(address))
 
     async def _receive(self, response: httpx.Response, into: BinaryIO) -> int:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -134,6 +138,11 @@ class Fetcher:
                 raise TooLargeError(f"The file is larger than the allowed {self._max_bytes} bytes; split it.")
             into.write(piece)
         return size
+
+
+def _is_public(address: Address) -> bool:
+    is_old_local = isinstance(address, ipaddress.IPv6Address) and (address.is_site_local or address in _LOCAL_NAT64)
+    return address.is_global and not (address.is_multicast or address.is_reserved or is_old_local)
 
 
 def _inner(address: Address) -> Address:
@@ -156,18 +165,18 @@ def _check_status(response: httpx.Response) -> None:
     status = response.status_code
     if status in _BUSY or status >= 500:
         after = response.headers.get("Retry-After", "")
-        raise RetryableError(
-            f"The file's server answered {status}.",
-            retry_after=timedelta(seconds=int(after)) if after.isdigit() else None,
-        )
+        is_seconds = after.isdecimal() and len(after) < _MAX_DIGITS  # or a date, which is left to our own pauses
+        pause = timedelta(seconds=min(int(after), _MAX_WAIT)) if is_seconds else None
+        raise RetryableError(f"The file's server answered {status}.", retry_after=pause)
     if not 200 <= status < 300:
         raise FetchRefusedError(f"The file's server answered {status}; check the URL and ingest it again.")
 
 
 def _name(target: httpx.URL, headers: httpx.Headers) -> str:
-    """Return the last part of the path, with the ending of the media type where it has none."""
-    name = unquote(PurePosixPath(target.path).name)[-_MAX_NAME:] or target.host
+    """Return the last part of the path, with the ending of the media type where it says another one."""
+    name = _CONTROLS.sub("", PurePosixPath(target.path).name)[-_MAX_NAME:] or target.host
     media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if not Path(name).suffix or name == target.host:
-        name += mimetypes.guess_extension(media_type) or ""
-    return name
+    # `Node.js` and `index.php` may be pages; that something is plain text says less than its name does.
+    extension = mimetypes.guess_extension(media_type) or ""
+    says_more = media_type != "text/plain" or not PurePosixPath(name).suffix
+    return name + extension if says_more and is_read(f"a{extension}") and media_type_of(name) != media_type else name

@@ -130,7 +130,6 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
         missing = documents.missing_chunks(connection, document.id, payload.version, space.id)
         if not missing:
             swap_if_complete(transaction, document.id, payload.version, space.id)
-            return
         transaction.enqueue_many(
             [
                 EmbedChunks(
@@ -148,8 +147,11 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
 
 def swap_if_complete(transaction: Transaction, document_id: UUID, version: int, space_id: UUID) -> None:
     """Let readers see a complete version; the files of the versions that went are removed by tasks of their own."""
-    for file_path in documents.swap_if_complete(transaction.connection, document_id, version, space_id):
+    gone = documents.swap_if_complete(transaction.connection, document_id, version, space_id)
+    for file_path in gone:
         transaction.enqueue(DeleteFile(file_path=file_path))
+    if gone:
+        enqueue_count(transaction)
 
 
 def _newest(context: TaskContext, source: _Source) -> _Source | None:

@@ -48,7 +48,8 @@ TASKS: tuple[AnyTask, ...] = (
     ),
     Task(payload=DeleteDocument, run=delete_document, queue=DOCUMENTS_QUEUE),
     Task(payload=DeleteFile, run=delete_file, queue=DOCUMENTS_QUEUE, batch_size=64),
-    Task(payload=CountTerms, run=count_terms, queue=DOCUMENTS_QUEUE),
+    # Before the ingests that ask for it, or it would come after the last of them.
+    Task(payload=CountTerms, run=count_terms, queue=DOCUMENTS_QUEUE, priority=50),
     # Somebody waits for it: before everything else, and not worth repeating for long.
     Task(
         payload=EmbedQuery,

@@ -18,7 +18,8 @@ def count_terms(context: TaskContext, payload: CountTerms) -> Outcome:
     tenant_id = context.require_tenant_id()
 
     def apply(transaction: Transaction) -> None:
-        search.count_terms(transaction.connection, tenant_id)
+        if search.count_terms(transaction.connection, tenant_id) == search.COUNTED_AT_ONCE:
+            enqueue_count(transaction)  # there is more of it
 
     return Done(apply=apply)
 
@@ -26,5 +27,9 @@ def count_terms(context: TaskContext, payload: CountTerms) -> Outcome:
 def enqueue_count(transaction: Transaction) -> None:
     """Have the tenant's terms counted soon, once for many changes. Others of the tenant wait here: call it last."""
     transaction.enqueue(
-        CountTerms(), unique_key="terms", unique_mode="debounce", debounce=_PAUSE, debounce_latest=_LATEST
+        CountTerms(),
+        unique_key="greenroom:terms.count",
+        unique_mode="debounce",
+        debounce=_PAUSE,
+        debounce_latest=_LATEST,
     )

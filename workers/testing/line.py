@@ -60,9 +60,12 @@ class Line:
     def claim(self, limit: int = 1000, claim_seconds: float = 30.0) -> list[queue.Claim]:
         """Promote what is due and claim what fits."""
         queue.promote(self.relay, limit)
-        wanted = queue.capacity(self.relay, depth=1.0, process_timeout=3600.0)
-        found = [c for w in wanted for c in claim_from(self.relay, w, limit=limit, claim_seconds=claim_seconds)]
-        return found[:limit]
+        found: list[queue.Claim] = []
+        for wanted in queue.capacity(self.relay, depth=1.0, process_timeout=3600.0):
+            if len(found) < limit:
+                room = limit - len(found)  # what is claimed beyond it would be nobody's until the claim lapses
+                found += claim_from(self.relay, wanted, limit=room, claim_seconds=claim_seconds)
+        return found
 
     def run(self, claims: Sequence[queue.Claim]) -> int:
         """Run claimed tasks as the messages that a relay would have made of them; return how many messages."""

@@ -6,8 +6,9 @@ DROP TRIGGER add_terms ON knowledge.chunks;
 DROP TABLE knowledge.chunk_terms, knowledge.term_statistics, knowledge.term_totals, knowledge.term_changes;
 DROP FUNCTION knowledge.count_terms, knowledge.add_terms, knowledge.note_terms, knowledge.weigh, knowledge.term_key;
 
+GRANT UPDATE ON knowledge.chunks TO greenroom_worker, greenroom_system, greenroom_operator;
 ALTER TABLE knowledge.documents DROP COLUMN language;
-DROP INDEX knowledge.documents_metadata_idx;
+DROP INDEX knowledge.documents_metadata_idx, knowledge.chunks_curated_idx;
 ALTER TABLE knowledge.chunks DROP COLUMN header;
 ALTER TABLE knowledge.chunks ADD COLUMN lexemes tsvector NOT NULL GENERATED ALWAYS AS (to_tsvector('english', text)) STORED;
 CREATE INDEX chunks_lexemes_idx ON knowledge.chunks USING gin (lexemes);

@@ -7,6 +7,7 @@ ALTER TABLE knowledge.documents ADD COLUMN language text NOT NULL DEFAULT 'engli
 -- Title and section above a chunk. It is embedded and searched with the text, and no part of the document's text.
 ALTER TABLE knowledge.chunks ADD COLUMN header text NOT NULL DEFAULT '' CHECK (length(header) <= 2000);
 ALTER TABLE knowledge.chunks DROP COLUMN lexemes;
+CREATE INDEX chunks_curated_idx ON knowledge.chunks (tenant_id) WHERE is_curated;
 CREATE INDEX documents_metadata_idx ON knowledge.documents USING gin (metadata jsonb_path_ops);
 
 -- ---------------------------------------------------------------------------------------------------- terms
@@ -30,7 +31,6 @@ CREATE TABLE knowledge.chunk_terms (
     weights sparsevec(536870912) NOT NULL,
     FOREIGN KEY (chunk_id, tenant_id) REFERENCES knowledge.chunks (id, tenant_id) ON DELETE CASCADE
 );
-CREATE INDEX chunk_terms_keys_idx ON knowledge.chunk_terms USING gin (keys);
 
 -- How many of a tenant's chunks hold a term, and how many chunks and terms there are. Both lag behind by what stands in
 -- term_changes: counting in place would have all ingests of a tenant wait for each other at its most common words.
@@ -50,14 +50,14 @@ CREATE TABLE knowledge.term_totals (
 );
 CREATE TABLE knowledge.term_changes (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant_id uuid NOT NULL,
+    tenant_id uuid NOT NULL REFERENCES identity.tenants (id) ON DELETE CASCADE,
     language text NOT NULL,
     chunk_count integer NOT NULL,
     term_count bigint NOT NULL,
     keys integer[] NOT NULL,
     counts integer[] NOT NULL
 );
-CREATE INDEX term_changes_tenant_id_idx ON knowledge.term_changes (tenant_id);
+CREATE INDEX term_changes_tenant_id_idx ON knowledge.term_changes (tenant_id, id);
 
 -- A text's terms as they are stored. `average` is the average number of terms of a chunk.
 CREATE FUNCTION knowledge.weigh(tenant uuid, lexemes tsvector, average double precision, OUT term_count integer, OUT keys integer[],
@@ -103,26 +103,25 @@ DECLARE
     sign integer := CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END;
 BEGIN
     INSERT INTO knowledge.term_changes (tenant_id, language, chunk_count, term_count, keys, counts)
-    SELECT whole.tenant_id, whole.language, sign * whole.chunks, sign * whole.terms, terms.keys, terms.counts
+    SELECT w.tenant_id, w.language, sign * w.chunks, sign * w.terms, COALESCE(t.keys, '{}'), COALESCE(t.counts, '{}')
     FROM (
         SELECT c.tenant_id, c.language, count(*) AS chunks, sum(c.term_count) AS terms FROM changed c
         WHERE EXISTS (SELECT FROM identity.tenants t WHERE t.id = c.tenant_id) -- they may go because it does
         GROUP BY c.tenant_id, c.language
-    ) AS whole CROSS JOIN LATERAL (
-        SELECT COALESCE(array_agg(k.key), '{}') AS keys, COALESCE(array_agg(sign * k.chunks), '{}') AS counts FROM (
-            SELECT u.key, count(*)::integer AS chunks FROM changed c, unnest(c.keys) AS u (key)
-            WHERE c.tenant_id = whole.tenant_id AND c.language = whole.language GROUP BY u.key
-        ) AS k
-    ) AS terms;
+    ) AS w LEFT JOIN (
+        SELECT k.tenant_id, k.language, array_agg(k.key) AS keys, array_agg(sign * k.chunks) AS counts FROM (
+            SELECT c.tenant_id, c.language, u.key, count(*)::integer AS chunks FROM changed c, unnest(c.keys) AS u (key)
+            GROUP BY c.tenant_id, c.language, u.key
+        ) AS k GROUP BY k.tenant_id, k.language
+    ) AS t ON t.tenant_id = w.tenant_id AND t.language = w.language;
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER note_added AFTER INSERT ON knowledge.chunk_terms REFERENCING NEW TABLE AS changed
-    FOR EACH STATEMENT EXECUTE FUNCTION knowledge.note_terms();
 CREATE TRIGGER note_removed AFTER DELETE ON knowledge.chunk_terms REFERENCING OLD TABLE AS changed
     FOR EACH STATEMENT EXECUTE FUNCTION knowledge.note_terms();
 
--- Add what changed to a tenant's statistics; returns how many changes that were. Whoever comes second waits for the first.
+-- Add up to a thousand changes to a tenant's statistics, oldest first, so that no chunk goes before it came; returns how many.
+-- Whoever comes second waits for the first.
 CREATE FUNCTION knowledge.count_terms(tenant uuid) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -134,7 +133,8 @@ BEGIN
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('terms ' || tenant::text, 0));
     WITH gone AS (
-        DELETE FROM knowledge.term_changes c WHERE c.tenant_id = tenant RETURNING *
+        DELETE FROM knowledge.term_changes c
+        WHERE c.id IN (SELECT o.id FROM knowledge.term_changes o WHERE o.tenant_id = tenant ORDER BY o.id LIMIT 1000) RETURNING *
     ), terms AS (
         SELECT u.key, sum(u.chunks)::integer AS chunks FROM gone, unnest(gone.keys, gone.counts) AS u (key, chunks) GROUP BY u.key
     ), counted AS (
@@ -158,12 +158,12 @@ $$;
 DROP FUNCTION knowledge.search(uuid, text, vector, integer, uuid, uuid, integer);
 
 -- The terms of a query in the languages of the tenant's chunks, as a sparse vector of their rarity (BM25's idf), and the keys
--- by which chunks are looked up: the rarest first, as long as they lead to no more than 20,000 chunks. Commoner ones weigh,
--- and choose nothing. What is not counted yet is counted here, as far as it is little.
+-- by which chunks are looked up: the rarest first, until they lead to a thousand, and on as long as they lead to no more than
+-- 20,000. Commoner ones weigh, and choose nothing. What is not counted yet is counted here, as far as it is little.
 CREATE FUNCTION knowledge.query_terms(tenant uuid, query_text text, OUT keys integer[], OUT rarity sparsevec)
     LANGUAGE sql STABLE AS $$
     WITH changes AS MATERIALIZED (
-        SELECT c.* FROM knowledge.term_changes c WHERE c.tenant_id = tenant LIMIT 500
+        SELECT c.* FROM knowledge.term_changes c WHERE c.tenant_id = tenant ORDER BY c.id LIMIT 500
     ), languages AS MATERIALIZED (
         SELECT l.language, sum(l.chunk_count) AS chunks FROM (
             SELECT t.language, t.chunk_count FROM knowledge.term_totals t WHERE t.tenant_id = tenant
@@ -182,10 +182,10 @@ CREATE FUNCTION knowledge.query_terms(tenant uuid, query_text text, OUT keys int
         LEFT JOIN knowledge.term_statistics s ON s.tenant_id = tenant AND s.key = t.key
     ), weighed AS (
         SELECT h.key, h.frequency * ln(1 + (greatest(h.all_chunks - h.chunks, 0) + 0.5) / (h.chunks + 0.5)) AS rarity,
-            row_number() OVER rarest AS place, sum(h.chunks) OVER rarest AS reached
+            sum(h.chunks) OVER rarest AS reached, sum(h.chunks) OVER rarest - h.chunks AS before
         FROM held h WINDOW rarest AS (ORDER BY h.chunks, h.key)
     )
-    SELECT array_agg(w.key) FILTER (WHERE w.place = 1 OR w.reached <= 20000),
+    SELECT array_agg(w.key) FILTER (WHERE w.before < 1000 OR w.reached <= 20000),
         ('{' || string_agg(format('%s:%s', w.key, w.rarity::real), ',') || '}/536870912')::sparsevec
     FROM weighed w
 $$;
@@ -195,8 +195,9 @@ SELECT '[1]'::vector;
 
 -- Search one tenant's chunks by vectors in `space` (HNSW, cosine), by words (BM25), or by both. Takes the tenant explicitly and
 -- runs as the owner, because array operators are not leakproof and row security would keep their index from being used;
--- a session bound to one tenant gets no other. Where filters leave few chunks, their vectors are all compared: an
--- approximate index would have to be gone through nearly whole to find them.
+-- a session bound to one tenant gets no other. Where tenant and filters leave few chunks, their vectors are all compared:
+-- exact, and cheaper than the index, which is gone through in the order of distance until enough of them have passed.
+-- Both cost the same where the square of what is left is some hundred times of all that there is: measured, ADR 0007.
 --
 -- `similarity` is the cosine similarity, `words` BM25; both for every hit that has them. `score` is the one that
 -- `strategy` goes by; for 'hybrid' half of each, scaled to 0..1 over what was found by either. `highlight` is the part of the text
@@ -223,6 +224,7 @@ DECLARE
     near text := nothing;
     said text := nothing;
     distance text;
+    few bigint;
     reach bigint;
     terms record;
 BEGIN
@@ -244,20 +246,21 @@ BEGIN
     END IF;
     SELECT * INTO terms FROM knowledge.query_terms(search.tenant, search.query_text);
     IF by_vectors THEN
-        EXECUTE format('SELECT count(*) FROM (SELECT FROM knowledge.chunks c JOIN %s LIMIT 20001) AS counted', shown) INTO reach
+        few := (SELECT least(greatest(sqrt(100 * sum(t.chunk_count)), 1000), 20000) FROM knowledge.term_totals t);
+        EXECUTE format('SELECT count(*) FROM (SELECT FROM knowledge.chunks c JOIN %s LIMIT %s) AS counted', shown, few + 1) INTO reach
         USING search.tenant, search.collection, search.persona, search.documents, search.metadata, search.uploaded_from,
             search.uploaded_before, search.curated;
-        near := CASE WHEN reach > 20000 THEN format(
+        near := CASE WHEN reach > few THEN format(
             'SELECT c.id FROM knowledge.chunk_vectors v JOIN knowledge.chunks c ON c.id = v.chunk_id JOIN %s '
-            'WHERE v.space_id = %L AND v.tenant_id = $1 ORDER BY %s LIMIT $12', shown, search.space, distance)
+            'WHERE v.space_id = %L AND v.tenant_id = $1 ORDER BY %s LIMIT greatest($12, $13)', shown, search.space, distance)
         ELSE format(
             'SELECT w.id FROM (SELECT c.id FROM knowledge.chunks c JOIN %s OFFSET 0) AS w JOIN knowledge.chunk_vectors v ON v.chunk_id = w.id '
-            'WHERE v.space_id = %L ORDER BY (%s) + 0 LIMIT $12', shown, search.space, distance) END;
+            'WHERE v.space_id = %L ORDER BY (%s) + 0 LIMIT greatest($12, $13)', shown, search.space, distance) END;
     END IF;
     IF by_words THEN
         said := format(
             'SELECT c.id FROM knowledge.chunk_terms t JOIN knowledge.chunks c ON c.id = t.chunk_id JOIN %s '
-            'WHERE t.tenant_id = $1 AND t.keys && $10 ORDER BY t.weights <#> $11, c.id LIMIT $12', shown);
+            'WHERE t.tenant_id = $1 AND t.keys && $10 ORDER BY t.weights <#> $11, c.id LIMIT greatest($12, $13)', shown);
     END IF;
     RETURN QUERY EXECUTE format($q$
         WITH near AS MATERIALIZED (%s), said AS MATERIALIZED (%s), measured AS (
@@ -275,9 +278,10 @@ BEGIN
             FROM scaled s ORDER BY score DESC NULLS LAST, s.id LIMIT $13
         )
         SELECT c.id, c.document_id, d.name, c.chunk_index, c.page, c.section, c.text, b.score, b.similarity, b.words,
-            ts_headline(d.language::regconfig, c.text, replace(plainto_tsquery(d.language::regconfig, $15)::text, '&', '|')::tsquery,
+            ts_headline(t.language::regconfig, c.text, replace(plainto_tsquery(t.language::regconfig, $15)::text, '&', '|')::tsquery,
                 E'StartSel=\x02, StopSel=\x03, MaxFragments=2, MinWords=12, MaxWords=28, FragmentDelimiter=" \u2026 "')
         FROM best b JOIN knowledge.chunks c ON c.id = b.id JOIN knowledge.documents d ON d.id = c.document_id
+        JOIN knowledge.chunk_terms t ON t.chunk_id = c.id
         ORDER BY b.score DESC NULLS LAST, c.id
         $q$, near, said, distance, search.space)
     USING search.tenant, search.collection, search.persona, search.documents, search.metadata, search.uploaded_from,
@@ -288,11 +292,18 @@ $$;
 
 -- ---------------------------------------------------------------------------------------------------- what there is already
 
--- As for new chunks: by the same functions.
+-- As for new chunks, by the same functions; counted at once, and the index made over all of them.
 INSERT INTO knowledge.chunk_terms (chunk_id, tenant_id, language, term_count, keys, weights)
 SELECT c.id, c.tenant_id, d.language, w.term_count, w.keys, w.weights
 FROM knowledge.chunks c JOIN knowledge.documents d ON d.id = c.document_id,
     LATERAL knowledge.weigh(c.tenant_id, to_tsvector(d.language::regconfig, c.text), 100) AS w;
+INSERT INTO knowledge.term_statistics (tenant_id, key, chunk_count)
+SELECT t.tenant_id, u.key, count(*) FROM knowledge.chunk_terms t, unnest(t.keys) AS u (key) GROUP BY t.tenant_id, u.key;
+INSERT INTO knowledge.term_totals (tenant_id, language, chunk_count, term_count)
+SELECT t.tenant_id, t.language, count(*), sum(t.term_count) FROM knowledge.chunk_terms t GROUP BY t.tenant_id, t.language;
+CREATE INDEX chunk_terms_keys_idx ON knowledge.chunk_terms USING gin (keys);
+CREATE TRIGGER note_added AFTER INSERT ON knowledge.chunk_terms REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION knowledge.note_terms();
 
 -- ---------------------------------------------------------------------------------------------------- row security and grants
 
@@ -312,6 +323,10 @@ BEGIN
 END
 $$;
 
+-- A chunk's text is what its terms, its vectors and its offsets were made of.
+REVOKE UPDATE ON knowledge.chunks FROM greenroom_worker, greenroom_system, greenroom_operator;
+GRANT UPDATE (collection_id, persona_id, page, section, is_curated, source_chunk_ids, metadata) ON knowledge.chunks
+    TO greenroom_worker, greenroom_system, greenroom_operator;
 -- Written by triggers and by count_terms alone.
 GRANT SELECT ON knowledge.chunk_terms, knowledge.term_statistics, knowledge.term_totals, knowledge.term_changes
     TO greenroom_worker, greenroom_system, greenroom_operator, greenroom_reader;

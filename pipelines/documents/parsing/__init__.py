@@ -1,7 +1,7 @@
 """From a file to a ParsedDocument, in a child process with limits of its own.
 
-`types` is what comes out, `process` runs the child, `child` is its program and the only importer of unstructured and
-spaCy, `formats`, `plain`, `markup` and `pdf` are what it does with each format. Nothing here reaches the network.
+`types` is what comes out, `process` runs the child, `child` is its program, `formats` tells what a file is, `readers`
+has a module for each family of formats. Nothing here reaches the network.
 """
 
 from pipelines.documents.parsing.formats import is_read, media_type_of

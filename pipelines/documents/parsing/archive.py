@@ -7,6 +7,9 @@ from zipfile import BadZipFile, ZipFile
 from pipelines.documents.errors import BrokenFileError, EncryptedFileError, TooLargeError
 from pipelines.documents.parsing.types import ParseLimits
 
+CORE_PROPERTIES = "docProps/core.xml"
+
+_CONTENT_TYPES = "[Content_Types].xml"
 _ENCRYPTED = 0x1
 _MAX_MEMBERS = 20_000
 
@@ -37,6 +40,24 @@ class Archive:
             return self._zip.read(name)
         except (KeyError, BadZipFile, NotImplementedError, EOFError, ValueError, OSError):
             raise BrokenFileError("A part of the file's archive is missing or damaged; save it again.") from None
+
+
+def as_main_type(data: bytes, main_type: str, others: tuple[str, ...]) -> bytes:
+    """Return an Office file whose main part says to be of one type, where it says one of the others.
+
+    Templates, slide shows and files with macros are built alike; the libraries that read them look at the name only.
+    """
+    with ZipFile(BytesIO(data)) as archive:
+        types = archive.read(_CONTENT_TYPES).decode("utf-8", "replace")
+        if not any(f'"{other}"' in types for other in others):
+            return data
+        for other in others:
+            types = types.replace(f'"{other}"', f'"{main_type}"')
+        content = BytesIO()
+        with ZipFile(content, "w") as changed:
+            for name in dict.fromkeys(archive.namelist()):
+                changed.writestr(name, types if name == _CONTENT_TYPES else archive.read(name))
+    return content.getvalue()
 
 
 def xml_root(data: bytes) -> Any:

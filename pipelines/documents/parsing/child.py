@@ -23,7 +23,15 @@ from pipelines.documents.errors import NoTextError, ParserOutOfMemoryError, TooL
 from pipelines.documents.parsing import language, readers, wire
 from pipelines.documents.parsing.archive import Archive
 from pipelines.documents.parsing.formats import EML, EPUB, HTML, MARKDOWN, MSG, Format, recognise, too_odd
-from pipelines.documents.parsing.types import Block, ParsedDocument, ParseLimits, Reading, Source, normalise
+from pipelines.documents.parsing.types import (
+    SECTION_SEPARATOR,
+    Block,
+    ParsedDocument,
+    ParseLimits,
+    Reading,
+    Source,
+    normalise,
+)
 from pipelines.documents.storage import open_regular
 
 # Of these, some or all parts are read as HTML.
@@ -80,14 +88,15 @@ def _answer(request: wire.Request, answers: BinaryIO) -> wire.Message:
         return wire.error_message(
             ParserOutOfMemoryError(f"Parsing needs more than {limit} MB of memory; split the file or raise the limit.")
         )
-    except Exception:  # whatever a parser raises on foreign input; its text may quote the document
+    except BaseException:  # whatever a parser raises on foreign input, a panic of Rust's too; its text may quote it
         return wire.error_message(too_odd("file"))
 
 
 def _parse(request: wire.Request, answers: BinaryIO) -> ParsedDocument:
     limits = request.limits
     data = _read(request.path, limits)
-    known, text = recognise(data, request.media_type)
+    with _limited(limits):
+        known, text = recognise(data, request.media_type)
     read = _load(known, request.language)
     with _limited(limits):
         wire.write(answers, {"state": "parsing"})  # from here on the parent's clock runs
@@ -95,7 +104,8 @@ def _parse(request: wire.Request, answers: BinaryIO) -> ParsedDocument:
             Archive(data, limits)  # before a library unpacks it whole
         reading = read(Source(data, normalise(text), known.media_type, limits))
         blocks = tuple(_checked(reading.blocks, limits))
-        parsed = ParsedDocument(reading.title or _first_title(blocks), known.media_type, blocks)
+        title = " ".join(normalise(reading.title or "").split()) or _first_title(blocks)
+        parsed = ParsedDocument(title, known.media_type, blocks)
         is_auto = request.language == language.AUTO
         return replace(parsed, language=language.language_of(parsed.text) if is_auto else request.language)
 
@@ -142,14 +152,14 @@ def _limited(limits: ParseLimits) -> Iterator[None]:
 
 def _first_title(blocks: Iterable[Block]) -> str | None:
     title = next((block for block in blocks if block.kind == "title"), None)
-    return title.section.rpartition("\u203a")[2].strip() if title and title.section else None
+    return title.section.rpartition(SECTION_SEPARATOR)[2] if title and title.section else None
 
 
 def _checked(blocks: Iterable[Block], limits: ParseLimits) -> Iterator[Block]:
     """Pass blocks on; raises NoTextError for none, TooLargeError as soon as they are more text than is allowed."""
     characters = 0
     for block in blocks:
-        characters += len(block.text)
+        characters += len(block.text) + len(block.section or "")
         if characters > limits.max_characters:
             raise TooLargeError(
                 f"The file's text is longer than the allowed {limits.max_characters} characters; split the file."

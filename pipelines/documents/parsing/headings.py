@@ -3,6 +3,7 @@
 from pipelines.documents.parsing.types import section_path
 
 _MAX_HEADING = 200
+_MAX_DEPTH = 8
 
 
 class Headings:
@@ -15,7 +16,7 @@ class Headings:
         """Open a heading; depth 0 is the outermost."""
         self._open = [(other, text) for other, text in self._open if other < depth]
         # One line, bounded: headings are shown, and a page without structure may call a whole page one.
-        self._open.append((depth, " ".join(title.split())[:_MAX_HEADING]))
+        self._open = [*self._open[: _MAX_DEPTH - 1], (depth, " ".join(title.split())[:_MAX_HEADING])]
 
     @property
     def path(self) -> str | None:

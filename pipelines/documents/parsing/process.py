@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from pipelines.documents.errors import (
+    BrokenFileError,
     EmptyFileError,
     ParserBusyError,
     ParserDiedError,
@@ -32,6 +33,7 @@ from pipelines.documents.storage import open_regular
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _START_SECONDS: Final = 120.0
+_CRASHES: Final = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 _TURN_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 2.0
 _PIECE: Final = 1 << 20
@@ -189,6 +191,8 @@ def _death(process: subprocess.Popen[bytes], seconds: float) -> Exception:
     if code == -signal.SIGXCPU:
         return ParserTimeoutError(f"Parsing took longer than {seconds:g} s; split the file or raise the limit.")
     cause = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    if -code in _CRASHES:  # it would crash again, and take a parser along each time
+        return BrokenFileError(f"The parser crashed over the file ({cause}): it is damaged, or needs too much memory.")
     return ParserDiedError(f"The parser's process ended without an answer ({cause}); another attempt starts a new one.")
 
 

@@ -32,7 +32,8 @@ class Request:
 
 def encode(message: Message) -> bytes:
     """Return the frame of a message."""
-    body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+    # What a reader forgot to normalise must not end the process that it runs in.
+    body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     return HEADER.pack(len(body)) + body
 
 

@@ -1,5 +1,6 @@
 """Files of every format that is read, made here, each with the same few sentences in it."""
 
+import re
 import struct
 from collections.abc import Mapping
 from io import BytesIO
@@ -111,6 +112,45 @@ def opendocument(body: str | None = None, kind: str = "text") -> bytes:
     )
     content = f"<office:document-content {OFFICE}><office:body>{body}</office:body></office:document-content>"
     return archive({"mimetype": f"application/vnd.oasis.opendocument.{kind}", "content.xml": content})
+
+
+def rewritten(content: bytes, member: str, old: str, new: str) -> bytes:
+    """Return an archive with a text replaced in one of its members."""
+    with ZipFile(BytesIO(content)) as read:
+        members = {name: read.read(name) for name in read.namelist()}
+    return archive(members | {member: members[member].decode().replace(old, new)})
+
+
+def without(content: bytes, member: str) -> bytes:
+    """Return an Office file without a part, and without what refers to it."""
+    with ZipFile(BytesIO(content)) as read:
+        members = {name: read.read(name) for name in read.namelist() if name != member}
+    for name in ("[Content_Types].xml", "_rels/.rels"):
+        text = members[name].decode()
+        members[name] = re.sub(rf"<(?:Override|Relationship)\b[^>]*{re.escape(member)}[^>]*/>", "", text).encode()
+    return archive(members)
+
+
+def word_with_a_table_in_a_table() -> bytes:
+    """Return a docx of one row, with a table of one cell in its second cell."""
+    document = docx.Document()
+    table = document.add_table(1, 2)
+    table.cell(0, 0).text = "left"
+    table.cell(0, 1).text = "outer"
+    table.cell(0, 1).add_table(1, 1).cell(0, 0).text = "inner"
+    content = BytesIO()
+    document.save(content)
+    return content.getvalue()
+
+
+def workbook_with_a_cell_far_away() -> bytes:
+    """Return an xlsx with a cell in the first and one in the last place that there are."""
+    content = BytesIO()
+    with xlsxwriter.Workbook(content, {"in_memory": True}) as book:
+        sheet = book.add_worksheet("Wide")
+        sheet.write_string(0, 0, "here")
+        sheet.write_string(1_048_575, 16_383, "there")
+    return content.getvalue()
 
 
 def outlook() -> bytes:

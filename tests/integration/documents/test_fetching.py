@@ -1,12 +1,12 @@
 """Files by URL, from a real server: what comes, what is refused, and that nobody inside the network is asked."""
 
 from io import BytesIO
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
-from core.errors import PermanentError, RetryableError
+from core.errors import RetryableError
 from core.settings import load_settings
 from pipelines.documents.errors import AddressRefusedError, FetchRefusedError, TooLargeError
 from pipelines.documents.fetching import Fetcher, _inner
@@ -82,9 +82,28 @@ def test_nobody_inside_is_asked_by_a_redirect_either(site: Site) -> None:
     ],
 )
 def test_an_address_inside_an_address_is_seen(address: str, inner: str) -> None:
-    from ipaddress import ip_address
-
     assert _inner(ip_address(address)) == ip_address(inner)
+
+
+@pytest.mark.parametrize("address", ["fec0::1", "::7f00:1", "64:ff9b:1::a00:1", "100.64.0.1", "224.0.0.1", "ff02::1"])
+def test_an_address_that_only_seems_public_is_not(address: str) -> None:
+    assert not fetcher(networks=[])._may_ask(ip_address(address))
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type", "name"),
+    [
+        ("/index.php", "text/html", "index.php.html"),
+        ("/wiki/Node.js", "text/html", "Node.js.html"),
+        ("/a.md", "text/plain", "a.md"),
+        ("/a.docx", "application/octet-stream", "a.docx"),
+        ("/a%00b%0A.txt", "text/plain", "ab.txt"),
+        ("/100%25.txt", "text/plain", "100%.txt"),
+    ],
+)
+def test_the_media_type_counts_more_than_the_paths_ending(site: Site, path: str, media_type: str, name: str) -> None:
+    site.pages[path] = (200, {"Content-Type": media_type}, b"x")
+    assert fetcher().fetch(site.url(path), BytesIO()).name == name
 
 
 @pytest.mark.parametrize(
@@ -98,6 +117,7 @@ def test_an_address_inside_an_address_is_seen(address: str, inner: str) -> None:
         (302, {"Location": "http://10.0.0.1/"}, AddressRefusedError),
         (503, {"Retry-After": "7"}, RetryableError),
         (429, {"Retry-After": "soon"}, RetryableError),
+        (429, {"Retry-After": "9" * 15}, RetryableError),
     ],
 )
 def test_an_answer_that_is_no_file_says_so(
@@ -161,8 +181,3 @@ def test_a_url_becomes_a_document(database: Database, site: Site, tmp_path: Path
 def test_an_ingest_names_one_thing(fields: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="give one of path, url and document_id"):
         IngestDocument(**fields)
-
-
-def test_errors_are_told_apart() -> None:
-    assert issubclass(AddressRefusedError, PermanentError)
-    assert issubclass(FetchRefusedError, PermanentError)

@@ -1,18 +1,42 @@
 """Each format that is read gives its words with their structure; what pretends to be one, or is broken, says so."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pipelines.documents import errors
-from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
+from pipelines.documents.parsing import ParsedDocument, ParseLimits, ParserProcess, media_type_of
+from pipelines.documents.parsing.formats import FORMATS, Format
 from tests.integration.documents import files
 from tests.support.compound import compound
 
 AMPLE = ParseLimits(50_000_000, 2_000, 60.0, 2_000_000_000, 60_000_000, 5_000_000)
 Parse = Callable[[str, bytes | str], ParsedDocument]
+# Of each ending, or of each format, a file that is one.
+_MADE: dict[str, bytes | str] = {
+    "text/plain": "x",
+    "text/markdown": "some text",
+    "text/html": "<p>some text</p>",
+    "text/csv": "a,b",
+    "text/tab-separated-values": "a\tb",
+    "application/json": "[1]",
+    "application/jsonl": "[1]",
+    "text/org": "* x",
+    "text/x-rst": "x",
+    "text/x-source": "x = 1",
+    "application/rtf": files.RTF,
+    "message/rfc822": files.EML,
+    "application/vnd.ms-outlook": files.outlook(),
+    "application/epub+zip": files.epub(),
+    ".docx": files.word(),
+    ".pptx": files.slides(),
+    ".xlsx": files.workbook(),
+    ".odt": files.opendocument(),
+    ".odp": files.opendocument("<text:p>x</text:p>", "presentation"),
+}
+# PDFs in test_parsing.py; macro and template forms below. Nothing here writes xls, xlsb or ods.
+_MADE_ELSEWHERE = frozenset(media_type_of(name) for name in ("a.pdf", "a.docm", "a.ppsx", "a.xlsb", "a.xls", "a.ods"))
 WICK = "The keeper trims the wick at dusk."
 HORN = "The horn sounds twice a minute."
 
@@ -56,6 +80,94 @@ def test_a_text_of_an_office_has_headings_lists_and_tables(parse: Parse, name: s
     ]
     assert document.title == ("The Light" if name == "a.docx" else "Lamp")
     assert document.language == "english"
+
+
+@pytest.mark.parametrize("known", FORMATS, ids=lambda known: known.media_type)
+def test_every_ending_of_a_format_is_read(parse: Parse, known: Format) -> None:
+    for suffix in known.suffixes:
+        made = _MADE.get(suffix) or _MADE.get(known.media_type)
+        if made is not None:
+            assert parse(f"a{suffix}", made).media_type == known.media_type, suffix
+        else:
+            assert known.media_type in _MADE_ELSEWHERE, suffix
+
+
+def test_a_template_and_a_file_with_macros_are_read_like_any(parse: Parse) -> None:
+    main = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
+    for other in (
+        "application/vnd.ms-word.document.macroEnabled.main+xml",
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.template.main+xml",
+    ):
+        changed = files.rewritten(files.word(), "[Content_Types].xml", main, other)
+        assert WICK in texts(parse("a.docm", changed))
+    show = "application/vnd.openxmlformats-officedocument.presentationml.{}.main+xml"
+    changed = files.rewritten(
+        files.slides(), "[Content_Types].xml", show.format("presentation"), show.format("slideshow")
+    )
+    assert WICK in texts(parse("a.ppsx", changed))
+
+
+@pytest.mark.parametrize("name", ["a.docx", "a.pptx"])
+def test_a_file_without_a_title_gets_none_from_a_library(parse: Parse, name: str) -> None:
+    made = files.word() if name == "a.docx" else files.slides()
+    assert parse(name, files.without(made, "docProps/core.xml")).title in ("Lamp", "Lamp 1")
+
+
+def test_a_table_in_a_table_stands_there_once(parse: Parse) -> None:
+    cell = "<table:table-cell><text:p>outer</text:p>{}</table:table-cell>"
+    row = "<table:table><table:table-row>{}</table:table-row></table:table>"
+    nested = row.format(cell.format(row.format("<table:table-cell><text:h>inner</text:h></table:table-cell>")))
+    assert texts(parse("a.odt", files.opendocument(nested))) == ["outer inner"]
+    assert texts(parse("a.docx", files.word_with_a_table_in_a_table())) == ["left | outer inner"]
+
+
+def test_a_note_is_no_part_of_the_word_before_it(parse: Parse) -> None:
+    body = "<text:note-body><text:p>Oil.</text:p></text:note-body>"
+    note = f"<text:note><text:note-citation>1</text:note-citation>{body}</text:note>"
+    [text] = texts(parse("a.odt", files.opendocument(f"<text:p>The lamp{note} burns.</text:p>")))
+    assert text.split() == ["The", "lamp", "Oil.", "burns."]
+
+
+def test_headings_are_bounded_however_deep(parse: Parse) -> None:
+    heads = "".join(f'<text:h text:outline-level="{n}">Head {n}</text:h>' for n in range(1, 300))
+    assert max(len(block.section or "") for block in parse("a.odt", files.opendocument(heads)).blocks) < 120
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"From: =?utf-8?q?a=0Ab?= <x@example.org>\r\nSubject: Lamp\r\n\r\nOil.\r\n", "Oil."),
+        (
+            b'From: a@example.org\r\nContent-Type: multipart/alternative; boundary="b"\r\n\r\n--b\r\n'
+            b"Content-Type: text/plain\r\n\r\n \r\n--b\r\nContent-Type: text/html\r\n\r\n<p>Oil.</p>\r\n--b--\r\n",
+            "Oil.",
+        ),
+        (
+            b'From: a@example.org\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n'
+            b"Content-Type: text/plain\r\n\r\nfirst\r\n--b\r\nContent-Type: image/png\r\n\r\nx\r\n--b\r\n"
+            b"Content-Type: text/plain\r\n\r\nOil.\r\n--b--\r\n",
+            "Oil.",
+        ),
+    ],
+    ids=["a header against the rules", "a blank plain text", "a text behind a picture"],
+)
+def test_no_text_of_a_message_is_lost(parse: Parse, content: bytes, expected: str) -> None:
+    assert texts(parse("a.eml", content))[-1] == expected
+
+
+def test_a_title_that_no_text_holds_is_mended(parse: Parse) -> None:
+    assert parse("a.json", '{"title": "a\\ud800\\u0000 b", "n": 1}').title == "a\ufffd\ufffd b"
+
+
+def test_what_readers_stop_at_is_read(parse: Parse) -> None:
+    assert parse("a.org", "#+TITLE: One\n#+TITLE: Two\n* H\nbody\n").title == "One"
+    assert texts(parse("a.rst", "word " * 3_000))[0].startswith("word word")
+
+
+def test_a_workbook_that_a_library_dies_of_is_refused_for_good(parse: Parse) -> None:
+    with pytest.raises(errors.DocumentRefusedError):
+        parse("a.xlsx", files.workbook_with_a_cell_far_away())
+    assert texts(parse("next.txt", WICK)) == [WICK]
 
 
 def test_what_is_removed_but_not_accepted_is_left_out_and_what_is_inserted_is_not(parse: Parse) -> None:
@@ -286,18 +398,15 @@ def test_what_is_broken_says_why_and_takes_nobody_along(
     assert texts(parse("next.txt", WICK)) == [WICK]
 
 
-@pytest.mark.parametrize("name", ["a.odt", "a.epub"])
-def test_entities_of_xml_are_not_looked_up(parse: Parse, name: str) -> None:
-    if name == "a.odt":
-        content = files.archive(
-            {
-                "mimetype": "application/vnd.oasis.opendocument.text",
-                "content.xml": _ENTITIES + f"<x {files.OFFICE}><text:p>{WICK} &b;</text:p></x>",
-            }
-        )
-    else:
-        content = files.epub(extra={"META-INF/encryption.xml": _ENTITIES + "<x>&b;</x>"})
-    assert Path("/etc/hostname").read_text().strip() not in parse(name, content).text
+def test_entities_of_xml_are_not_looked_up(parse: Parse, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("from another file")
+    entities = f'<!DOCTYPE x [<!ENTITY here "of its own"><!ENTITY there SYSTEM "{secret.as_uri()}">]>'
+    content = f"{entities}<x {files.OFFICE}><text:p>{WICK} &there;&here;</text:p></x>"
+    document = parse(
+        "a.odt", files.archive({"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": content})
+    )
+    assert texts(document) == [WICK]
 
 
 def test_a_line_of_a_million_columns_is_read(parse: Parse) -> None:
@@ -307,11 +416,9 @@ def test_a_line_of_a_million_columns_is_read(parse: Parse) -> None:
 
 def test_numbers_stay_as_they_were_written(parse: Parse) -> None:
     digits = "9" * 10_000
-    assert json.loads(f"[{digits[:4000]}]")
     assert texts(parse("a.json", f'{{"n": {digits}}}')) == [f"n: {digits}"]
 
 
 def test_a_block_is_bounded_where_a_path_is_not(parse: Parse) -> None:
     [block] = parse("a.json", '{"key":' * 150 + '"x"' + "}" * 150).blocks
-    assert isinstance(block, Block)
     assert len(block.text) < 60

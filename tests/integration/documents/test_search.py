@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from core.errors import InvalidOptionsError, NotFoundError
-from db import documents
 from db import search as store
 from db.connection import tenant_transaction
 from db.search import Filters
@@ -103,8 +102,7 @@ def test_statistics_are_what_a_count_of_the_chunks_gives(shelf: Library) -> None
     shelf.ingest("tea.md", "# Tea\n\nPu-erh is a tea that ages.")
     enqueue(shelf.connection, DeleteDocument(document_id=document_of(shelf, "boats.md")))
     shelf.work()
-    with tenant_transaction(shelf.connection, shelf.tenant_id):
-        store.count_terms(shelf.connection, shelf.tenant_id)
+    counting(shelf)
     counted = shelf.database.rows("SELECT key, chunk_count FROM knowledge.term_statistics ORDER BY key")
     assert counted == shelf.database.rows(
         "SELECT u.key, count(*)::integer FROM knowledge.chunk_terms, unnest(keys) AS u (key) GROUP BY 1 ORDER BY 1"
@@ -116,12 +114,20 @@ def test_statistics_are_what_a_count_of_the_chunks_gives(shelf: Library) -> None
 
 
 def test_a_tenant_that_goes_leaves_no_terms(shelf: Library) -> None:
-    with tenant_transaction(shelf.connection, shelf.tenant_id):
-        store.count_terms(shelf.connection, shelf.tenant_id)
+    counting(shelf)
+    shelf.ingest("late.txt", "what is not counted yet")
     shelf.database.rows("DELETE FROM knowledge.rag_queries")
     shelf.database.rows("DELETE FROM identity.tenants")
     for table in ("chunk_terms", "term_statistics", "term_totals", "term_changes"):
         assert shelf.database.rows(f"SELECT FROM knowledge.{table}") == [], table
+
+
+def counting(library: Library) -> None:
+    """Run the count that the ingests and deletions before asked for, and no other."""
+    library.database.rows(
+        "UPDATE queue.tasks_live SET run_after = now(), is_due = true WHERE task_type = 'terms.count'"
+    )
+    library.work()
 
 
 def document_of(library: Library, name: str) -> UUID:
@@ -261,13 +267,48 @@ def test_the_terms_are_counted_soon_after_an_ingest(shelf: Library) -> None:
         "SELECT task_type, run_after - now() <= interval '5 s' FROM queue.tasks_live WHERE task_type = 'terms.count'"
     )
     assert rows == [("terms.count", True)]
-    shelf.database.rows("UPDATE queue.tasks_live SET run_after = now(), is_due = true")
-    shelf.work()
+    counting(shelf)
     assert shelf.database.value("SELECT count(*) FROM knowledge.term_changes") == 0
-    assert documents.active_space(shelf.database.connect()).dimensions == 384
 
 
 def test_a_chunk_without_terms_is_there_for_its_meaning(library: Library) -> None:
     library.ingest("a.txt", "To be or not to be")
     assert library.database.rows("SELECT term_count, keys FROM knowledge.chunk_terms") == [(0, [])]
     assert len(library.search("to be or not to be")) == 1
+
+
+def test_more_changes_than_are_counted_at_once_are_all_counted(library: Library) -> None:
+    library.ingest("a.txt", "one")
+    library.database.rows(
+        "INSERT INTO knowledge.term_changes (tenant_id, language, chunk_count, term_count, keys, counts) "
+        "SELECT %s, 'english', 1, 1, ARRAY[7], ARRAY[1] FROM generate_series(1, 2500)",
+        (library.tenant_id,),
+    )
+    for _ in range(3):
+        counting(library)
+    assert library.database.rows("SELECT chunk_count FROM knowledge.term_statistics WHERE key = 7") == [(2500,)]
+    assert library.database.value("SELECT count(*) FROM knowledge.term_changes") == 0
+
+
+def test_a_word_that_is_nowhere_hides_no_common_one(library: Library) -> None:
+    library.ingest("a.txt", "The database is large.")
+    library.ingest(
+        "b.txt", "\u706f\u53f0\u5b88\u306f\u5915\u66ae\u308c\u306b\u30e9\u30f3\u30d7\u3092\u6574\u3048\u307e\u3059"
+    )
+    counting(library)
+    library.database.rows(
+        "UPDATE knowledge.term_statistics SET chunk_count = 30000 WHERE key = knowledge.term_key(%s, 'databas')",
+        (library.tenant_id,),
+    )
+    library.database.rows("UPDATE knowledge.term_totals SET chunk_count = 40000 WHERE language = 'english'")
+    assert names(library.search("xyzzy databases", strategy="lexical")) == ["a.txt"]
+
+
+def test_every_hit_that_is_asked_for_comes(library: Library) -> None:
+    library.database.rows("UPDATE knowledge.collections SET chunk_size = 16, chunk_overlap = 0")
+    library.ingest("a.txt", "\n\n".join(f"Lamp number {n} of the tower burns oil." for n in range(80)))
+    for strategy in ("vector", "lexical", "hybrid"):
+        vector = library.any_vector()
+        with tenant_transaction(library.connection, library.tenant_id):
+            hits = store.search(library.connection, library.tenant_id, "lamp", vector, strategy=strategy, limit=70)
+        assert len(hits) == 70

@@ -19,26 +19,55 @@ _MAX_DEPTH: Final = 10
 def read(source: Source) -> Reading:
     """Read an eml."""
     message = message_from_bytes(source.data, policy=policy.default)
-    if not any(message.get(name) for name in _SHOWN):
+    if not any(_header(message, name) for name in _SHOWN):
         raise BrokenFileError("The message has none of the headers that messages have; save it again.")
-    return Reading(_line(str(message.get("Subject", ""))) or None, _blocks(message, 0))
+    return Reading(_header(message, "Subject"), _blocks(message, 0))
 
 
 def _blocks(message: MIMEPart, depth: int) -> Iterator[Block]:
     headings = Headings()
-    yield from _facts([(name, message.get(name)) for name in _SHOWN])
-    subject = _line(str(message.get("Subject", "")))
+    yield from _facts([(name, _header(message, name)) for name in _SHOWN])
+    subject = _header(message, "Subject")
     if subject:
         headings.enter(0, subject)
-    body = message.get_body(preferencelist=("plain", "html"))
-    if body is not None:
-        as_blocks = html_blocks if body.get_content_type() == "text/html" else plain_blocks
-        yield from as_blocks(normalise(_content(body)), headings)
-    for part in message.iter_attachments() if message.is_multipart() else ():
+    yield from _part(message, headings, depth)
+
+
+def _part(part: MIMEPart, headings: Headings, depth: int) -> Iterator[Block]:
+    """Yield the texts of a part and of the parts in it, in their order."""
+    kind = part.get_content_type()
+    if kind == "message/rfc822":
+        for inner in part.iter_parts() if depth < _MAX_DEPTH else ():
+            yield from _blocks(inner, depth + 1)
+    elif part.is_multipart():
+        inside = list(part.iter_parts())
+        for inner in _best(inside) if kind == "multipart/alternative" else inside:
+            yield from _part(inner, headings, depth + 1) if depth < _MAX_DEPTH else ()
+    elif part.get_filename() or part.is_attachment():
         yield from _attachment(part.get_filename(), headings)
-        if part.get_content_type() == "message/rfc822" and depth < _MAX_DEPTH:
-            for inner in part.iter_parts():
-                yield from _blocks(inner, depth + 1)
+    elif kind.startswith("text/"):
+        as_blocks = html_blocks if kind == "text/html" else plain_blocks
+        yield from as_blocks(normalise(_content(part)), headings)
+
+
+def _best(alternatives: list[MIMEPart]) -> list[MIMEPart]:
+    """Return the plain one of several forms of a text, unless it is blank, else the last, which is the richest."""
+    plain = (part for part in alternatives if part.get_content_type() == "text/plain" and _content(part).strip())
+    return [next(plain, alternatives[-1])] if alternatives else []
+
+
+def _header(message: MIMEPart, name: str) -> str:
+    """Return a header in one line, as it was sent where it cannot be read."""
+    try:
+        return _line(str(message.get(name, "")))
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+    ):  # what the library raises on headers that break the rules
+        raw = {key.casefold(): value for key, value in message.raw_items()}
+        return _line(str(raw.get(name.casefold(), "")))
 
 
 def _facts(pairs: Iterable[tuple[str, Any]]) -> Iterator[Block]:
@@ -77,7 +106,7 @@ def _msg_blocks(message: Any, subject: str) -> Iterator[Block]:
     yield from _facts(facts)
     if subject:
         headings.enter(0, subject)
-    if message.body:
+    if (message.body or "").strip():
         yield from plain_blocks(normalise(message.body), headings)
     elif message.html_body:
         yield from html_blocks(normalise(message.html_body), headings)

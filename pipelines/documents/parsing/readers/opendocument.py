@@ -16,7 +16,8 @@ _TABLE: Final = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 _DRAW: Final = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}"
 _OFFICE: Final = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
 _DC: Final = "{http://purl.org/dc/elements/1.1/}"
-_LEFT_OUT: Final = (f"{_TEXT}tracked-changes", f"{_OFFICE}annotation")
+_LEFT_OUT: Final = (f"{_TEXT}tracked-changes", f"{_OFFICE}annotation", f"{_TEXT}note-citation")
+_GROUPS: Final = tuple(f"{_TABLE}{name}" for name in ("table-header-rows", "table-rows", "table-row-group"))
 # One cell may stand for a million empty ones.
 _MAX_REPEATED: Final = 100
 
@@ -48,7 +49,7 @@ class _Content:
                 for frame in child.iter(f"{_DRAW}text-box"):
                     yield from self.walk(frame, is_item=False)
             elif child.tag == f"{_TABLE}table":
-                yield from self._block(table_text(_cells(row) for row in child.iter(f"{_TABLE}table-row")), "table")
+                yield from self._block(table_text(map(_cells, _rows(child))), "table")
             elif isinstance(child.tag, str) and child.tag not in _LEFT_OUT:
                 if child.tag == f"{_DRAW}page":
                     self._page, self._headings = self._page + 1, Headings()
@@ -67,13 +68,22 @@ class _Content:
             yield Block(text, kind, self._page or None, self._headings.path)
 
 
+def _rows(table: Any) -> Iterator[Any]:
+    """Yield the rows of a table, and none of a table inside."""
+    for child in table:
+        if child.tag == f"{_TABLE}table-row":
+            yield child
+        elif child.tag in _GROUPS:
+            yield from _rows(child)
+
+
 def _cells(row: Any) -> list[str]:
     cells: list[str] = []
     for cell in row:
         if cell.tag in (f"{_TABLE}table-cell", f"{_TABLE}covered-table-cell"):
             repeated = cell.get(f"{_TABLE}number-columns-repeated") or "1"
             count = min(int(repeated), _MAX_REPEATED) if repeated.isdigit() else 1
-            cells += [" ".join(_text(paragraph) for paragraph in cell.iter(f"{_TEXT}p"))] * count
+            cells += [_text(cell)] * count
     return cells
 
 
@@ -92,5 +102,8 @@ def _pieces(element: Any) -> Iterator[str]:
         elif child.tag == f"{_TEXT}line-break":
             yield "\n"
         elif isinstance(child.tag, str) and child.tag not in _LEFT_OUT and child.tag != f"{_DRAW}frame":
+            is_paragraph = child.tag in (f"{_TEXT}p", f"{_TEXT}h")
+            yield "\n" if is_paragraph else ""  # of a cell or a note
             yield from _pieces(child)
+            yield "\n" if is_paragraph else ""
         yield child.tail or ""

@@ -28,8 +28,7 @@ def read(source: Source) -> Reading:
     import orgparse
 
     root = orgparse.loads(source.text)
-    title = root.get_file_property("TITLE")
-    return Reading(title or None, _org_blocks(root))
+    return Reading(next(iter(root.get_file_property_list("TITLE")), None), _org_blocks(root))
 
 
 def _org_blocks(root: Any) -> Iterator[Block]:
@@ -55,9 +54,9 @@ def read_rst(source: Source) -> Reading:
     """Read reStructuredText; roles and directives that are Sphinx's own keep their text."""
     from docutils.core import publish_doctree
 
-    tree = publish_doctree(source.text, settings_overrides=_QUIET)
-    title = tree.get("title")
-    return Reading(normalise(title).strip() or None if title else None, _rst_blocks(tree, Headings(), 0))
+    # A longer line makes it read nothing at all.
+    tree = publish_doctree(source.text, settings_overrides=_QUIET | {"line_length_limit": len(source.text)})
+    return Reading(tree.get("title"), _rst_blocks(tree, Headings(), 0))
 
 
 def _rst_blocks(parent: Any, headings: Headings, depth: int) -> Iterator[Block]:

@@ -2,21 +2,31 @@
 
 from collections.abc import Iterator
 from io import BytesIO
-from typing import Any
+from typing import Any, Final
 
 from pptx import Presentation
+from pptx.opc.constants import CONTENT_TYPE as CT
 
+from pipelines.documents.parsing.archive import CORE_PROPERTIES, Archive, as_main_type
 from pipelines.documents.parsing.headings import Headings
 from pipelines.documents.parsing.readers.rows import table_text
 from pipelines.documents.parsing.types import Block, BlockKind, Reading, Source, check_pages, normalise
 
+_ALIKE: Final = (
+    "application/vnd.openxmlformats-officedocument.presentationml.slideshow.main+xml",
+    "application/vnd.openxmlformats-officedocument.presentationml.template.main+xml",
+    "application/vnd.ms-powerpoint.slideshow.macroEnabled.main+xml",
+    "application/vnd.ms-powerpoint.presentation.macroEnabled.main+xml",
+)
+
 
 def read(source: Source) -> Reading:
     """Read a pptx."""
-    presentation = Presentation(BytesIO(source.data))
+    presentation = Presentation(BytesIO(as_main_type(source.data, CT.PML_PRESENTATION_MAIN, _ALIKE)))
     check_pages("presentation", "slides", len(presentation.slides), source.limits)
-    title = normalise(presentation.core_properties.title or "").strip() or None
-    return Reading(title, _blocks(presentation))
+    # Where there are none, the library makes some, with a title of its own.
+    has_title = CORE_PROPERTIES in Archive(source.data, source.limits).names
+    return Reading(presentation.core_properties.title if has_title else None, _blocks(presentation))
 
 
 def _blocks(presentation: Any) -> Iterator[Block]:

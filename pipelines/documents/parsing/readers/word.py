@@ -9,8 +9,10 @@ from io import BytesIO
 from typing import Any, Final
 
 import docx
+from docx.opc.constants import CONTENT_TYPE as CT
 from docx.oxml.ns import qn
 
+from pipelines.documents.parsing.archive import CORE_PROPERTIES, Archive, as_main_type
 from pipelines.documents.parsing.headings import Headings
 from pipelines.documents.parsing.readers.rows import table_text
 from pipelines.documents.parsing.types import Block, BlockKind, Reading, Source, normalise
@@ -23,14 +25,22 @@ _LEFT_OUT: Final = (
     qn("w:moveFrom"),
     "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback",
 )
+_MAIN: Final = "application/vnd.ms-word"
+_ALIKE: Final = (
+    f"{_MAIN}.document.macroEnabled.main+xml",
+    f"{_MAIN}.template.macroEnabledTemplate.main+xml",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.template.main+xml",
+)
 _NOTES: Final = ("footnotes", "endnotes")
 
 
 def read(source: Source) -> Reading:
     """Read a docx."""
-    document = docx.Document(BytesIO(source.data))
-    title = normalise(document.core_properties.title or "").strip() or None
-    return Reading(title, _blocks(document))
+    data = as_main_type(source.data, CT.WML_DOCUMENT_MAIN, _ALIKE)
+    document = docx.Document(BytesIO(data))
+    # Where there are none, the library makes some, with a title of its own.
+    has_title = CORE_PROPERTIES in Archive(source.data, source.limits).names
+    return Reading(document.core_properties.title if has_title else None, _blocks(document))
 
 
 def _blocks(document: Any) -> Iterator[Block]:
@@ -47,7 +57,7 @@ def _walk(parent: Any, depths: dict[str, int], headings: Headings) -> Iterator[B
         if child.tag == _PARAGRAPH:
             yield from _paragraph(child, depths, headings)
         elif child.tag == _TABLE:
-            text = normalise(table_text(_cells(row) for row in child.iter(qn("w:tr")))).strip()
+            text = normalise(table_text(map(_cells, _below(child, qn("w:tr"))))).strip()
             if text:
                 yield Block(text, "table", None, headings.path)
         elif isinstance(child.tag, str) and child.tag not in _LEFT_OUT:
@@ -70,9 +80,17 @@ def _paragraph(element: Any, depths: dict[str, int], headings: Headings) -> Iter
 
 
 def _cells(row: Any) -> list[str]:
-    return [
-        " ".join("".join(_pieces(paragraph)) for paragraph in cell.iter(_PARAGRAPH)) for cell in row.iter(qn("w:tc"))
-    ]
+    """Return the texts of a row's cells; a table inside of one is part of its text."""
+    return ["".join(_pieces(cell)) for cell in _below(row, qn("w:tc"))]
+
+
+def _below(parent: Any, tag: str) -> Iterator[Any]:
+    """Yield the rows of a table or the cells of a row, also those in content controls, and none of a table inside."""
+    for child in parent:
+        if child.tag == tag:
+            yield child
+        elif child.tag in (qn("w:sdt"), qn("w:sdtContent"), qn("w:ins"), qn("w:customXml")):
+            yield from _below(child, tag)
 
 
 def _pieces(element: Any) -> Iterator[str]:
@@ -85,6 +103,8 @@ def _pieces(element: Any) -> Iterator[str]:
         elif child.tag in _BREAKS:
             yield "\n"
         elif isinstance(child.tag, str) and child.tag not in _LEFT_OUT:
+            if child.tag == _PARAGRAPH:
+                yield "\n"  # of a cell, or of a text box in a paragraph
             yield from _pieces(child)
 
 
@@ -109,6 +129,6 @@ def _notes(part: Any) -> Iterator[Block]:
 
     root = etree.fromstring(part.blob, etree.XMLParser(resolve_entities=False, no_network=True))
     for note in root:
-        text = normalise(" ".join("".join(_pieces(paragraph)) for paragraph in note.iter(_PARAGRAPH))).strip()
+        text = normalise("".join(_pieces(note))).strip()
         if text:
             yield Block(text, "text", None, None)
