@@ -181,7 +181,7 @@ def test_what_stands_at_a_url_is_ingested(greenroom: Greenroom, site: Site) -> N
 def test_a_search_is_confined_and_shows_its_neighbours(greenroom: Greenroom, shelf: Path) -> None:
     greenroom.ok("ingest", str(shelf))
     query = ("search", "which animal or kite", "--strategy", "lexical")
-    assert len(greenroom.json(*query)["hits"]) == 1
+    assert "kites.txt" in {hit["document_name"] for hit in greenroom.json(*query)["hits"]}
     assert greenroom.json(*query, "--document", "ferrets.md")["hits"] == []
     [hit] = greenroom.json(*query, "--document", "kites.txt", "--around", "1", "--uploaded-since", "-3600")["hits"]
     assert "no tail" in hit["context"]
