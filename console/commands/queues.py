@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 import typer
 
 from console import output
-from console.commands.enqueue import moment_of
 from console.options import AsJson
 from console.runtime import Operation, operate
+from console.values import moment_of
 from core.errors import NotFoundError, UsageError
 from db import limits, tasks
 

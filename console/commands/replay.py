@@ -8,9 +8,10 @@ from uuid import UUID
 import typer
 
 from console import output
-from console.commands.enqueue import end_of, moment_of, show_end
+from console.commands.enqueue import end_of, show_end
 from console.options import AsJson, OfQueue, OfType, Owner, Since, Tenant, Timeout, Until, WithError, id_of, task_ids
 from console.runtime import Operation, operate
+from console.values import moment_of
 from core.errors import GreenroomError, NotFoundError, UnknownTaskTypeError, UsageError
 from db import audit, replays, tasks
 from db.connection import tenant_transaction

@@ -9,6 +9,7 @@ import typer
 from console import output
 from console.options import AsJson, Collection, Tenant, Timeout, id_of
 from console.runtime import Operation, operate
+from console.values import moment_of, payload_of
 from db import collections, library
 from db.connection import tenant_transaction
 from db.search import UNFILTERED, Filters, Hit, Strategy
@@ -40,8 +41,6 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search the documents by meaning and by words."""
-    from console.commands.enqueue import moment_of, payload_of
-
     filters = Filters(
         persona_id=id_of(persona),
         metadata=payload_of(meta or []) or None,

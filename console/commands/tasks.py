@@ -9,7 +9,6 @@ from uuid import UUID
 import typer
 
 from console import output, task_graph
-from console.commands.enqueue import moment_of
 from console.commands.replay import replay
 from console.options import (
     AsJson,
@@ -27,6 +26,7 @@ from console.options import (
     task_ids,
 )
 from console.runtime import Operation, operate
+from console.values import moment_of
 from console.watching import watch as follow
 from core.errors import GreenroomError, NotFoundError, UsageError
 from db import tasks

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from console import output
 from console.addresses import given_place
 from console.checks import Check, broker, database, listening, living, queues, transactions
-from console.commands.enqueue import moment_of, payload_of
 from console.commands.tasks import masked
 from console.ingesting import find_files
 from console.runtime import when_database_answers
+from console.values import moment_of, payload_of
 from core import events
 from core.errors import SettingsError, UnavailableError, UsageError
 from core.settings import DatabaseSettings, Settings

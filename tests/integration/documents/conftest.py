@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from core.settings import load_settings
+from pipelines.documents.parsing import ParsedDocument, ParserProcess, media_type_of
 from pipelines.registry import provide_resources
 from pipelines.resources import Resources
 from tests.integration.documents.library import Library
+from tests.integration.documents.parsed import Parse, limits_of
 from tests.support.database import Database
 
 
@@ -33,3 +35,23 @@ def library(database: Database, resources: Resources, storage_root: Path) -> Ite
     own = Library(database, resources, storage_root)
     yield own
     own.line.close()
+
+
+@pytest.fixture(scope="module")
+def parser() -> Iterator[ParserProcess]:
+    """A parser's process, shared by the tests of a file."""
+    process = ParserProcess()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def parse(parser: ParserProcess, tmp_path: Path) -> Parse:
+    """Parse a content under a name, within ample limits or those given."""
+
+    def run(name: str, content: bytes | str, **limits: float) -> ParsedDocument:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return parser.parse(path, media_type=media_type_of(name), limits=limits_of(**limits))
+
+    return run

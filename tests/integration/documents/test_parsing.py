@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -15,43 +14,12 @@ from fpdf.enums import AccessPermission
 
 from core.errors import PermanentError, RetryableError
 from pipelines.documents import errors
-from pipelines.documents.parsing import ParsedDocument, ParseLimits, ParserProcess, media_type_of
+from pipelines.documents.parsing import ParsedDocument, ParserProcess
 from pipelines.documents.parsing.types import normalise
+from tests.integration.documents.parsed import Parse, limits_of
 
 SECRET = "quetzalcoatl"
 LINE = 10_000_000
-
-
-@pytest.fixture(scope="module")
-def parser() -> Iterator[ParserProcess]:
-    process = ParserProcess()
-    yield process
-    process.close()
-
-
-Parse = Callable[..., ParsedDocument]
-
-
-def limits_of(**changed: float) -> ParseLimits:
-    """Return limits that good files stay within, some of them changed."""
-    ample = {
-        "max_bytes": 50_000_000,
-        "max_pages": 2_000,
-        "max_seconds": 120.0,
-        "max_memory_bytes": 2_000_000_000,
-        "max_characters": 60_000_000,
-    }
-    return ParseLimits(**(ample | changed))  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def parse(parser: ParserProcess, tmp_path: Path) -> Parse:
-    def run(name: str, content: bytes | str, **limits: float) -> ParsedDocument:
-        path = tmp_path / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return parser.parse(path, media_type=media_type_of(name), limits=limits_of(**limits))
-
-    return run
 
 
 def make_pdf(pages: int = 3, *, password: str | None = None, sections: bool = False) -> bytes:
