@@ -29,9 +29,14 @@ up: $(RUNTIME) ## Run Greenroom on this machine: Postgres, relay, workers
 # file stays with one of them, since its tests share servers.
 JOBS ?= 2
 
-test: $(DEV) ## Run the whole suite against real components, JOBS files at a time (2); ARGS go to pytest
+test: $(DEV) ## Run the whole suite against real components, JOBS files at a time (2); with ARGS, pytest with those
 	@.ci/system-parts
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not faults and not alone"
+	$(BIN)/pytest -m alone
+else
+	$(BIN)/pytest $(ARGS)
+endif
 
 faults: $(DEV) ## Run the long form of the fault tests
 	@.ci/system-parts

@@ -16,6 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 TASKS = 10_000
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_the_quick_form_holds_its_share_of_plain_psycopg(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GREENROOM_", "PG"))}

@@ -65,6 +65,7 @@ def outcomes(database: Database, task_id: UUID) -> list[str]:
 # ------------------------------------------------------------------------------------------- with real threads
 
 
+@pytest.mark.alone
 def test_a_running_handler_is_interrupted_within_two_seconds(effects: Database, registry: Registry) -> None:
     with running_engine(effects, registry):
         cancel_in(effects, start(effects, Slow(n=1)), 2.0)
@@ -76,11 +77,13 @@ def test_a_running_handler_is_interrupted_within_two_seconds(effects: Database, 
     assert effects.rows(audited, (str(task_id),)) == [("task.cancel_requested",)]
 
 
+@pytest.mark.alone
 def test_a_handler_that_shields_itself_asks(effects: Database, registry: Registry) -> None:
     with running_engine(effects, registry):
         cancel_in(effects, start(effects, Stubborn(looks=True)), 2.0)
 
 
+@pytest.mark.alone
 def test_a_batch_goes_on_without_the_one_that_is_cancelled(effects: Database, registry: Registry) -> None:
     with running_engine(effects, registry, threads=1) as running:
         running.worker.executor.sizes.measured("stuck.together", 100, 0.001)
@@ -131,6 +134,7 @@ def test_a_time_limit_ends_what_is_stuck_too(effects: Database, registry: Regist
     assert "TimeLimitError: the attempt ran for longer than its time limit" in str(end.error)
 
 
+@pytest.mark.alone
 def test_a_statement_that_a_handler_waits_for_is_cancelled(
     effects: Database, registry: Registry, recorded: list[events.Event]
 ) -> None:
