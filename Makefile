@@ -33,7 +33,7 @@ test: $(DEV) ## Run the whole suite against real components, JOBS files at a tim
 	@.ci/system-parts
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not faults and not alone"
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m "alone and not faults"
 else
 	$(BIN)/pytest $(ARGS)
 endif

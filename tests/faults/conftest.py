@@ -13,6 +13,14 @@ from tests.faults.rig import Rig, rig
 from tests.support.database import migrate_template
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have these tests run alone: each has a fleet of processes, and holds it to times."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.alone)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _fork_servers() -> Iterator[None]:
     """Ends the fork servers that tests wanted, after the last of them."""

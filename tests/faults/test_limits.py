@@ -50,7 +50,6 @@ def test_three_run_at_once_and_never_four_in_fifty_runs(redis_rig: Rig, capsys: 
     hold(redis_rig, capsys, rounds=13, tasks=1000, kills=6)
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_a_rate_holds_within_five_percent_with_three_relays(redis_rig: Rig) -> None:
     set_up(redis_rig)
@@ -62,7 +61,6 @@ def test_a_rate_holds_within_five_percent_with_three_relays(redis_rig: Rig) -> N
     assert took == pytest.approx(400 / 40, rel=0.05)
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_a_rate_holds_within_five_percent_in_one_process(
     durable_server: EmbeddedServer, durable_home: Path, durable_template: str
