@@ -1,5 +1,6 @@
 -- Tasks that wait for tasks, and batches. One relay at a time settles (`lock`), in one short transaction; whoever ends a watched
--- task leaves a row in queue.settlements by a trigger, and nobody waits for the settling. Each statement is bounded.
+-- task leaves a row in queue.settlements by a trigger, and nobody waits for the settling. Each statement is bounded. Why rows
+-- are found by `id = ANY (ARRAY[…])`: see queue.sql.
 
 -- name: lock
 -- Whether this transaction is the one that settles now. A relay that freezes in it is cut off by the server.
@@ -17,7 +18,7 @@ WHERE batch_id IS NULL OR batch_id <> ALL (%(but)b::uuid[]) ORDER BY id LIMIT %(
 WITH free AS MATERIALIZED (
     SELECT id FROM queue.tasks_live WHERE id = ANY (%(ids)b::uuid[]) AND NOT is_watched FOR NO KEY UPDATE SKIP LOCKED
 ), marked AS (
-    UPDATE queue.tasks_live live SET is_watched = true FROM free WHERE live.id = free.id RETURNING live.id
+    UPDATE queue.tasks_live live SET is_watched = true FROM free WHERE live.id = ANY (ARRAY[free.id]) RETURNING live.id
 )
 SELECT id FROM marked UNION ALL
 SELECT id FROM queue.tasks_live WHERE id = ANY (%(ids)b::uuid[]) AND is_watched;
@@ -26,16 +27,21 @@ SELECT id FROM queue.tasks_live WHERE id = ANY (%(ids)b::uuid[]) AND is_watched;
 -- Dependencies on those of these tasks that have ended learn how, %(limit)s at a time; what history has lost is unknown.
 WITH due AS MATERIALIZED (
     SELECT d.child_id, d.parent_id FROM unnest(%(ids)b::uuid[]) AS given (id)
-    JOIN queue.task_dependencies d ON d.parent_id = given.id AND d.parent_status IS NULL
-    WHERE NOT EXISTS (SELECT FROM queue.tasks_live live WHERE live.id = given.id)
+    JOIN queue.task_dependencies d ON d.parent_id = ANY (ARRAY[given.id]) AND d.parent_status IS NULL
+    WHERE NOT EXISTS (SELECT FROM queue.tasks_live live WHERE live.id = ANY (ARRAY[given.id]))
     LIMIT %(limit)s
 ), ended AS MATERIALIZED (
-    SELECT parent_id, (SELECT h.status FROM queue.tasks_history h WHERE h.id = parent_id ORDER BY h.completed_at DESC LIMIT 1) AS status
+    SELECT parent_id, (
+        SELECT status FROM (
+            -- fenced: for the order, the planner would walk the index of when tasks ended
+            SELECT h.status, h.completed_at FROM queue.tasks_history h WHERE h.id = parent_id OFFSET 0
+        ) AS ends ORDER BY completed_at DESC LIMIT 1
+    ) AS status
     FROM due GROUP BY parent_id
 )
 UPDATE queue.task_dependencies d SET parent_status = COALESCE(ended.status, 'unknown')
 FROM due JOIN ended USING (parent_id)
-WHERE d.child_id = due.child_id AND d.parent_id = due.parent_id
+WHERE d.child_id = ANY (ARRAY[due.child_id]) AND d.parent_id = ANY (ARRAY[due.parent_id])
 RETURNING d.child_id;
 
 -- name: settle
@@ -48,8 +54,8 @@ WITH free AS MATERIALIZED (
     WHERE s.id = ANY (%(settlements)b::bigint[])
         AND (s.batch_id IS NULL OR s.batch_id IN (SELECT id FROM free))
         AND (s.task_id IS NULL OR s.task_id = ANY (%(watched)b::uuid[])
-            OR (NOT EXISTS (SELECT FROM queue.tasks_live live WHERE live.id = s.task_id)
-                AND NOT EXISTS (SELECT FROM queue.task_dependencies d WHERE d.parent_id = s.task_id AND d.parent_status IS NULL)))
+            OR (NOT EXISTS (SELECT FROM queue.tasks_live live WHERE live.id = ANY (ARRAY[s.task_id]))
+                AND NOT EXISTS (SELECT FROM queue.task_dependencies d WHERE d.parent_id = ANY (ARRAY[s.task_id]) AND d.parent_status IS NULL)))
     RETURNING s.batch_id, s.task_id, s.added
 ), counted AS (
     SELECT batch_id, sum(added) AS added, count(*) FILTER (WHERE status = 'done') AS done,
@@ -57,12 +63,15 @@ WITH free AS MATERIALIZED (
         -- one that lives again, or that history has lost, was not done
         count(*) FILTER (WHERE task_id IS NOT NULL AND COALESCE(status, 'failed') = 'failed') AS failed
     FROM gone LEFT JOIN LATERAL (
-        SELECT h.status FROM queue.tasks_history h WHERE h.id = gone.task_id ORDER BY h.completed_at DESC LIMIT 1) AS h ON true
+        SELECT status FROM (
+            SELECT h.status, h.completed_at FROM queue.tasks_history h WHERE h.id = gone.task_id OFFSET 0
+        ) AS ends ORDER BY completed_at DESC LIMIT 1
+    ) AS h ON true
     WHERE batch_id IS NOT NULL GROUP BY batch_id
 ), updated AS (
     UPDATE queue.batches b SET added = b.added + c.added, done = b.done + c.done, failed = b.failed + c.failed,
         cancelled = b.cancelled + c.cancelled
-    FROM counted c WHERE b.id = c.batch_id RETURNING b.id
+    FROM counted c WHERE b.id = ANY (ARRAY[c.batch_id]) RETURNING b.id
 )
 SELECT (SELECT count(*) FROM gone), COALESCE((SELECT array_agg(id) FROM updated), '{}');
 
@@ -72,18 +81,22 @@ SELECT sum(queue.call_back(id)) FROM unnest(%(batches)b::uuid[]) AS given (id);
 
 -- name: end_children
 -- Waiting tasks that shall not run, since a parent was not done: they end as their policy says, at once.
-WITH doomed AS MATERIALIZED (
-    SELECT DISTINCT ON (d.child_id) d.child_id, d.parent_id, d.parent_status,
-        CASE d.on_parent_failed WHEN 'fail' THEN 'failed' ELSE 'cancelled' END AS ends_as
+WITH refused AS MATERIALIZED (
+    -- fenced: DISTINCT would have the planner walk all dependencies in the order of their children
+    SELECT d.child_id, d.parent_id, d.parent_status, d.on_parent_failed
     FROM unnest(%(ids)b::uuid[]) AS given (id)
-    JOIN queue.task_dependencies d ON d.child_id = given.id
+    JOIN queue.task_dependencies d ON d.child_id = ANY (ARRAY[given.id])
     WHERE d.parent_status IN ('failed', 'cancelled', 'unknown') AND d.on_parent_failed <> 'run'
+), doomed AS MATERIALIZED (
+    SELECT DISTINCT ON (child_id) child_id, parent_id, parent_status,
+        CASE on_parent_failed WHEN 'fail' THEN 'failed' ELSE 'cancelled' END AS ends_as
+    FROM refused
 ), free AS MATERIALIZED (
-    SELECT live.id FROM queue.tasks_live live WHERE live.id IN (SELECT child_id FROM doomed) AND live.is_waiting
+    SELECT live.id FROM queue.tasks_live live WHERE live.id = ANY (ARRAY(SELECT child_id FROM doomed)) AND live.is_waiting
     FOR UPDATE SKIP LOCKED
 ), ended AS (
     DELETE FROM queue.tasks_live live USING free, doomed
-    WHERE live.id = free.id AND doomed.child_id = free.id
+    WHERE live.id = ANY (ARRAY[free.id]) AND doomed.child_id = free.id
     RETURNING live.*, doomed.ends_as, doomed.parent_id, doomed.parent_status
 )
 INSERT INTO queue.tasks_history (id, task_type, payload, status, attempts, last_error, run_after, completed_at, created_at, updated_at,
@@ -102,12 +115,12 @@ RETURNING status;
 UPDATE queue.tasks_live live
 SET is_waiting = false, is_due = live.run_after <= now(), run_after = GREATEST(live.run_after, now()),
     rank = queue.rank_of(GREATEST(live.run_after, now()), live.priority), updated_at = now()
-WHERE live.id IN (
+WHERE live.id = ANY (ARRAY(
     SELECT w.id FROM queue.tasks_live w WHERE w.id = ANY (%(ids)b::uuid[]) AND w.is_waiting
-        AND NOT EXISTS (SELECT FROM queue.task_dependencies d WHERE d.child_id = w.id
+        AND NOT EXISTS (SELECT FROM queue.task_dependencies d WHERE d.child_id = ANY (ARRAY[w.id])
                         AND (d.parent_status IS NULL OR (d.parent_status <> 'done' AND d.on_parent_failed <> 'run')))
     FOR UPDATE SKIP LOCKED
-)
+))
 RETURNING live.id;
 
 -- name: recheck
@@ -119,11 +132,11 @@ SELECT id FROM queue.tasks_live WHERE is_waiting AND id > %(after)s ORDER BY id 
 WITH unresolved AS MATERIALIZED (
     -- fenced: DISTINCT would have the planner walk all dependencies in the order of their parents
     SELECT d.parent_id FROM unnest(%(ids)b::uuid[]) AS given (id)
-    JOIN queue.task_dependencies d ON d.child_id = given.id AND d.parent_status IS NULL
+    JOIN queue.task_dependencies d ON d.child_id = ANY (ARRAY[given.id]) AND d.parent_status IS NULL
 )
 INSERT INTO queue.settlements (task_id)
 SELECT DISTINCT u.parent_id FROM unresolved u
-WHERE NOT EXISTS (SELECT FROM queue.tasks_live live WHERE live.id = u.parent_id AND live.is_watched)
+WHERE NOT EXISTS (SELECT FROM queue.tasks_live live WHERE live.id = ANY (ARRAY[u.parent_id]) AND live.is_watched)
 LIMIT %(limit)s;
 
 -- name: wait_again
@@ -136,7 +149,7 @@ WITH reopened AS (
     INSERT INTO queue.settlements (task_id) SELECT DISTINCT parent_id FROM reopened
 )
 UPDATE queue.tasks_live live SET is_waiting = true, is_due = false
-WHERE live.id IN (SELECT child_id FROM reopened) AND live.status = 'pending' AND live.claimed_until IS NULL
+WHERE live.id = ANY (ARRAY(SELECT child_id FROM reopened)) AND live.status = 'pending' AND live.claimed_until IS NULL
 RETURNING live.id;
 
 -- name: graph
@@ -146,12 +159,12 @@ WITH RECURSIVE above (level, id, near_id, parent_status, on_parent_failed) AS (
     SELECT -1, d.parent_id, d.child_id, d.parent_status, d.on_parent_failed FROM queue.task_dependencies d WHERE d.child_id = %(id)s
     UNION
     SELECT above.level - 1, d.parent_id, d.child_id, d.parent_status, d.on_parent_failed
-    FROM above JOIN queue.task_dependencies d ON d.child_id = above.id WHERE above.level > -20
+    FROM above JOIN queue.task_dependencies d ON d.child_id = ANY (ARRAY[above.id]) WHERE above.level > -20
 ), below (level, id, near_id, parent_status, on_parent_failed) AS (
     SELECT 1, d.child_id, d.parent_id, d.parent_status, d.on_parent_failed FROM queue.task_dependencies d WHERE d.parent_id = %(id)s
     UNION
     SELECT below.level + 1, d.child_id, d.parent_id, d.parent_status, d.on_parent_failed
-    FROM below JOIN queue.task_dependencies d ON d.parent_id = below.id WHERE below.level < 20
+    FROM below JOIN queue.task_dependencies d ON d.parent_id = ANY (ARRAY[below.id]) WHERE below.level < 20
 ), around AS (
     -- LIMIT ends the recursion: a graph is read as far as it is shown
     (SELECT * FROM above LIMIT %(limit)s) UNION ALL (SELECT * FROM below LIMIT %(limit)s)
@@ -177,8 +190,8 @@ SELECT batch_id FROM queue.tasks_live WHERE id = %(id)s AND batch_id IS NOT NULL
 
 -- name: forget
 -- Dependencies of tasks that ended long ago, oldest first: a task's id says when it was enqueued.
-DELETE FROM queue.task_dependencies d WHERE (d.child_id, d.parent_id) IN (
-    SELECT child_id, parent_id FROM queue.task_dependencies
+DELETE FROM queue.task_dependencies d WHERE d.ctid = ANY (ARRAY(
+    SELECT ctid FROM queue.task_dependencies
     WHERE child_id < (lpad(to_hex((extract(epoch FROM now()) * 1000 - %(seconds)s * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
         AND parent_status IS NOT NULL ORDER BY child_id LIMIT %(limit)s
-);
+));

@@ -9,7 +9,7 @@ SET status = 'in_progress', attempts = live.attempts + 1, worker_id = %(worker_i
     started_at = now(), updated_at = now(), lease_until = now() + make_interval(secs => %(lease_seconds)s),
     deadline_at = now() + make_interval(secs => %(time_limit)s), progress = NULL, progress_message = NULL
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
-WHERE live.id = given.id AND live.claim_number = given.claim_number AND live.status = 'pending' AND live.claimed_until IS NOT NULL
+WHERE live.id = ANY (ARRAY[given.id]) AND live.claim_number = given.claim_number AND live.status = 'pending' AND num_nonnulls(live.claimed_until) = 1
 -- as text: what Python's JSON refuses (a number of 5,000 digits) is one task's failure, not its message's
 RETURNING live.id, live.claim_number, live.attempts, live.max_attempts, live.snoozes, live.tenant_id, live.payload::text,
     live.payload_version, live.trace_context, extract(epoch FROM now() - GREATEST(live.run_after, live.created_at))::float8, live.limit_key;
@@ -21,7 +21,7 @@ SET status = 'pending', attempts = live.attempts - 1, claimed_until = NULL, leas
     run_after = CASE WHEN %(delay)s::float8 > 0 THEN now() + make_interval(secs => %(delay)s) ELSE live.run_after END,
     is_due = %(delay)s::float8 <= 0
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
-WHERE live.id = given.id AND live.claim_number = given.claim_number
+WHERE live.id = ANY (ARRAY[given.id]) AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
 
 -- name: wait_for_disk
@@ -38,7 +38,7 @@ WHERE claimed_until IS NOT NULL AND status = 'in_progress' AND worker_id = %(wor
 -- Attempts that their own worker has given up: their leases are over now, and rescue counts them as lost.
 UPDATE queue.tasks_live live SET lease_until = '-infinity', deadline_at = now()
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
-WHERE live.id = given.id AND live.claim_number = given.claim_number
+WHERE live.id = ANY (ARRAY[given.id]) AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s;
 
 -- name: finish
@@ -47,7 +47,7 @@ WITH ended AS (
     DELETE FROM queue.tasks_live live
     USING unnest(%(ids)s::uuid[], %(claims)s::integer[], %(statuses)s::text[], %(results)s::jsonb[], %(errors)s::text[])
         AS given (id, claim_number, status, result, error)
-    WHERE live.id = given.id AND live.claim_number = given.claim_number
+    WHERE live.id = ANY (ARRAY[given.id]) AND live.claim_number = given.claim_number
         AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
     RETURNING live.*, given.status AS ended_as, given.result AS given_result, given.error AS given_error
 )
@@ -73,7 +73,7 @@ SET status = 'pending', claimed_until = NULL, lease_until = NULL, deadline_at = 
     last_error = COALESCE(given.error, live.last_error)
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[], %(delays)b::float8[], %(errors)b::text[], %(snoozes)b::integer[])
     AS given (id, claim_number, delay, error, snooze)
-WHERE live.id = given.id AND live.claim_number = given.claim_number
+WHERE live.id = ANY (ARRAY[given.id]) AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
 RETURNING live.id;
 
@@ -90,13 +90,13 @@ FROM unnest(%(ids)s::uuid[], %(tenants)s::uuid[], %(claims)s::integer[], %(numbe
 -- One statement renews the leases of all that a process runs, never past an attempt's time limit.
 UPDATE queue.tasks_live
 SET lease_until = LEAST(now() + make_interval(secs => %(lease_seconds)s), deadline_at)
-WHERE id IN (
+WHERE id = ANY (ARRAY(
     -- a row that its own finish holds needs no renewal
     SELECT id FROM queue.tasks_live
     -- and a lease that ran out is the rescuer's: after an outage its worker may have given the attempt up
     WHERE claimed_until IS NOT NULL AND worker_id = %(worker_id)s AND lease_until < deadline_at AND lease_until > now()
     FOR UPDATE SKIP LOCKED
-);
+));
 
 -- name: hand_back
 -- At the end of the grace time, what still runs waits again at once and the attempt is not counted. What has used its time
@@ -105,11 +105,11 @@ WITH given AS (
     UPDATE queue.tasks_live SET status = 'pending', claimed_until = NULL, lease_until = NULL, deadline_at = NULL,
         worker_id = NULL, updated_at = now(), is_due = true,
         attempts = attempts - CASE WHEN cancel_requested_at IS NULL THEN 1 ELSE 0 END
-    WHERE id IN (
+    WHERE id = ANY (ARRAY(
         -- a row that its own finish holds is about to end by itself, and waiting for it could be a circle
         SELECT id FROM queue.tasks_live
         WHERE claimed_until IS NOT NULL AND worker_id = %(worker_id)s AND deadline_at > now() FOR UPDATE SKIP LOCKED
-    )
+    ))
     RETURNING id, tenant_id, claim_number, attempts, started_at, cancel_reason
 )
 INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, worker_id, started_at)
@@ -142,7 +142,7 @@ SELECT given.id, given.claim_number, NULL
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
 WHERE NOT EXISTS (
     SELECT FROM queue.tasks_live live
-    WHERE live.id = given.id AND live.claim_number = given.claim_number AND live.status = 'in_progress'
+    WHERE live.id = ANY (ARRAY[given.id]) AND live.claim_number = given.claim_number AND live.status = 'in_progress'
         AND live.worker_id = %(worker_id)s
 );
 
@@ -154,9 +154,9 @@ WHERE claimed_until IS NOT NULL AND worker_id = %(worker_id)s ORDER BY deadline_
 -- name: expire_leases
 -- A process that is gone for certain renews nothing any more: its attempts may be rescued now.
 UPDATE queue.tasks_live SET lease_until = now()
-WHERE id IN (
+WHERE id = ANY (ARRAY(
     SELECT id FROM queue.tasks_live WHERE claimed_until IS NOT NULL AND worker_id = %(worker_id)s FOR UPDATE SKIP LOCKED
-);
+));
 
 -- name: ring_rescuers
 -- Leases were ended that their worker will not renew: whoever rescues need not wait for its next look.
@@ -165,9 +165,9 @@ SELECT pg_notify('greenroom_wake', 'rescue');
 -- name: report_progress
 -- Progress of a running attempt, over a connection of its own; says whether the attempt is still ours.
 UPDATE queue.tasks_live SET progress = %(progress)s, progress_message = %(message)s
-WHERE id IN (
+WHERE id = ANY (ARRAY(
     -- a row that its own finish holds is about to end: waiting for that could be waiting for oneself
     SELECT id FROM queue.tasks_live WHERE id = %(id)s AND claim_number = %(claim)s AND status = 'in_progress'
     FOR UPDATE SKIP LOCKED
-)
+))
 RETURNING id;

@@ -1,18 +1,20 @@
 -- What is due, who may have it, and what comes back lost. Each query guards the state it starts from in its WHERE; whoever comes late touches no row.
--- Batches join the table by its index of ids: the roles that run them switch sequential scans off (db/roles.py), since
--- without fresh statistics the planner would read all of a table that grows and shrinks by the second.
+-- The planner knows nothing of a table that grows and shrinks by the second, and takes a burst that came after a vacuum for one row,
+-- which any index finds. So each query leaves it one index to go by. The roles that run them switch sequential scans off
+-- (db/roles.py). Rows are found by `id = ANY (ARRAY[…])`: `=` or IN would let the index of ids be read whole, for the order of a
+-- merge. And num_nonnulls stands where IS NOT NULL would let a partial index be read whole.
 -- Locks: what several processes may want at once skips rows that another transaction holds. Statements of an attempt's own
 -- worker, guarded by its claim number, wait; a circle, should one come about, is broken by Postgres and tried again.
 
 -- name: promote
 -- Deferred tasks whose time has come enter the claim's index.
 UPDATE queue.tasks_live SET is_due = true, updated_at = now()
-WHERE id IN (
+WHERE id = ANY (ARRAY(
     SELECT id FROM queue.tasks_live
     WHERE NOT is_due AND NOT is_waiting AND run_after <= now()
     ORDER BY run_after LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
-);
+));
 
 -- name: look
 -- Which queues have due tasks that nobody has claimed, and in how many seconds the next deferred one is due or a pause ends.
@@ -207,7 +209,7 @@ UPDATE queue.tasks_live live SET claimed_until = NULL, updated_at = now(),
     run_after = CASE WHEN %(delay)s::float8 > 0 THEN now() + make_interval(secs => %(delay)s) ELSE live.run_after END,
     is_due = %(delay)s::float8 <= 0
 FROM unnest(%(ids)s::uuid[], %(claims)s::integer[]) AS given (id, claim_number)
-WHERE live.id = given.id AND live.claim_number = given.claim_number AND live.status = 'pending' AND live.claimed_until IS NOT NULL;
+WHERE live.id = ANY (ARRAY[given.id]) AND live.claim_number = given.claim_number AND live.status = 'pending' AND num_nonnulls(live.claimed_until) = 1;
 
 -- name: ring
 -- As the trigger of an INSERT does: only when a relay sleeps.
@@ -236,11 +238,11 @@ WITH expired AS MATERIALIZED (
     UPDATE queue.tasks_live live
     SET status = 'pending', claimed_until = NULL, lease_until = NULL, deadline_at = NULL, worker_id = NULL, updated_at = now(),
         run_after = now() + make_interval(secs => expired.delay), is_due = expired.delay = 0, last_error = expired.reason
-    FROM expired WHERE live.id = expired.id AND NOT expired.is_last
+    FROM expired WHERE live.id = ANY (ARRAY[expired.id]) AND NOT expired.is_last
     RETURNING live.id, live.tenant_id, live.claim_number, live.attempts, live.started_at, expired.worker_id, expired.reason
 ), ended AS (
     DELETE FROM queue.tasks_live live USING expired
-    WHERE live.id = expired.id AND expired.is_last
+    WHERE live.id = ANY (ARRAY[expired.id]) AND expired.is_last
     RETURNING live.*, expired.reason
 ), failed AS (
     INSERT INTO queue.tasks_history (id, task_type, payload, status, attempts, last_error, run_after, completed_at, created_at,
@@ -263,12 +265,12 @@ FROM ended;
 -- name: reclaim
 -- Claims that no worker took in time wait again; no attempt was counted.
 UPDATE queue.tasks_live SET claimed_until = NULL, updated_at = now()
-WHERE id IN (
+WHERE id = ANY (ARRAY(
     SELECT id FROM queue.tasks_live
     WHERE claimed_until <= now() AND status = 'pending'
     ORDER BY claimed_until LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
-);
+));
 
 -- name: ended
 -- How the named tasks ended; those that still live are not among the rows.

@@ -4,12 +4,11 @@ import json
 from collections.abc import Iterator
 from uuid import UUID
 
-import psycopg
 import pytest
 
 from db.dependencies import FIRST_ID
 from db.embedded import EmbeddedServer
-from tests.integration.queue.test_plans import Guard, explain, nodes
+from tests.integration.queue.test_plans import Guard, explain, nodes, vacuum, work_off
 from tests.support.database import Database, cloned
 
 _FILL = """
@@ -28,6 +27,7 @@ SELECT lpad(to_hex(n), 32, '0')::uuid, 'test.noop', '{}', 1, identity.default_te
     'q', 0, 5
 FROM generate_series(200000, 260000) n;
 INSERT INTO queue.batches (name, tenant_id) SELECT 'b', identity.default_tenant_id() FROM generate_series(1, 20000);
+ALTER TABLE queue.settlements ALTER COLUMN id RESTART;
 INSERT INTO queue.settlements (task_id) SELECT lpad(to_hex(n), 32, '0')::uuid FROM generate_series(1, 20000) n;
 """
 
@@ -57,18 +57,26 @@ GUARDS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["analysed", "no statistics"])
+_TABLES = ("tasks_live", "tasks_history", "task_dependencies", "batches", "settlements")
+
+
+def fill(database: Database) -> None:
+    for statement in _FILL.strip().split(";\n"):
+        database.rows(statement)
+
+
+@pytest.fixture(scope="module", params=["analysed", "no statistics", "an old vacuum"])
 def full(
     request: pytest.FixtureRequest, server_without_fsync: EmbeddedServer, template_database: str
 ) -> Iterator[Database]:
     """Tasks that wait for tasks, in plenty."""
     with cloned(server_without_fsync, template_database) as database:
-        for statement in _FILL.strip().split(";\n"):
-            database.rows(statement)
-        if request.param == "analysed":
-            with psycopg.connect(database.superuser_url, autocommit=True) as connection:
-                for table in ("tasks_live", "tasks_history", "task_dependencies", "batches", "settlements"):
-                    connection.execute(f"VACUUM ANALYZE queue.{table}".encode())
+        fill(database)
+        if request.param == "an old vacuum":
+            work_off(database, *_TABLES)
+            fill(database)
+        elif request.param == "analysed":
+            vacuum(database, "ANALYZE", *_TABLES)
         yield database
 
 

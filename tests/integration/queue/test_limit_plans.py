@@ -3,12 +3,11 @@
 import json
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 from db.embedded import EmbeddedServer
 from db.queue import FIRST_RANK
-from tests.integration.queue.test_plans import DEFAULT_TENANT, Guard, explain, nodes
+from tests.integration.queue.test_plans import DEFAULT_TENANT, Guard, explain, nodes, vacuum, work_off
 from tests.support.database import Database, cloned
 
 _FILL = """
@@ -41,18 +40,19 @@ GUARDS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["analysed", "no statistics"])
+@pytest.fixture(scope="module", params=["analysed", "no statistics", "an old vacuum"])
 def full(
     request: pytest.FixtureRequest, server_without_fsync: EmbeddedServer, template_database: str
 ) -> Iterator[Database]:
     """A queue of 100,000 tasks of a key that is full, and 1,000 behind them."""
     with cloned(server_without_fsync, template_database) as database:
+        if request.param == "an old vacuum":
+            database.rows(_FILL)
+            work_off(database, "tasks_live")
         database.rows(_FILL)
         database.rows(_LIMITS)
         if request.param == "analysed":
-            with psycopg.connect(database.superuser_url, autocommit=True) as connection:
-                connection.execute("VACUUM ANALYZE queue.tasks_live")
-                connection.execute("VACUUM ANALYZE queue.limits")
+            vacuum(database, "ANALYZE", "tasks_live", "limits")
         yield database
 
 
