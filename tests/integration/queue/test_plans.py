@@ -1,8 +1,8 @@
 """EXPLAIN guards: with 60,000 live and 60,000 ended tasks each statement of a task's life keeps to its index.
 
 Generic plans, as the role that runs the statement, under row security, with fresh statistics, with none, and with those
-of a queue that was empty a moment ago: it fills faster than autovacuum analyses it. The long form (`make faults`) does it with a million of each, within the same
-bounds.
+of a queue that was empty a moment ago: it fills faster than autovacuum analyses it. The long form (`make faults`) does
+it with a million of each, within the same bounds.
 """
 
 import json
@@ -178,7 +178,7 @@ def full(
 def vacuum(database: Database, options: str, *tables: str) -> None:
     names = sql.SQL(", ").join(sql.Identifier("queue", table) for table in tables)
     with psycopg.connect(database.superuser_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("VACUUM ({}) {}").format(sql.SQL(options), names))  # type: ignore[arg-type]
+        connection.execute(sql.SQL("VACUUM ({}) {}").format(sql.SQL(options), names))
 
 
 def work_off(database: Database, *tables: str) -> None:
