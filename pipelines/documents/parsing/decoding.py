@@ -1,18 +1,25 @@
 """Bytes that may be text: whether they are, and which."""
 
+import codecs
 import re
 from typing import Final
+from unicodedata import category
 
 _META_CHARSET: Final = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{1,40})", re.I)
 _SAMPLE: Final = 1 << 16
+# The longer ones first: the mark of UTF-32 begins as that of UTF-16.
+_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
 # Control characters that no text holds. NUL is judged apart: a text may have strayed ones, which become U+FFFD.
 _CONTROLS: Final = re.compile("[\x01-\x07\x0e-\x1a\x1c-\x1f]")
 
 
 def is_binary(data: bytes) -> bool:
     """Judge a sample: many control characters or NULs, or bytes that are no text in any encoding that we decode."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return False  # UTF-16 with its mark
+    if _marked(data):
+        return False
     sample = data[:_SAMPLE]
     text = sample.decode("utf-8", "replace")
     controls = len(_CONTROLS.findall(text))
@@ -23,15 +30,24 @@ def is_binary(data: bytes) -> bool:
     return controls * 5 > len(text) or (nuls * 3 > len(text) and len(text) > 64)
 
 
+def is_blank(text: str) -> bool:
+    """Tell whether a text has no character that is seen: blanks, and those that only shape others."""
+    return all(character.isspace() or category(character) == "Cf" for character in text)
+
+
 def decode(data: bytes) -> str:
     """Return a text: by its mark, as UTF-8, by what it declares, or as the usual Windows code page."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace")
+    if encoding := _marked(data):
+        return data.decode(encoding, "replace")
     try:
         # Encoded surrogates pass here and become U+FFFD when the text is normalised.
         return data.decode("utf-8-sig", "surrogatepass")
     except UnicodeDecodeError:
         return _decode_declared(data) or _decode_damaged(data)
+
+
+def _marked(data: bytes) -> str | None:
+    return next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
 
 
 def _decode_declared(data: bytes) -> str | None:

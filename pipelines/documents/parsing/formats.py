@@ -11,7 +11,7 @@ from typing import Final
 
 from pipelines.documents.errors import BrokenFileError, EmptyFileError, WrongTypeError
 from pipelines.documents.parsing import containers
-from pipelines.documents.parsing.decoding import decode, is_binary
+from pipelines.documents.parsing.decoding import decode, is_binary, is_blank
 
 PLAIN: Final = "text/plain"
 MARKDOWN: Final = "text/markdown"
@@ -165,7 +165,7 @@ def recognise(data: bytes, claimed: str | None) -> tuple[Format, str]:
 
 def _text_format(data: bytes, claim: str | None) -> tuple[Format, str]:
     text = decode(data)
-    if not text.strip():
+    if is_blank(text):
         raise EmptyFileError("The file holds nothing but blank space; ingest a file that has content.")
     is_html = _HTML_START.match(_behind_remarks(text[:_SAMPLE])) is not None
     known = _BY_TYPE.get(_ALIASES.get(claim or "", claim or ""))

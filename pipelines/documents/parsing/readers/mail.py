@@ -45,7 +45,7 @@ def _part(part: MIMEPart, headings: Headings, depth: int) -> Iterator[Block]:
             yield from _part(inner, headings, depth + 1) if depth < _MAX_DEPTH else ()
     elif part.get_filename() or part.is_attachment():
         yield from _attachment(part.get_filename(), headings)
-    elif kind.startswith("text/"):
+    elif kind.startswith(("text/", "multipart/")):  # a multipart message without its boundary is one text
         as_blocks = html_blocks if kind == "text/html" else plain_blocks
         yield from as_blocks(normalise(_content(part)), headings)
 
@@ -65,6 +65,7 @@ def _header(message: MIMEPart, name: str) -> str:
         TypeError,
         AttributeError,
         IndexError,
+        RecursionError,
     ):  # what the library raises on headers that break the rules
         raw = {key.casefold(): value for key, value in message.raw_items()}
         return _line(str(raw.get(name.casefold(), "")))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+from pipelines.documents.errors import BrokenFileError
 from pipelines.documents.parsing.headings import Headings
 from pipelines.documents.parsing.readers.rows import table_text
 from pipelines.documents.parsing.types import Block, BlockKind, Reading, Source, normalise
@@ -15,6 +16,8 @@ _TITLE: Final = re.compile(r"<title[^>]*>(.{0,2000}?)</title>", re.I | re.S)
 _CLASSIFIED_CHARACTERS: Final = 4_000
 _LONG_LINE: Final = 20_000
 _PIECE: Final = 50_000
+# unstructured and lxml go down by recursion: at 400 lists or 1,000 tables in one another they fail, or lose the text.
+_MAX_DEPTH: Final = 300
 _FENCE: Final = re.compile(r" {0,3}(?:```|~~~)")
 _KINDS: Final[dict[str, BlockKind]] = {
     "Title": "title",
@@ -46,8 +49,33 @@ def read_markdown(source: Source) -> Reading:
 
 
 def html_blocks(text: str, headings: Headings) -> Iterator[Block]:
-    """Yield the blocks of a page, or of a part of a book that has several."""
+    """Yield the blocks of a page, or of a part of a book that has several; raises BrokenFileError for a deep one."""
+    _check_depth(text)
     return _blocks(partitioners().html(text), headings)
+
+
+def _check_depth(text: str) -> None:
+    from lxml import etree
+
+    class Depth:
+        now = 0
+
+        def start(self, _tag: str, _attributes: object) -> None:
+            self.now += 1
+            if self.now > _MAX_DEPTH:
+                raise BrokenFileError(
+                    f"The page is nested deeper than {_MAX_DEPTH} levels; close its elements and ingest it again."
+                )
+
+        def end(self, _tag: str) -> None:
+            self.now -= 1
+
+        def close(self) -> None:
+            pass
+
+    etree.fromstring(
+        text.encode("utf-8", "replace"), etree.HTMLParser(target=Depth(), encoding="utf-8", huge_tree=True)
+    )
 
 
 def _markdown_blocks(text: str) -> Iterator[Block]:

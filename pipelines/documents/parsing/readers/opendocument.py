@@ -59,7 +59,7 @@ class _Content:
         text = normalise(_text(element)).strip()
         if text:
             level = element.get(f"{_TEXT}outline-level") or "1"
-            self._headings.enter(int(level) if level.isdigit() else 1, text)
+            self._headings.enter(int(level) if level.isdecimal() else 1, text)
             yield from self._block(text, "title")
 
     def _block(self, text: str, kind: BlockKind) -> Iterator[Block]:
@@ -82,7 +82,7 @@ def _cells(row: Any) -> list[str]:
     for cell in row:
         if cell.tag in (f"{_TABLE}table-cell", f"{_TABLE}covered-table-cell"):
             repeated = cell.get(f"{_TABLE}number-columns-repeated") or "1"
-            count = min(int(repeated), _MAX_REPEATED) if repeated.isdigit() else 1
+            count = min(int(repeated), _MAX_REPEATED) if repeated.isdecimal() else 1
             cells += [_text(cell)] * count
     return cells
 
@@ -96,7 +96,7 @@ def _pieces(element: Any) -> Iterator[str]:
     for child in element:
         if child.tag == f"{_TEXT}s":
             count = child.get(f"{_TEXT}c") or "1"
-            yield " " * (min(int(count), _MAX_REPEATED) if count.isdigit() else 1)
+            yield " " * (min(int(count), _MAX_REPEATED) if count.isdecimal() else 1)
         elif child.tag == f"{_TEXT}tab":
             yield "\t"
         elif child.tag == f"{_TEXT}line-break":

@@ -13,6 +13,7 @@ _ORG_CODE: Final = re.compile(
     r"^[ \t]*#\+begin_(src|example)\b[^\n]*\n(.*?)^[ \t]*#\+end_\1[^\n]*$", re.M | re.S | re.I
 )
 _ORG_KEYWORDS: Final = re.compile(r"^[ \t]*#\+\w+:[^\n]*$", re.M)
+_OPEN_DRAWER: Final = re.compile(r"^[ \t]*:PROPERTIES:[ \t]*$(?!(?:\n(?!\*+ ).*)*?\n[ \t]*:END:[ \t]*$)", re.M | re.I)
 _QUIET: Final[dict[str, Any]] = {
     "file_insertion_enabled": False,
     "raw_enabled": False,
@@ -24,11 +25,16 @@ _QUIET: Final[dict[str, Any]] = {
 
 
 def read(source: Source) -> Reading:
-    """Read an Org file: its headlines are sections."""
+    """Read an Org file: its headlines are sections. One with dates or drawers that are none is read as plain text."""
     import orgparse
 
-    root = orgparse.loads(source.text)
-    return Reading(next(iter(root.get_file_property_list("TITLE")), None), _org_blocks(root))
+    if _OPEN_DRAWER.search(source.text) is None:  # orgparse takes all that follows for properties
+        try:
+            root = orgparse.loads(source.text)
+            return Reading(next(iter(root.get_file_property_list("TITLE")), None), tuple(_org_blocks(root)))
+        except ValueError:  # of a date that no calendar has
+            pass
+    return Reading(None, plain_blocks(source.text, Headings()))
 
 
 def _org_blocks(root: Any) -> Iterator[Block]:

@@ -16,7 +16,7 @@ from pipelines.documents.parsing.formats import check_pdf_ends, too_odd
 from pipelines.documents.parsing.headings import Headings
 from pipelines.documents.parsing.types import Block, Reading, Source, check_pages, normalise
 
-_PASSWORD_NEEDED: Final = 4  # FPDF_ERR_PASSWORD
+_LOCKED: Final = (4, 5)  # FPDF_ERR_PASSWORD, and FPDF_ERR_SECURITY for a lock that it does not know
 # pdfium marks a hyphen that the typesetter put in by U+0002 or U+FFFE: the word goes on after it.
 _SOFT_HYPHEN: Final = re.compile("[\x02\ufffe](?:\r?\n)?")
 _NUMBERING: Final = re.compile(r"^(?:chapter|appendix)?\s*[\dA-Z]{0,3}(?:\.\d+)*[.:]?\s+", re.I)
@@ -48,7 +48,7 @@ def _open(data: bytes) -> Any:
     try:
         return pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
-        if error.err_code == _PASSWORD_NEEDED:
+        if error.err_code in _LOCKED:
             raise EncryptedFileError("The PDF is encrypted; remove its password and ingest it again.") from None
         raise too_odd("PDF") from None
 

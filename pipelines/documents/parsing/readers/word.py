@@ -117,9 +117,9 @@ def _heading_depths(document: Any) -> dict[str, int]:
         level = style.find(f"{qn('w:pPr')}/{qn('w:outlineLvl')}")
         if called == "title":
             depths[style.get(qn("w:styleId"))] = 0
-        elif called.startswith("heading ") and called[8:].isdigit():
+        elif called.startswith("heading ") and called[8:].isdecimal():
             depths[style.get(qn("w:styleId"))] = int(called[8:])
-        elif level is not None and (level.get(qn("w:val")) or "").isdigit() and int(level.get(qn("w:val"))) < 9:
+        elif level is not None and (level.get(qn("w:val")) or "").isdecimal() and int(level.get(qn("w:val"))) < 9:
             depths[style.get(qn("w:styleId"))] = int(level.get(qn("w:val"))) + 1
     return depths
 

@@ -1,0 +1,31 @@
+"""A file that somebody should not have written, and what has to come of it."""
+
+from dataclasses import dataclass
+
+WICK = "The keeper trims the wick at dusk."
+SECRET = "root:x:0"
+"""What stands in a file of this machine that nothing may be read from."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file and its outcome: an error of a class, or a text that holds `holds` and nothing of `lacks`."""
+
+    name: str
+    content: bytes | str
+    error: type[Exception] | None = None
+    says: str = ""
+    holds: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = (SECRET,)
+    most: int | None = None
+    """No more characters than that."""
+
+
+def refused(name: str, content: bytes | str, error: type[Exception], says: str = "") -> Case:
+    """Return a file that is refused for good, with an error that says why."""
+    return Case(name, content, error, says)
+
+
+def reads(name: str, content: bytes | str, *holds: str, lacks: str = SECRET, most: int | None = None) -> Case:
+    """Return a file whose text is read for all that is wrong with it; WICK unless told what it holds."""
+    return Case(name, content, holds=holds or (WICK,), lacks=(SECRET, lacks), most=most)
