@@ -1,4 +1,4 @@
-"""Markup that is nested or unclosed, or that would have something read, run or sent: HTML, Markdown, Org, rst, RTF, XML."""
+"""Markup that is nested or unclosed, or would have something read, run or sent: HTML, Markdown, Org, rst, RTF."""
 
 from pipelines.documents import errors
 from tests.integration.documents.hostile.outcome import WICK, Case, reads, refused
