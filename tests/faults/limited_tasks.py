@@ -95,11 +95,12 @@ def _take_place(folder: Path, payload: Limited) -> IO[bytes]:
     raise AssertionError("numbers have no end")
 
 
-_LIMIT, _ATTEMPTS = timedelta(minutes=1), 50
+# One task a message: several in one run one after the other, and would not be seen at once however many may be.
+_ALIKE: dict[str, Any] = {"time_limit": timedelta(minutes=1), "max_attempts": 50, "batch_size": 1}
 
 TASKS: Sequence[Task[Any]] = (
-    Task(payload=LimitedByQueue, run=_stay, time_limit=_LIMIT, max_attempts=_ATTEMPTS, queue="limited"),
-    Task(payload=LimitedByType, run=_stay, time_limit=_LIMIT, max_attempts=_ATTEMPTS),
-    Task(payload=LimitedByKey, run=_stay, time_limit=_LIMIT, max_attempts=_ATTEMPTS, limit_key="provider"),
-    Task(payload=LimitedByTenant, run=_stay, time_limit=_LIMIT, max_attempts=_ATTEMPTS),
+    Task(payload=LimitedByQueue, run=_stay, queue="limited", **_ALIKE),
+    Task(payload=LimitedByType, run=_stay, **_ALIKE),
+    Task(payload=LimitedByKey, run=_stay, limit_key="provider", **_ALIKE),
+    Task(payload=LimitedByTenant, run=_stay, **_ALIKE),
 )
