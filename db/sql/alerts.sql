@@ -88,12 +88,12 @@ RETURNING kind, key;
 -- Take the next alert that is to be told, for %(seconds)s seconds: after them whoever is next tries again. What was over
 -- for a day is told to nobody any more.
 UPDATE queue.alerts SET next_try_at = now() + make_interval(secs => %(seconds)s), tries = tries + 1
-WHERE id IN (
+WHERE id = ANY (ARRAY(
     SELECT id FROM queue.alerts
     WHERE next_try_at <= now() AND (state = 'raised' OR resolved_at > now() - interval '1 day')
     ORDER BY next_try_at LIMIT 1
     FOR UPDATE SKIP LOCKED
-)
+))
 RETURNING id, kind, key, CASE WHEN notified_state IS NULL THEN 'raised' ELSE 'resolved' END, facts, raised_at, resolved_at, tries;
 
 -- name: told

@@ -28,7 +28,8 @@ SELECT id FROM queue.tasks_live WHERE id = ANY (%(ids)b::uuid[]) AND is_watched;
 WITH due AS MATERIALIZED (
     SELECT d.child_id, d.parent_id FROM unnest(%(ids)b::uuid[]) AS given (id)
     JOIN queue.task_dependencies d ON d.parent_id = ANY (ARRAY[given.id]) AND d.parent_status IS NULL
-    WHERE NOT EXISTS (SELECT FROM queue.tasks_live live WHERE live.id = ANY (ARRAY[given.id]))
+    -- of more than the index holds: one that answers alone may be read whole
+    WHERE NOT EXISTS (SELECT FROM queue.tasks_live live WHERE live.id = ANY (ARRAY[given.id]) AND live.claim_number >= 0)
     LIMIT %(limit)s
 ), ended AS MATERIALIZED (
     SELECT parent_id, (
@@ -90,7 +91,7 @@ WITH refused AS MATERIALIZED (
 ), doomed AS MATERIALIZED (
     SELECT DISTINCT ON (child_id) child_id, parent_id, parent_status,
         CASE on_parent_failed WHEN 'fail' THEN 'failed' ELSE 'cancelled' END AS ends_as
-    FROM refused
+    FROM refused ORDER BY child_id, parent_id
 ), free AS MATERIALIZED (
     SELECT live.id FROM queue.tasks_live live WHERE live.id = ANY (ARRAY(SELECT child_id FROM doomed)) AND live.is_waiting
     FOR UPDATE SKIP LOCKED

@@ -134,7 +134,7 @@ SET task_type = judged.task_type, tenant_id = judged.tenant_id, payload_version 
     limit_key = judged.limit_key,
     rank = judged.rank, is_due = judged.is_due, hold_reason = judged.hold_reason, updated_at = now()
 FROM queue.tasks_live held CROSS JOIN LATERAL queue.completed(held) AS judged
-WHERE held.id = %(id)s AND held.hold_reason IS NOT NULL AND live.id = held.id
+WHERE held.id = %(id)s AND num_nonnulls(held.hold_reason) = 1 AND live.id = held.id
 RETURNING live.id, live.tenant_id, live.hold_reason;
 
 -- name: processes
