@@ -67,12 +67,12 @@ def test_a_rate_holds_within_five_percent_in_one_process(
     """In a process of its own: what else the suite's process holds is none of a relay's, and would stall it."""
     with rig(durable_server, durable_home, durable_template, None) as alone:
         query = "INSERT INTO queue.limits (kind, name, rate, rate_seconds, burst) VALUES "
-        alone.database.rows(query + "('queue', 'default', 40, 1, 4)")
+        alone.database.rows(query + "('queue', 'default', 100, 1, 10)")
         alone.add("up", RELAY_POLL_SECONDS="30", RELAY_POLL_SECONDS_DEAF="30")
         alone.await_workers()
-        alone.enqueue([Effect() for _ in range(404)])
+        alone.enqueue([Effect() for _ in range(1010)])
         alone.await_end(60)
-        assert alone.database.value(_TOOK) == pytest.approx(400 / 40, rel=0.05)
+        assert alone.database.value(_TOOK) == pytest.approx(1000 / 100, rel=0.05)
 
 
 def hold(rig: Rig, capsys: pytest.CaptureFixture[str], *, rounds: int, tasks: int, kills: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pipelines.documents.parsing import ParserProcess
 from pipelines.documents.parsing.types import normalise
 from tests.integration.documents.hostile import markup, messages, office, pdfs, plain, records
-from tests.integration.documents.hostile.outcome import WICK, Case
+from tests.integration.documents.hostile.outcome import SECRET, WICK, Case
 from tests.integration.documents.parsed import Parse, texts
 
 CASES = [case for family in (plain, markup, records, pdfs, messages, office) for case in family.CASES]
@@ -18,6 +18,7 @@ MEMORY = 2_000_000_000
 
 def test_the_corpus_is_as_large_as_it_says() -> None:
     assert len(CASES) >= 150
+    assert SECRET in Path("/etc/passwd").read_text(encoding="utf-8"), "nothing that is looked for could be found"
     assert max(Counter(case.name for case in CASES).values()) == 1
 
 
