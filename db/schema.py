@@ -9,7 +9,7 @@ from db.connection import Connection
 from db.queries import Queries
 
 QUERIES = Queries("schema")
-WANTED_REVISION = "0009"
+WANTED_REVISION = "0010"
 
 
 def current_revision(connection: Connection) -> str | None:

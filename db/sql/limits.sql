@@ -1,7 +1,7 @@
 -- Limits: what may be claimed at once, and how often. Concurrency is counted from the tasks that are claimed or in progress
 -- and decremented nowhere, so that it cannot leak; rates are token buckets on the database's clock.
 -- Locks: a claim locks the rows of its limits first, always in the order of their keys, and then rows of tasks, of which it
--- skips those that are locked. So it waits for nobody who could wait for it.
+-- skips those that are locked. So it waits for nobody who could wait for it. Why rows are found by `= ANY (ARRAY[…])`: see queue.sql.
 
 -- name: hold
 -- Lock the limits that a claim may meet, so that no other relay counts before this one has claimed. A relay that freezes
@@ -11,7 +11,7 @@ SELECT l.kind, l.name, set_config('idle_in_transaction_session_timeout', '2s', t
     UNION SELECT 'task_type', name FROM unnest(%(task_types)s::text[] || '*'::text) AS name
     UNION SELECT 'tenant', name FROM unnest(%(tenants)s::text[] || '*'::text) AS name
     UNION SELECT 'key', name FROM unnest(%(keys)s::text[] || '*'::text) AS name
-) AS wanted JOIN queue.limits l ON l.kind = wanted.kind AND l.name = wanted.name
+) AS wanted JOIN queue.limits l ON l.kind = ANY (ARRAY[wanted.kind]) AND l.name = ANY (ARRAY[wanted.name])
 -- byte by byte, as whoever pauses several keys sorts them too
 ORDER BY l.kind COLLATE "C", l.name COLLATE "C"
 FOR NO KEY UPDATE OF l;
@@ -22,7 +22,7 @@ FOR NO KEY UPDATE OF l;
 -- whether tasks have to end first; where nothing was claimed it has no task.
 WITH held AS MATERIALIZED (
     SELECT l.* FROM unnest(%(held_kinds)s::text[], %(held_names)s::text[]) AS given (kind, name)
-    JOIN queue.limits l ON l.kind = given.kind AND l.name = given.name
+    JOIN queue.limits l ON l.kind = ANY (ARRAY[given.kind]) AND l.name = ANY (ARRAY[given.name])
 ), met AS MATERIALIZED (
     SELECT 'queue' AS kind, %(queue)s::text AS name
     UNION ALL SELECT 'task_type', name FROM unnest(%(task_types)s::text[]) AS name
@@ -50,7 +50,7 @@ WITH held AS MATERIALIZED (
                 + GREATEST(extract(epoch FROM statement_timestamp() - bucket.refilled_at)::float8, 0) * said.per_second)
             END AS tokens
     FROM said LEFT JOIN occupied ON occupied.kind = said.kind AND occupied.name = said.name
-        LEFT JOIN queue.limit_tokens bucket ON bucket.kind = said.kind AND bucket.name = said.name
+        LEFT JOIN queue.limit_tokens bucket ON bucket.kind = ANY (ARRAY[said.kind]) AND bucket.name = ANY (ARRAY[said.name])
 ), rooms AS MATERIALIZED (
     SELECT filled.*, CASE WHEN pause > 0 THEN 0 ELSE GREATEST(LEAST(slots, floor(tokens), 1000000), 0) END::integer AS room,
         -- for high rates not token by token, but never so long that a bucket runs over

@@ -1,0 +1,55 @@
+-- Functions that find rows of tables which grow and shrink by the second leave the planner one index to go by, as the engine's
+-- statements do (db/sql/queue.sql says why). The version before may go on beside this one.
+
+-- Nothing of that key is claimed for so many seconds, at most an hour: its provider has refused. A longer pause stays. What
+-- is on its way to workers is taken back: whoever gets such a message finds nothing to take.
+CREATE OR REPLACE FUNCTION queue.pause_key(key text, seconds double precision) RETURNS void LANGUAGE sql
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+    INSERT INTO queue.limits AS known (kind, name, paused_until)
+    VALUES ('key', key, clock_timestamp() + make_interval(secs => LEAST(GREATEST(seconds, 0), 3600)))
+    ON CONFLICT (kind, name) DO UPDATE SET paused_until = GREATEST(known.paused_until, EXCLUDED.paused_until);
+    UPDATE queue.tasks_live SET claimed_until = NULL, updated_at = now() WHERE id = ANY (ARRAY(
+        SELECT id FROM queue.tasks_live
+        WHERE claimed_until IS NOT NULL AND limit_key = key AND status = 'pending' FOR UPDATE SKIP LOCKED));
+$$;
+
+-- Let each child wait for all parents. Locks nothing: a parent may end at the same moment, which the relay finds out.
+CREATE OR REPLACE FUNCTION queue.depend_on(children uuid[], parents uuid[], tenant uuid, policy text) RETURNS void LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    missing uuid;
+BEGIN
+    SELECT p.id INTO missing FROM unnest(parents) AS p (id)
+    WHERE NOT EXISTS (SELECT FROM queue.tasks_live t WHERE t.id = ANY (ARRAY[p.id]) AND (tenant IS NULL OR t.tenant_id = tenant))
+        AND NOT EXISTS (SELECT FROM queue.tasks_history t WHERE t.id = ANY (ARRAY[p.id]) AND (tenant IS NULL OR t.tenant_id = tenant)) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'depends_on names a task that does not exist: %', missing USING ERRCODE = 'GR003',
+            HINT = 'A task waits for tasks of its own tenant, live ones or ended ones that history still has.';
+    END IF;
+    INSERT INTO queue.task_dependencies (child_id, parent_id, tenant_id, on_parent_failed)
+    SELECT c.id, p.id, tenant, policy FROM unnest(children) AS c (id), unnest(parents) AS p (id) ON CONFLICT DO NOTHING;
+    INSERT INTO queue.settlements (task_id) SELECT DISTINCT p.id FROM unnest(parents) AS p (id);
+END
+$$;
+
+-- Refuse that `child` waits for `parents` if one of them waits for it (GR003). Only a task that was there before, and takes on
+-- dependencies by being replaced, can close a circle; such replacements go one after the other.
+CREATE OR REPLACE FUNCTION queue.check_circle(child uuid, parents uuid[]) RETURNS void LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(7216335408823);
+    IF child = ANY (parents) THEN
+        RAISE EXCEPTION 'the task % would wait for itself', child USING ERRCODE = 'GR003';
+    END IF;
+    IF EXISTS (
+        WITH RECURSIVE above (id) AS (
+            SELECT unnest(parents)
+            UNION
+            SELECT d.parent_id FROM above JOIN queue.task_dependencies d ON d.child_id = ANY (ARRAY[above.id]) AND d.parent_status IS NULL
+        )
+        SELECT FROM above WHERE id = child
+    ) THEN
+        RAISE EXCEPTION 'the task % would wait for itself in a circle', child USING ERRCODE = 'GR003';
+    END IF;
+END
+$$;
