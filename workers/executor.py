@@ -157,13 +157,15 @@ class Executor:
         for run in runs:
             decode(task, run, self._keyring)
         ready = [run for run in runs if run.outcome is None]
+        begun = time.monotonic()
         if ready:
             events.emit(events.AttemptStarted(task.name, len(ready)))
             self._compute(task, seat, ready)
+        handling = time.monotonic() - begun
         ended = [run for run in runs if run.outcome is not None]
         if ended:
             self._recorder.record(task, ended)
-            self.sizes.measured(task.name, len(ended), time.monotonic() - started)
+            self.sizes.measured(task.name, len(ended), time.monotonic() - started, handling=handling)
         for run in ended:
             self._progress.forget(run.attempt.task_id)
 

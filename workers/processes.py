@@ -171,7 +171,14 @@ class WorkerProcess:
         self._logs = AttemptLogs(self.executor.running)
 
     def start(self) -> None:
-        """Be watched over, consume the queues, then become known, so that the relay sends work."""
+        """Be watched over, consume the queues, then become known, so that the relay sends work. Once, or not at all."""
+        try:
+            self._start()
+        except BaseException:
+            self._abort()
+            raise
+
+    def _start(self) -> None:
         self._logs.start()
         for loop in self.loops:
             loop.start()
@@ -207,6 +214,13 @@ class WorkerProcess:
             self._resources.close()
         events.emit(events.ProcessStopped("worker", self.process.id, handed_back or 0))
         return is_drained
+
+    def _abort(self) -> None:
+        """End what a start that failed has begun; nothing was taken yet."""
+        if self._worker is not None:
+            self._worker.stop(timeout=self._grace_ms())
+        stop_all(self.loops)
+        self._logs.close()
 
     def quiesce(self) -> None:
         """Take nothing more; what runs goes on."""

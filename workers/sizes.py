@@ -11,39 +11,55 @@ from db.connection import KeptConnection
 _START = 1
 # Slower is believed slowly, faster at once: the first task of a type pays for what is loaded only once.
 _SLOWER, _FASTER = 0.3, 0.8
-# A message whose tasks take longer than this together would keep its last ones from workers that are free.
-_TRAVEL_SECONDS = 0.25
+# What a message takes at most, its statements and effects included, and what its handlers take of that: they run one
+# after the other, though other threads may be idle (docs/decisions/0006-hot-path.md).
+_TRAVEL_SECONDS, _HANDLING_SECONDS = 0.25, 0.05
 _OFFER_PAUSE = 0.2
 
 
 class BatchSizes:
-    """An exponential moving average of seconds a task, by task type; shared by a process's threads."""
+    """How large parts and messages are, by task type; shared by a process's threads."""
 
     def __init__(self, target_seconds: float) -> None:
         self._target = target_seconds
-        self._seconds: dict[str, float] = {}
-        self._lock = threading.Lock()
+        self._whole = _Averages()
+        self._handling = _Averages()
 
     def next_size(self, task_type: str, waiting: int) -> int:
         """Return how many of the `waiting` tasks to take now, at least one."""
-        seconds = self._seconds.get(task_type)
-        wanted = _START if seconds is None else int(self._target / max(seconds, 1e-6))
-        return max(1, min(waiting, wanted))
+        return max(1, min(waiting, self._whole.fitting(task_type, self._target)))
 
-    def measured(self, task_type: str, tasks: int, seconds: float) -> None:
-        """Learn that `tasks` tasks took `seconds` together."""
-        each = seconds / max(tasks, 1)
+    def measured(self, task_type: str, tasks: int, seconds: float, *, handling: float) -> None:
+        """Learn that `tasks` tasks took `seconds` together, of which their handlers took `handling`."""
+        self._whole.learn(task_type, seconds / max(tasks, 1))
+        self._handling.learn(task_type, handling / max(tasks, 1))
+
+    def travel_size(self, task_type: str, most: int) -> int:
+        """Return how many tasks of a type, at most `most`, should travel in one message."""
+        whole = self._whole.fitting(task_type, _TRAVEL_SECONDS)
+        wanted = min(whole, self._handling.fitting(task_type, _HANDLING_SECONDS))
+        # in powers of two: it seldom changes
+        return min(most, 1 << (max(1, wanted).bit_length() - 1))
+
+
+class _Averages:
+    """An exponential moving average of seconds a task, by task type."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def learn(self, task_type: str, each: float) -> None:
+        """Learn that a task took so many seconds."""
         with self._lock:
             old = self._seconds.get(task_type, each)
             weight = _FASTER if each < old else _SLOWER
             self._seconds[task_type] = old + weight * (each - old)
 
-    def travel_size(self, task_type: str, most: int) -> int:
-        """Return how many tasks of a type, at most `most`, should travel in one message."""
-        seconds = self._seconds.get(task_type)
-        wanted = _START if seconds is None else int(_TRAVEL_SECONDS / max(seconds, 1e-6))
-        # in powers of two: it seldom changes
-        return min(most, 1 << (max(1, wanted).bit_length() - 1))
+    def fitting(self, task_type: str, seconds: float) -> int:
+        """Return how many tasks of a type fit into so many seconds; it may be none."""
+        each = self._seconds.get(task_type)
+        return _START if each is None else int(seconds / max(each, 1e-6))
 
 
 class Offer:

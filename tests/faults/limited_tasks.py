@@ -95,8 +95,7 @@ def _take_place(folder: Path, payload: Limited) -> IO[bytes]:
     raise AssertionError("numbers have no end")
 
 
-# One task a message: several in one run one after the other, and would not be seen at once however many may be.
-_ALIKE: dict[str, Any] = {"time_limit": timedelta(minutes=1), "max_attempts": 50, "batch_size": 1}
+_ALIKE: dict[str, Any] = {"time_limit": timedelta(minutes=1), "max_attempts": 50}
 
 TASKS: Sequence[Task[Any]] = (
     Task(payload=LimitedByQueue, run=_stay, queue="limited", **_ALIKE),

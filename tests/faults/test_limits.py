@@ -27,6 +27,8 @@ from tests.faults.tasks import Effect
 from tests.support.waiting import eventually
 
 LIMIT, RELAYS, WORKERS = 3, 3, 2
+# As many as all limits let in together: none of their types waits for a thread.
+THREADS = "8"
 _MODULE = "tests.faults.limited_tasks"
 _TYPES: tuple[type[Limited], ...] = (LimitedByQueue, LimitedByType, LimitedByKey, LimitedByTenant)
 # Each type meets one limit of three. That of each tenant holds for the one that has no limit of its own.
@@ -98,7 +100,7 @@ def set_up(rig: Rig) -> None:
     (rig.folder / FOLDER).mkdir()
     for kind, count in (("relay", RELAYS), ("worker", WORKERS)):
         for _ in range(count):
-            rig.add(kind, TASK_MODULES=_MODULE, **TIMES)
+            rig.add(kind, TASK_MODULES=_MODULE, **TIMES | {"WORKER_THREADS": THREADS})
     rig.await_workers()
 
 

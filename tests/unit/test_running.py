@@ -135,7 +135,7 @@ def test_an_interruption_never_arrives_after_the_call() -> None:
                 run = run_of()
                 seat = running.begin(TASK, (run,))
                 try:
-                    seat.call((run,), FAR, count, 400, 1)
+                    seat.call((run,), FAR, count, 4000, 1)  # longer than a turn at the interpreter
                 except TaskCancelledError:
                     inside += 1
                 count(100, 1)  # what is hit here would have been a neighbour, or a commit

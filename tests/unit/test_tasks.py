@@ -190,16 +190,27 @@ def test_scrub_replaces_the_longest_first_and_nul() -> None:
 def test_batches_grow_and_shrink_with_what_was_measured() -> None:
     sizes = BatchSizes(1.0)
     assert sizes.next_size("a", 1000) == 1, "nothing is known yet"
-    sizes.measured("a", 64, 0.064)
+    sizes.measured("a", 64, 0.064, handling=0.0)
     assert sizes.next_size("a", 10_000) == 1000
     for _ in range(30):
-        sizes.measured("a", 1, 4.0)
+        sizes.measured("a", 1, 4.0, handling=0.0)
     assert sizes.next_size("a", 1000) == 1
-    sizes.measured("b", 1, 10.0)
+    sizes.measured("b", 1, 10.0, handling=0.0)
     for _ in range(4):
-        sizes.measured("b", 4, 0.004)
+        sizes.measured("b", 4, 0.004, handling=0.0)
     assert sizes.next_size("b", 100) > 30, "what the first task loaded is soon forgotten"
     assert sizes.next_size("b", 3) == 3
+
+
+def test_tasks_whose_handlers_take_long_do_not_travel_together() -> None:
+    sizes = BatchSizes(1.0)
+    assert sizes.travel_size("a", 250) == 1, "nothing is known yet"
+    sizes.measured("statements", 100, 0.1, handling=0.001)
+    assert sizes.travel_size("statements", 1000) == 128, "a quarter of a second, most of which they share"
+    sizes.measured("waits", 100, 1.0, handling=1.0)
+    assert sizes.travel_size("waits", 1000) == 4, "the fifth would begin 50 ms late, though a thread may be idle"
+    sizes.measured("slow", 1, 0.06, handling=0.06)
+    assert sizes.travel_size("slow", 1000) == 1
 
 
 def claim(queue: str, task_type: str, tenant: UUID | None, size: int) -> Claim:

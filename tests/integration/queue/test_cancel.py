@@ -86,7 +86,7 @@ def test_a_handler_that_shields_itself_asks(effects: Database, registry: Registr
 @pytest.mark.alone
 def test_a_batch_goes_on_without_the_one_that_is_cancelled(effects: Database, registry: Registry) -> None:
     with running_engine(effects, registry, threads=1) as running:
-        running.worker.executor.sizes.measured("stuck.together", 100, 0.001)
+        running.worker.executor.sizes.measured("stuck.together", 100, 0.001, handling=0.001)
         together = [Together(n=n, seconds=3.0 if n == 0 else 0.0) for n in range(3)]
         ids = enqueue_many(effects.connect("producer"), together)
         eventually(lambda: {status(effects, task_id) for task_id in ids} == {"in_progress"})

@@ -28,8 +28,8 @@ SELECT lpad(to_hex(n), 32, '0')::uuid, 'test.noop', '{}', 1, identity.default_te
     'q', 0, 5
 FROM generate_series(200000, 260000) n;
 INSERT INTO queue.task_dependencies (child_id, parent_id, tenant_id, on_parent_failed, parent_status)
-SELECT lpad(to_hex(60001 + n), 32, '0')::uuid, lpad(to_hex(parent + n), 32, '0')::uuid, identity.default_tenant_id(), 'fail',
-    CASE parent WHEN 230000 THEN 'failed' END
+SELECT lpad(to_hex(60001 + n), 32, '0')::uuid, lpad(to_hex(parent + n), 32, '0')::uuid, identity.default_tenant_id(),
+    'fail', CASE parent WHEN 230000 THEN 'failed' END
 FROM generate_series(0, 99) n, unnest(ARRAY[200000, 230000]) parent;
 INSERT INTO queue.batches (id, name, tenant_id) SELECT lpad(to_hex(n), 32, '0')::uuid, 'b', identity.default_tenant_id()
 FROM generate_series(1, 20000) n;
@@ -45,7 +45,10 @@ def ids(first: int) -> list[UUID]:
 GUARDS = [
     Guard("relay", "dependencies.pending", {"limit": 100}, "settlements_pkey", 50),
     Guard("relay", "dependencies.watch", {"ids": ids(1)}, "tasks_live_id_key", 2500),
-    Guard("relay", "dependencies.resolve", {"ids": ids(200_000), "limit": 100}, "task_dependencies_parent_id_idx", 4000),
+    Guard(
+        "relay", "dependencies.resolve",
+        {"ids": ids(200_000), "limit": 100}, "task_dependencies_parent_id_idx", 4000,
+    ),
     Guard(
         "relay", "dependencies.settle",
         {"settlements": list(range(1, 101)), "batches": ids(1), "watched": ids(1)}, "settlements_pkey", 2500,

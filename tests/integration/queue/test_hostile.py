@@ -114,7 +114,7 @@ def test_a_batch_that_exceeds_its_limit_is_not_run_again(database: Database) -> 
     registry = Registry([Task(payload=Odd, run_batch=run_batch, batch_size=10)])
     line = Line(database, registry)
     producer = database.connect("producer")
-    line.executor.sizes.measured("test.odd", 1, 0.0)
+    line.executor.sizes.measured("test.odd", 1, 0.0, handling=0.0)
     ids = [enqueue(producer, Odd()) for _ in range(3)]
     line.run_once()
 
