@@ -16,7 +16,7 @@ from core.errors import PermanentError, RetryableError
 from pipelines.documents import errors
 from pipelines.documents.parsing import ParsedDocument, ParserProcess
 from pipelines.documents.parsing.types import normalise
-from tests.integration.documents.parsed import Parse, limits_of
+from tests.integration.documents.parsed import Parse, limits_of, texts
 
 SECRET = "quetzalcoatl"
 LINE = 10_000_000
@@ -91,6 +91,27 @@ def test_html_is_what_a_reader_sees(parse: Parse) -> None:
         ("text", "Top", "Some bold text"),
         ("title", "Top \u203a Low", "Low"),
         ("code", "Top \u203a Low", "a\n  b"),
+    ]
+
+
+def test_html_keeps_what_stands_in_forms_figures_and_details(parse: Parse) -> None:
+    page = """
+    <form action="/ask"><p>The page stands in a form.</p>
+    <fieldset><legend>Who you are</legend><label>Your name <input value="no"></label></fieldset></form>
+    <figure><img src="a.png" alt="A green room"><figcaption>Where one waits.</figcaption></figure>
+    <details><summary>More of it</summary><p>Until somebody looks.</p></details>
+    <table><caption>Seats by room</caption><tr><th>room</th><th>seats</th></tr><tr><td>green</td><td>4</td></tr></table>
+    <nav><a href="/">Home</a></nav><button>Press</button><select><option>Choose</option></select>
+    """
+    assert texts(parse("page.html", f"<html><body>{page}</body></html>")) == [
+        "The page stands in a form.",
+        "Who you are",
+        "Your name",
+        "A green room",
+        "Where one waits.",
+        "More of it",
+        "Until somebody looks.",
+        "Seats by room\nroom | seats\ngreen | 4",
     ]
 
 

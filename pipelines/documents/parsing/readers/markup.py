@@ -112,13 +112,15 @@ def _blocks(elements: Iterable[Any], headings: Headings) -> Iterator[Block]:
 
 
 def _table(markup: str | None) -> str:
-    """Return a table's rows as lines; unstructured's own text of it is one line of all its words."""
+    """Return a table's caption and rows as lines; unstructured's own text of it is one line of all its words."""
     from lxml import html as parser
 
     if not markup:
         return ""
-    rows = parser.fragment_fromstring(markup, create_parent=True).iter("tr")
-    return normalise(table_text([cell.text_content() for cell in row.iter("td", "th")] for row in rows))
+    table = parser.fragment_fromstring(markup, create_parent=True)
+    captions = [caption.text_content() for caption in table.iter("caption")]
+    rows = ([cell.text_content() for cell in row.iter("td", "th")] for row in table.iter("tr"))
+    return normalise("\n".join([*captions, table_text(rows)]).strip("\n"))
 
 
 @cache
@@ -137,6 +139,9 @@ def partitioners() -> Partitioners:
     language.max_length = _CLASSIFIED_CHARACTERS
     tokenize._get_nlp = lambda: language  # type: ignore[assignment]
 
+    # What it takes for boilerplate, and a browser shows. Some sites wrap the whole page in a form.
+    shown = dict.fromkeys(("details", "figcaption", "figure", "form", "legend", "summary"), parser.Flow)
+    parser.element_class_lookup.get_namespace(None).update({**shown, "label": parser.Phrasing})
     # Its parser drops a text of some 10 million characters, and what is nested very deep, without a word.
     patient = type(parser.html_parser)(remove_comments=True, remove_pis=True, huge_tree=True)
     patient.set_element_class_lookup(parser.element_class_lookup)
