@@ -161,7 +161,8 @@ class Executor:
         if ready:
             events.emit(events.AttemptStarted(task.name, len(ready)))
             self._compute(task, seat, ready)
-        handling = time.monotonic() - begun
+        # those of a batch are called together, and their call may cost the same for few as for many
+        handling = 0.0 if task.run_batch is not None else time.monotonic() - begun
         ended = [run for run in runs if run.outcome is not None]
         if ended:
             self._recorder.record(task, ended)

@@ -171,14 +171,10 @@ class WorkerProcess:
         self._logs = AttemptLogs(self.executor.running)
 
     def start(self) -> None:
-        """Be watched over, consume the queues, then become known, so that the relay sends work. Once, or not at all."""
-        try:
-            self._start()
-        except BaseException:
-            self._abort()
-            raise
+        """Be watched over, consume the queues, then become known, so that the relay sends work.
 
-    def _start(self) -> None:
+        A process whose start failed had better end: its heartbeat gives back what it may have taken.
+        """
         self._logs.start()
         for loop in self.loops:
             loop.start()
@@ -214,13 +210,6 @@ class WorkerProcess:
             self._resources.close()
         events.emit(events.ProcessStopped("worker", self.process.id, handed_back or 0))
         return is_drained
-
-    def _abort(self) -> None:
-        """End what a start that failed has begun; nothing was taken yet."""
-        if self._worker is not None:
-            self._worker.stop(timeout=self._grace_ms())
-        stop_all(self.loops)
-        self._logs.close()
 
     def quiesce(self) -> None:
         """Take nothing more; what runs goes on."""

@@ -30,7 +30,7 @@ class BatchSizes:
         return max(1, min(waiting, self._whole.fitting(task_type, self._target)))
 
     def measured(self, task_type: str, tasks: int, seconds: float, *, handling: float) -> None:
-        """Learn that `tasks` tasks took `seconds` together, of which their handlers took `handling`."""
+        """Learn that `tasks` tasks took `seconds` together, in which their handlers, one by one, took `handling`."""
         self._whole.learn(task_type, seconds / max(tasks, 1))
         self._handling.learn(task_type, handling / max(tasks, 1))
 
@@ -49,17 +49,17 @@ class _Averages:
         self._seconds: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def learn(self, task_type: str, each: float) -> None:
+    def learn(self, task_type: str, seconds: float) -> None:
         """Learn that a task took so many seconds."""
         with self._lock:
-            old = self._seconds.get(task_type, each)
-            weight = _FASTER if each < old else _SLOWER
-            self._seconds[task_type] = old + weight * (each - old)
+            old = self._seconds.get(task_type, seconds)
+            weight = _FASTER if seconds < old else _SLOWER
+            self._seconds[task_type] = old + weight * (seconds - old)
 
     def fitting(self, task_type: str, seconds: float) -> int:
-        """Return how many tasks of a type fit into so many seconds; it may be none."""
-        each = self._seconds.get(task_type)
-        return _START if each is None else int(seconds / max(each, 1e-6))
+        """Return how many tasks fit into so many seconds: of an unknown type one, none where one takes longer."""
+        a_task = self._seconds.get(task_type)
+        return _START if a_task is None else int(seconds / max(a_task, 1e-6))
 
 
 class Offer:

@@ -27,8 +27,8 @@ from tests.faults.tasks import Effect
 from tests.support.waiting import eventually
 
 LIMIT, RELAYS, WORKERS = 3, 3, 2
-# As many as all limits let in together: none of their types waits for a thread.
-THREADS = "8"
+# For all that the four limits let in together, while the other worker is dead: no type waits for a thread.
+THREADS = "12"
 _MODULE = "tests.faults.limited_tasks"
 _TYPES: tuple[type[Limited], ...] = (LimitedByQueue, LimitedByType, LimitedByKey, LimitedByTenant)
 # Each type meets one limit of three. That of each tenant holds for the one that has no limit of its own.

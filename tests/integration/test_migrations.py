@@ -27,7 +27,9 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE n.nspname IN ('queue', 'identity', 'knowledge', 'assistants', 'ops', 'audit') GROUP BY 1, 2
 UNION ALL
-SELECT oid::regprocedure::text, 'f', prosrc FROM pg_proc WHERE pronamespace IN
+SELECT oid::regprocedure::text, 'f', concat_ws(' ', prosrc, proconfig::text, prosecdef,
+    (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(COALESCE(proacl, acldefault('f', proowner))) AS a))
+FROM pg_proc WHERE pronamespace IN
     (SELECT oid FROM pg_namespace WHERE nspname IN ('queue', 'identity', 'knowledge', 'assistants', 'ops', 'audit'))
 UNION ALL
 SELECT polrelid::regclass::text || polname, 'p', pg_get_expr(polqual, polrelid) FROM pg_policy
@@ -86,7 +88,7 @@ def test_what_waited_under_the_schema_before_runs_under_this_one(empty: Database
     line.close()
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0009"])
 def test_down_a_step_and_up_again(empty: Database, revision: str) -> None:
     migrate(empty.owner_url, revision=revision)
     before = empty.rows(SCHEMA)

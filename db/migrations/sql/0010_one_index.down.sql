@@ -47,3 +47,6 @@ BEGIN
     END IF;
 END
 $$;
+
+ALTER FUNCTION queue.key_holders(text, uuid) RESET enable_seqscan;
+ALTER FUNCTION queue.enqueue_keyed(queue.tasks_live, jsonb, uuid[]) RESET enable_seqscan;

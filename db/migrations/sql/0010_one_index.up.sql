@@ -1,5 +1,5 @@
 -- Functions that find rows of tables which grow and shrink by the second leave the planner one index to go by, as the engine's
--- statements do (db/sql/queue.sql says why). The version before may go on beside this one.
+-- statements do (db/sql/queue.sql says why). Processes of the version before must have ended.
 
 -- Nothing of that key is claimed for so many seconds, at most an hour: its provider has refused. A longer pause stays. What
 -- is on its way to workers is taken back: whoever gets such a message finds nothing to take.
@@ -53,3 +53,7 @@ BEGIN
     END IF;
 END
 $$;
+
+-- Producers call these, whose sessions have no setting of ours; a plan may be kept from when the table was empty.
+ALTER FUNCTION queue.key_holders(text, uuid) SET enable_seqscan = off;
+ALTER FUNCTION queue.enqueue_keyed(queue.tasks_live, jsonb, uuid[]) SET enable_seqscan = off;

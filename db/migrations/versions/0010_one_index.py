@@ -1,7 +1,4 @@
-"""Functions leave the planner one index to go by (pre-deploy: processes may go on).
-
-No data changes.
-"""
+"""Functions leave the planner one index to go by (pre-deploy: stop processes)."""
 
 from db.migrations.script import run_sql
 

@@ -6,10 +6,21 @@ from uuid import UUID
 
 import pytest
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
+from db.connection import Connection
 from db.dependencies import FIRST_ID
 from db.embedded import EmbeddedServer
-from tests.integration.queue.test_plans import Guard, explain, keep_to_conditions, nodes, ran, vacuum, work_off
+from tests.integration.queue.test_plans import (
+    TASK_TYPE,
+    Guard,
+    assert_conditions,
+    explain,
+    nodes,
+    ran,
+    vacuum,
+    work_off,
+)
 from tests.support.database import Database, cloned
 
 _FILL = """
@@ -97,23 +108,23 @@ def test_the_statement_keeps_to_its_index(full: Database, guard: Guard) -> None:
     assert large == set(), json.dumps(plan)[:4000]
     used = {n["Index Name"] for n in nodes(plan) if "Index Name" in n}
     assert any(guard.expected in index for index in used), used
-    keep_to_conditions(plan, guard)
+    assert_conditions(plan, guard)
     touched = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
     assert touched <= guard.buffers, f"{touched} buffers"
 
 
-# What triggers call: each reads some rows of a large table, and no index from its one end to the other.
+# What an enqueue calls: each reads some rows of a large table, and no index from its one end to the other.
 @pytest.mark.parametrize(
-    ("call", "most"),
+    ("call", "added", "most"),
     [
-        # ten rows of parents for ten children, and the rows that they leave
-        ("SELECT queue.depend_on({fresh}, {live}, identity.default_tenant_id(), 'fail')", 1500),
-        ("SELECT queue.depend_on({fresh}, {ended}, identity.default_tenant_id(), 'fail')", 1500),
-        ("SELECT queue.check_circle(({fresh})[1], {waiting})", 500),
+        # ten parents for ten children
+        ("SELECT queue.depend_on({fresh}, {live}, identity.default_tenant_id(), 'fail')", 100, 1500),
+        ("SELECT queue.depend_on({fresh}, {ended}, identity.default_tenant_id(), 'fail')", 100, 1500),
+        ("SELECT queue.check_circle(({fresh})[1], {waiting})", 0, 500),
     ],
 )
 @pytest.mark.parametrize("mode", ["auto", "force_generic_plan"])
-def test_a_function_keeps_to_its_index(full: Database, call: str, most: int, mode: str) -> None:
+def test_a_function_keeps_to_its_index(full: Database, call: str, added: int, most: int, mode: str) -> None:
     arrays = {"fresh": ids(300_000), "live": ids(1), "ended": ids(200_000), "waiting": ids(60_001)}
     owner = full.connect()
     owner.execute("SELECT set_config('plan_cache_mode', %s, false)", (mode,))
@@ -121,3 +132,35 @@ def test_a_function_keeps_to_its_index(full: Database, call: str, most: int, mod
     plan = ran(owner, statement)
     touched = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
     assert touched <= most, f"{touched} buffers"
+    with owner.transaction(force_rollback=True):
+        before = count_dependencies(owner)
+        owner.execute(statement)
+        assert count_dependencies(owner) - before == added
+
+
+def count_dependencies(owner: Connection) -> int:
+    [(count,)] = owner.execute("SELECT count(*) FROM queue.task_dependencies").fetchall()
+    return int(count)
+
+
+def test_a_plan_that_was_made_for_an_empty_table_is_good_for_a_full_one(
+    server_without_fsync: EmbeddedServer, template_database: str
+) -> None:
+    """A producer's session keeps the plans of functions: those of a quiet night are used in the morning's burst."""
+    enqueue = (
+        "SELECT queue.enqueue('test.noop', jsonb_build_object('n', %s::integer),"
+        " jsonb_build_object('unique_key', 'night ' || %s, 'depends_on', %s::jsonb))"
+    )
+    with cloned(server_without_fsync, template_database) as database:
+        database.rows(TASK_TYPE)
+        fill(database)
+        work_off(database, *_TABLES)
+        producer = database.connect("producer")
+        [(first,)] = producer.execute(enqueue, (0, 0, "[]")).fetchall()
+        for n in range(1, 8):
+            producer.execute(enqueue, (n, n, Jsonb([str(first)])))
+        database.rows("DELETE FROM queue.settlements")  # their numbers begin anew
+        fill(database)
+        plan = ran(producer, sql.SQL(enqueue), (9, 9, Jsonb([str(first)])))
+        touched = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+        assert touched <= 600, f"{touched} buffers"

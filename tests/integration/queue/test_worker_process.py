@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,17 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.errors import UnavailableError
 from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
-from pipelines.resources import Resources
 from pipelines.waiting import wait_for
 from tests.support.database import Database
 from tests.support.engine import fast_settings, publish
-from tests.support.tasks import TASKS, Grip, Slow, Write
+from tests.support.tasks import Grip, Slow, Write
 from tests.support.waiting import eventually
-from workers.broker import InProcessBroker, open_broker
-from workers.processes import Addresses, RelayProcess, WorkerProcess
+from workers.broker import open_broker
+from workers.processes import Addresses, RelayProcess
 
 PROJECT = Path(__file__).resolve().parents[3]
 LEASE = 2.0
@@ -150,22 +147,3 @@ def test_at_sigterm_what_ends_in_time_is_done(effects: Database, redis_url: str,
     assert effects.value("SELECT status FROM queue.outbox_tasks WHERE id = %s", (task_id,)) == "done"
     assert effects.value("SELECT attempts FROM queue.outbox_tasks WHERE id = %s", (waiting,)) == 0
     assert effects.rows("SELECT n FROM effects") == [(1,)]
-
-
-def test_a_start_that_fails_leaves_nothing_running(database: Database) -> None:
-    class Refusing(InProcessBroker):
-        def declare_queue(self, queue_name: str) -> None:
-            raise UnavailableError("the broker is away")
-
-    addresses = Addresses(database.url("worker"), system_url=database.url("system"))
-    worker = WorkerProcess(fast_settings(), addresses, Refusing(), Registry(TASKS), Resources())
-    before = set(psutil.Process().children())
-    with pytest.raises(UnavailableError, match="the broker is away"):
-        worker.start()
-    assert [thread.name for thread in threading.enumerate() if thread.name in names_of(worker)] == []
-    assert set(psutil.Process().children()) == before, "the heartbeat's process has ended"
-    assert worker.stop(), "and a stop has nothing more to do"
-
-
-def names_of(worker: WorkerProcess) -> set[str]:
-    return {loop.service.name for loop in worker.loops}
