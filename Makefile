@@ -38,9 +38,9 @@ else
 	$(BIN)/pytest $(ARGS)
 endif
 
-faults: $(DEV) ## Run the long form of the fault tests
+faults: $(DEV) ## Run the long form of the fault tests, JOBS files at a time; FAULTS_SEED repeats a run
 	@.ci/system-parts
-	$(BIN)/pytest -m faults $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m faults $(ARGS)
 
 bench: $(RUNTIME) ## Measure this machine; prints JSON
 	@$(BIN)/greenroom bench
