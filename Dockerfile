@@ -11,7 +11,10 @@ COPY pyproject.toml requirements.lock ./
 RUN /opt/greenroom/bin/pip install --no-deps --require-hashes -r requirements.lock \
  && /opt/greenroom/bin/pip install "$(sed -n 's/^ *"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)"
 COPY . .
-RUN /opt/greenroom/bin/pip install --no-deps --no-build-isolation .
+# What is left out of the lock: docker compose build --build-arg EXTRAS=s3
+ARG EXTRAS=
+RUN /opt/greenroom/bin/pip install --no-deps --no-build-isolation . \
+ && { [ -z "$EXTRAS" ] || /opt/greenroom/bin/pip install --no-build-isolation ".[$EXTRAS]"; }
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/greenroom greenroom \

@@ -19,7 +19,7 @@ from db.library import DocumentState, states
 from pipelines.documents.parsing import is_read
 from pipelines.documents.payloads import DOCUMENTS_QUEUE, EMBEDDING_QUEUE, ChunkDocument, IngestDocument
 from pipelines.documents.registering import enqueue_ingest, is_held
-from pipelines.documents.storage import LocalStorage, StoredObject
+from pipelines.documents.storage import StoredObject, storage_of
 from pipelines.transaction import Transaction
 from pipelines.waiting import wait_for
 
@@ -90,7 +90,7 @@ class Ingest:
         self._connection = operation.connection
         self._tenant_id = tenant_id
         self._collection_id = _collection_of(operation, tenant_id, slug)
-        self._storage = LocalStorage(operation.settings.storage_root)
+        self._storage = storage_of(operation.settings)
 
     def run(self, files: Sequence[Path | str], *, wait: bool, quiet: bool) -> list[Ingested]:
         """Store and enqueue files, have those at URLs fetched; with `wait`, follow them until each has ended."""
@@ -135,7 +135,7 @@ class Ingest:
         result = Ingested(source, _text_of(Path(path.name)), "queued")
         try:
             document_id, is_unchanged = self._register(path, result)
-        except PermanentError as error:
+        except (PermanentError, RetryableError) as error:
             return replace(result, status="failed", error=str(error))
         except OSError as error:
             return replace(result, status="failed", error=f"{error.strerror or error}: the file cannot be stored")

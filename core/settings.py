@@ -4,10 +4,11 @@ A name is `GREENROOM_` + group + field: `GREENROOM_RELAY_CLAIM_SECONDS` is `sett
 seconds, sizes in bytes.
 """
 
+import json
 import os
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -113,6 +114,26 @@ class StorageSettings(Group):
     """Where documents' files are kept."""
 
     root: Path | None = Field(None, description="Folder of the files, one subfolder a tenant; unset: storage/ in home.")
+    url: str | None = Field(
+        None, description="Another store instead of a folder, as fsspec names it: s3://bucket/folder (extra: s3)."
+    )
+    options: SecretStr | None = Field(
+        None, description='A JSON object that fsspec is given with it: {"endpoint_url": "https://s3.example.org"}.'
+    )
+
+    def parsed_options(self) -> dict[str, Any]:
+        """Return the options, none if there are none."""
+        return {} if self.options is None else dict(json.loads(self.options.get_secret_value()))
+
+    @model_validator(mode="after")
+    def _are_an_object(self) -> Self:
+        try:
+            is_object = self.options is None or isinstance(json.loads(self.options.get_secret_value()), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            raise ValueError("storage.options is no JSON object")  # its text may hold a secret
+        return self
 
 
 Language = Literal[

@@ -2,7 +2,7 @@
 
 from db import documents
 from pipelines.documents.payloads import DeleteDocument, DeleteFile
-from pipelines.documents.storage import LocalStorage
+from pipelines.documents.storage import Storage
 from pipelines.documents.terms import enqueue_count
 from pipelines.outcomes import Done, Outcome
 from pipelines.task import TaskContext
@@ -24,7 +24,7 @@ def delete_document(context: TaskContext, payload: DeleteDocument) -> Outcome:
 def delete_file(context: TaskContext, payload: DeleteFile) -> Outcome:
     """Remove a stored file that no document names any more; another ingest of the same bytes keeps it."""
     tenant_id = context.require_tenant_id()
-    storage = context.resources.get(LocalStorage)
+    storage = context.resources.get(Storage)
 
     def apply(transaction: Transaction) -> None:
         # Under the lock that registering takes too; removing is repeatable, should this transaction not commit.

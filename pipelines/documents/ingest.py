@@ -1,9 +1,8 @@
 """Handlers of `document.ingest` and `document.chunk`: from a stored file to the chunks of a new version."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, Pars
 from pipelines.documents.payloads import ChunkDocument, DeleteFile, EmbedChunks, IngestDocument
 from pipelines.documents.registering import register_path, register_url
 from pipelines.documents.splitting import Chunk, split
-from pipelines.documents.storage import LocalStorage
+from pipelines.documents.storage import Content, Storage
 from pipelines.documents.terms import enqueue_count
 from pipelines.outcomes import Cancel, Done, Outcome, Snooze
 from pipelines.task import TaskContext
@@ -26,26 +25,25 @@ from pipelines.transaction import Transaction
 EMBED_SLICE = 64
 # A file that changed while it was read may still be written to.
 _AGAIN = timedelta(seconds=2)
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What an ingest reads: the document as it was found, and the bytes of its file."""
+    """What an ingest reads: the document as it was found, and what its file held."""
 
     document: documents.Document
-    path: Path
-    digest: bytes
-    size: int
+    storage: Storage
+    tenant_id: UUID
+    content: Content
 
     @property
     def is_unchanged(self) -> bool:
         """Whether the document was made of these bytes already."""
-        return self.document.status == "completed" and self.document.content_hash == self.digest
+        return self.document.status == "completed" and self.document.content_hash == self.content.sha256
 
     def has_same_bytes(self) -> bool:
-        """Read the file once more: one that was named again, or is a producer's own, may hold other bytes."""
-        return _hash(self.path) == (self.digest, self.size)
+        """Look at the file once more: one that was named again, or is a producer's own, may hold other bytes."""
+        return self.storage.stamp(self.tenant_id, self.document.file_path) == self.content.stamp
 
 
 def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
@@ -67,23 +65,22 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
 
 
 def _read(context: TaskContext, document: documents.Document, *, force: bool) -> Outcome:
-    tenant_id = context.require_tenant_id()
-    path = context.resources.get(LocalStorage).path_of(tenant_id, document.file_path)
-    source = _Source(document, path, *_hash(path))
-    if source.is_unchanged and not force:
-        return Done(
-            {"document_id": str(document.id), "unchanged": True}, lambda transaction: _hold(transaction, source)
-        )
-    context.progress(0.05, "parsing")
-    limits = context.resources.get(ParseLimits)
-    try:
-        parsed = context.resources.get(ParserProcess).parse(
-            path, media_type=media_type_of(document.name), limits=limits
-        )
-    except DocumentRefusedError:
-        if _newest(context, source) is None:
-            return Snooze(_AGAIN)
-        raise
+    tenant_id, storage = context.require_tenant_id(), context.resources.get(Storage)
+    with storage.open(tenant_id, document.file_path) as content:
+        source = _Source(document, storage, tenant_id, content)
+        if source.is_unchanged and not force:
+            return Done(
+                {"document_id": str(document.id), "unchanged": True}, lambda transaction: _hold(transaction, source)
+            )
+        context.progress(0.05, "parsing")
+        try:
+            parsed = context.resources.get(ParserProcess).parse(
+                content.path, media_type=media_type_of(document.name), limits=context.resources.get(ParseLimits)
+            )
+        except DocumentRefusedError:
+            if _newest(context, source) is None:
+                return Snooze(_AGAIN)
+            raise
     newest = _newest(context, source)
     return Snooze(_AGAIN) if newest is None else _parsed(newest, parsed, tenant_id)
 
@@ -98,9 +95,9 @@ def _parsed(source: _Source, parsed: ParsedDocument, tenant_id: UUID) -> Done:
             document,
             title=parsed.title,
             language=parsed.language,
-            content_hash=source.digest,
+            content_hash=source.content.sha256,
             mime_type=parsed.media_type,
-            file_size=source.size,
+            file_size=source.content.size,
             page_count=max((block.page for block in parsed.blocks if block.page), default=None),
         )
         documents.insert_text(transaction.connection, document, version, tenant_id, parsed.text, _blocks_of(parsed))
@@ -176,15 +173,6 @@ def _hold(transaction: Transaction, source: _Source) -> None:
     if held is None or held[0] != document.file_path or not source.has_same_bytes():
         # An outcome cannot be changed any more, so this costs an attempt; only what comes within the last moments does.
         raise RetryableError("the document got another file while this one was read", retry_after=timedelta(seconds=0))
-
-
-def _hash(path: Path) -> tuple[bytes, int]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-            size += len(piece)
-    return digest.digest(), size
 
 
 def _blocks_of(parsed: ParsedDocument) -> list[Any]:

@@ -10,7 +10,7 @@ from db import collections, documents
 from pipelines.documents.errors import FileVanishedError
 from pipelines.documents.fetching import Fetcher
 from pipelines.documents.payloads import IngestDocument
-from pipelines.documents.storage import LocalStorage, StoredObject
+from pipelines.documents.storage import Storage, StoredObject
 from pipelines.outcomes import Done, Outcome
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
@@ -19,10 +19,10 @@ from pipelines.transaction import Transaction
 def register_path(context: TaskContext, payload: IngestDocument, path: str) -> Outcome:
     """Make a document of a path in the tenant's folder."""
     tenant_id = context.require_tenant_id()
-    storage = context.resources.get(LocalStorage)
+    storage = context.resources.get(Storage)
     named = PurePosixPath(path)
     key = storage.key_of(tenant_id, str(named))
-    size = storage.path_of(tenant_id, key).stat().st_size
+    size = storage.size(tenant_id, key)
 
     def apply(transaction: Transaction) -> None:
         documents.lock_file(transaction.connection, key)
@@ -41,7 +41,7 @@ def register_path(context: TaskContext, payload: IngestDocument, path: str) -> O
 def register_url(context: TaskContext, payload: IngestDocument, url: str) -> Outcome:
     """Make a document of what stands at a URL, fetched into the storage first."""
     tenant_id = context.require_tenant_id()
-    storage = context.resources.get(LocalStorage)
+    storage = context.resources.get(Storage)
     with tempfile.TemporaryDirectory(prefix="greenroom-fetch-") as folder:
         fetched_to = Path(folder) / "file"
         with fetched_to.open("wb") as file:
@@ -64,14 +64,14 @@ def register_url(context: TaskContext, payload: IngestDocument, url: str) -> Out
     return Done({"url": url, "size": fetched.size}, apply)
 
 
-def is_held(transaction: Transaction, storage: LocalStorage, tenant_id: UUID, stored: StoredObject) -> bool:
+def is_held(transaction: Transaction, storage: Storage, tenant_id: UUID, stored: StoredObject) -> bool:
     """Lock a stored file against removal until the end of the transaction; False if a task was faster to remove it.
 
     Between `put` and the lock it had no document that names it.
     """
     documents.lock_file(transaction.connection, stored.key)
     try:
-        storage.path_of(tenant_id, stored.key)
+        storage.size(tenant_id, stored.key)
     except FileVanishedError:
         return False
     return True

@@ -22,7 +22,7 @@ from pipelines.documents.payloads import (
     EmbedQuery,
     IngestDocument,
 )
-from pipelines.documents.storage import LocalStorage
+from pipelines.documents.storage import Storage, storage_of
 from pipelines.documents.terms import count_terms
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
@@ -72,7 +72,7 @@ def provide(resources: Resources, settings: Settings) -> None:
         max_memory_bytes=settings.documents.parser_memory,
         max_characters=settings.documents.max_characters,
     )
-    resources.provide(LocalStorage, lambda: LocalStorage(settings.storage_root))
+    resources.provide(Storage, lambda: storage_of(settings))
     resources.provide(ParseLimits, lambda: limits)
     resources.provide(ParserProcess, lambda: ParserProcess(language=settings.documents.language))
     resources.provide(

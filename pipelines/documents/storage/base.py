@@ -1,0 +1,118 @@
+"""What every storage does, and the keys that all of them share."""
+
+import hashlib
+import os
+import stat
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+from uuid import UUID
+
+from pipelines.documents.errors import DocumentRefusedError, FileVanishedError, StoragePathError, WrongTypeError
+
+PIECE = 1 << 20
+"""Bytes that are read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What `put` made: the key to keep, and the facts of the content behind it."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A stored file as one on the local disk, to be read and not written to.
+
+    `stamp` is another as soon as the stored file has other bytes.
+    """
+
+    path: Path
+    size: int
+    sha256: bytes
+    stamp: str
+
+
+class Storage(ABC):
+    """Files by key, a folder for each tenant. Safe to use from many threads and processes at once.
+
+    Operations with a key raise StoragePathError for one that is not the tenant's, FileVanishedError where nothing is
+    behind it, and RetryableError where the store does not answer.
+    """
+
+    @abstractmethod
+    def put(self, tenant_id: UUID, source: Path) -> StoredObject:
+        """Copy a local file into the storage and return its key; the same bytes give the same key.
+
+        Streams, so the size of the file does not matter to memory. The copy has its name only when it is complete, and
+        outlives a power cut then. Raises what `open_regular` does.
+        """
+
+    @abstractmethod
+    def open(self, tenant_id: UUID, key: str) -> AbstractContextManager[Content]:
+        """Return what stands behind a key, for the block."""
+
+    @abstractmethod
+    def stamp(self, tenant_id: UUID, key: str) -> str:
+        """Return the stamp of what stands behind a key now."""
+
+    @abstractmethod
+    def size(self, tenant_id: UUID, key: str) -> int:
+        """Return the size of what stands behind a key, in bytes."""
+
+    @abstractmethod
+    def delete(self, tenant_id: UUID, key: str) -> None:
+        """Remove the file behind a key; one that is gone already is fine."""
+
+    @staticmethod
+    def key_of(tenant_id: UUID, path: str) -> str:
+        """Return the key of the file at `path` in a tenant's folder; raises StoragePathError for one that leaves it."""
+        inside = PurePosixPath(path)
+        if "\0" in path or inside.is_absolute() or ".." in inside.parts or not inside.parts:
+            raise StoragePathError("The path must be relative to the tenant's folder of the storage and stay below it.")
+        return f"{tenant_id}/{inside}"
+
+    def checked(self, tenant_id: UUID, key: str) -> str:
+        """Return a tenant's key as `key_of` makes it; raises StoragePathError for a key of any other."""
+        owner, _, inside = key.partition("/")
+        if owner != str(tenant_id):
+            raise StoragePathError("The storage key is not one of the tenant; ingest the file again.")
+        return self.key_of(tenant_id, inside)
+
+
+def content_key(tenant_id: UUID, sha256: str) -> str:
+    """Return the key of a content, by the hex digits of its checksum."""
+    return Storage.key_of(tenant_id, f"{sha256[:2]}/{sha256}")
+
+
+def open_regular(source: Path) -> BinaryIO:
+    """Open a regular file for reading; a pipe or a device would block for ever or never end.
+
+    Raises FileVanishedError, WrongTypeError, DocumentRefusedError where reading is not permitted.
+    """
+    try:
+        # Non-blocking, or the open of a pipe that nobody writes to would wait; regular files do not care.
+        handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileVanishedError("The file does not exist; check its path and ingest it again.") from None
+    except PermissionError:
+        raise DocumentRefusedError("The file may not be read by this process; change its permissions.") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise WrongTypeError("The path is not that of a regular file; give the path of a document.")
+    return os.fdopen(handle, "rb")
+
+
+def copy(reading: BinaryIO, writing: BinaryIO, *, most: int | None = None) -> tuple[int, bytes]:
+    """Copy a stream, at most `most` bytes of it and a piece; return how many bytes it was, and their SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    while (most is None or size <= most) and (piece := reading.read(PIECE)):
+        digest.update(piece)
+        size += len(piece)
+        writing.write(piece)
+    return size, digest.digest()

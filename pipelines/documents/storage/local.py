@@ -1,0 +1,98 @@
+"""Files on a local disk, below one root folder."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+from pipelines.documents.errors import FileVanishedError, StoragePathError
+from pipelines.documents.storage.base import PIECE, Content, Storage, StoredObject, content_key, copy, open_regular
+
+_INCOMING = ".incoming-"
+# A copy that goes on has been written to more recently.
+_LEFTOVER_SECONDS = 3600.0
+
+
+class LocalStorage(Storage):
+    """Files below one root folder; the stamp of a file is its checksum."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def put(self, tenant_id: UUID, source: Path) -> StoredObject:
+        """Copy a file to where its content belongs, and flush it to disk before it has its name."""
+        folder = self._root / str(tenant_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        with open_regular(source) as reading:
+            handle, name = tempfile.mkstemp(dir=folder, prefix=_INCOMING)
+            try:
+                with os.fdopen(handle, "wb") as writing:
+                    size, digest = copy(reading, writing)
+                    writing.flush()
+                    os.fsync(writing.fileno())
+                key = content_key(tenant_id, digest.hex())
+                self._place(Path(name), key)
+            finally:
+                Path(name).unlink(missing_ok=True)
+        return StoredObject(key=key, size=size, sha256=digest.hex())
+
+    @contextlib.contextmanager
+    def open(self, tenant_id: UUID, key: str) -> Iterator[Content]:
+        """Yield the file itself: whoever writes to it while it is read makes its stamp another."""
+        path = self._path_of(tenant_id, key)
+        size, digest = _hash(path)
+        yield Content(path, size, digest, digest.hex())
+
+    def stamp(self, tenant_id: UUID, key: str) -> str:
+        """Return the checksum of what stands behind a key now."""
+        return _hash(self._path_of(tenant_id, key))[1].hex()
+
+    def size(self, tenant_id: UUID, key: str) -> int:
+        """Return the size of the file behind a key."""
+        return self._path_of(tenant_id, key).stat().st_size
+
+    def delete(self, tenant_id: UUID, key: str) -> None:
+        """Remove the file behind a key."""
+        with contextlib.suppress(FileVanishedError):
+            self._path_of(tenant_id, key).unlink(missing_ok=True)
+
+    def _path_of(self, tenant_id: UUID, key: str) -> Path:
+        path = self._root / self.checked(tenant_id, key)
+        # Resolved on both sides: the folder itself may be reached through a link, a link inside may leave it.
+        if not path.resolve().is_relative_to((self._root / str(tenant_id)).resolve()):
+            raise StoragePathError("The storage key leads through a link outside the storage; ingest the file again.")
+        if not path.is_file():
+            raise FileVanishedError("The stored file is gone; ingest the document again.")
+        return path
+
+    def _place(self, complete: Path, key: str) -> None:
+        target = self._root / key
+        target.parent.mkdir(exist_ok=True)
+        complete.replace(target)  # atomic, and over the same content it changes nothing that a reader could see
+        folder = os.open(target.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)  # the name has to outlive a power cut as the row that refers to it does
+        finally:
+            os.close(folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the copies that a `put` began and was killed before it could name."""
+    for path in folder.glob(f"{_INCOMING}*"):
+        with contextlib.suppress(OSError):  # somebody else removed it, or has to
+            if path.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
+                path.unlink()
+
+
+def _hash(path: Path) -> tuple[int, bytes]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+            size += len(piece)
+    return size, digest.digest()
