@@ -12,7 +12,7 @@ from db import search as store
 from db.connection import tenant_transaction
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess
 from pipelines.documents.payloads import DeleteDocument, IngestDocument
-from pipelines.documents.storage import LocalStorage
+from pipelines.documents.storage import LocalStorage, Storage
 from pipelines.enqueue import enqueue
 from pipelines.resources import Resources
 from tests.integration.documents.library import Library
@@ -186,7 +186,7 @@ def test_a_path_that_is_not_the_tenants_fails_its_task(library: Library, path: s
 
 def test_a_file_rewritten_while_it_is_parsed_is_parsed_again(database: Database, storage_root: Path) -> None:
     resources = Resources()
-    resources.provide(LocalStorage, lambda: LocalStorage(storage_root))
+    resources.provide(Storage, lambda: LocalStorage(storage_root))
     resources.provide(ParseLimits, lambda: ParseLimits(1000, 1, 1.0, 1, 1000))
     resources.provide(ParserProcess, RewritingParser)
     library = Library(database, resources, storage_root)

@@ -9,9 +9,10 @@ import pytest
 from db import collections, documents, tasks
 from db.connection import tenant_transaction
 from db.search import Filters
-from pipelines.documents import ingest, registering
+from pipelines.documents import registering
 from pipelines.documents.parsing import ParserProcess
 from pipelines.documents.payloads import IngestDocument
+from pipelines.documents.storage import local
 from pipelines.enqueue import enqueue
 from pipelines.transaction import Transaction
 from tests.integration.documents.library import Library
@@ -87,7 +88,7 @@ def once_after(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: i
 
 @pytest.mark.parametrize(
     ("owner", "name", "number"),
-    [(ParserProcess, "parse", 1), (ingest, "_hash", 2)],
+    [(ParserProcess, "parse", 1), (local, "_hash", 2)],
     ids=["during the parse", "in the last moment"],
 )
 def test_the_same_bytes_named_again_while_they_are_read_cost_nothing(
@@ -130,7 +131,7 @@ def test_a_file_uploaded_in_the_last_moment_is_ingested_too(
 ) -> None:
     document_id = library.ingest("tea.md", _TEA)
     upload(library, "tea.md", _TEA if hashes == 1 else _TEA * 2)
-    once_after(monkeypatch, ingest, "_hash", hashes, lambda: upload(library, "tea.md", _KNOTS))
+    once_after(monkeypatch, local, "_hash", hashes, lambda: upload(library, "tea.md", _KNOTS))
     library.work()
 
     assert_newest_is_read(library, document_id)

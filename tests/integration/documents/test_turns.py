@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from db import tasks
-from pipelines.documents import ingest
 from pipelines.documents.parsing import ParseLimits, ParserProcess
 from pipelines.documents.payloads import DeleteFile
-from pipelines.documents.storage import LocalStorage
+from pipelines.documents.storage import LocalStorage, Storage, local
 from pipelines.enqueue import enqueue
 from pipelines.resources import Resources
 from tests.integration.documents.library import Library
@@ -40,7 +39,7 @@ def test_a_slow_file_parks_no_other_thread(
     parser = SlowParser()
     database.at_end(parser.close)
     resources = Resources()
-    resources.provide(LocalStorage, lambda: LocalStorage(storage_root))
+    resources.provide(Storage, lambda: LocalStorage(storage_root))
     resources.provide(ParseLimits, lambda: ParseLimits(10_000, 10, _LONG, 2_000_000_000, 10_000))
     resources.provide(ParserProcess, lambda: parser)
     library = Library(database, resources, storage_root)
@@ -56,7 +55,7 @@ def test_a_slow_file_parks_no_other_thread(
         other = enqueue(library.connection, DeleteFile(file_path=f"{library.tenant_id}/never-there.md"))
         started = time.monotonic()
         with monkeypatch.context() as patched:
-            patched.delattr(ingest, "_hash")  # whoever has no turn reads no file
+            patched.delattr(local, "_hash")  # whoever has no turn reads no file
             library.line.run([second])
         library.line.run_once()
         assert time.monotonic() - started < _LONG / 4
