@@ -17,6 +17,7 @@ from console.commands import (
     demo,
     doctor,
     documents,
+    embeddings,
     enqueue,
     ingest,
     processes,
@@ -36,6 +37,7 @@ app.command()(demo.demo)
 app.command()(ingest.ingest)
 app.add_typer(documents.app, name="documents")
 app.command()(search.search)
+app.add_typer(embeddings.app, name="embeddings")
 app.command()(enqueue.enqueue)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")

@@ -1,12 +1,13 @@
 """Make a database ready for work: schema, roles, task types, the embedding model's space; and a folder for files."""
 
 import logging
+from uuid import UUID
 
 from core.settings import Settings
-from db import documents, identity
-from db.connection import connect
+from db import identity, spaces
+from db.connection import Connection, connect
 from db.migrate import SchemaStatus, migrate
-from pipelines.documents.models import find_model
+from pipelines.documents.models import ModelFiles, find_model
 from pipelines.publish import publish_types
 from pipelines.registry import load_registry
 
@@ -20,17 +21,23 @@ def prepare(owner_url: str, settings: Settings) -> SchemaStatus:
     passwords = {kind: secret.get_secret_value() for kind, secret in settings.role_passwords.items()}
     status = migrate(owner_url, passwords=passwords)
     registry = load_registry(settings.task_modules)
-    model = find_model(settings.embedding.model)
     with connect(owner_url, name="setup") as connection:
         publish_types(connection, registry)
-        documents.create_space(
-            connection,
-            model=model.name,
-            revision=model.revision,
-            dimensions=model.dimensions,
-            max_tokens=model.max_tokens,
-        )
+        if not spaces.spaces(connection):  # another model's is `greenroom embeddings fill`'s to make
+            create_space(connection, find_model(settings.embedding.model))
     return status
+
+
+def create_space(connection: Connection, model: ModelFiles, precision: spaces.Precision | None = None) -> UUID:
+    """Make the space of a model if it is missing, as the owner; return its id."""
+    return spaces.create_space(
+        connection,
+        model=model.name,
+        revision=model.revision,
+        dimensions=model.dimensions,
+        max_tokens=model.max_tokens,
+        precision=precision,
+    )
 
 
 def create_folder(owner_url: str, settings: Settings) -> None:

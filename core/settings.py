@@ -187,11 +187,19 @@ class EmbeddingSettings(Group):
     """The model and how it is driven; the defaults are measured in docs/decisions/0003-embedding-settings.md."""
 
     model: str = Field("all-MiniLM-L6-v2", description="The packaged model's name, or the path of a local model.")
+    other_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Models besides, as above, with commas: of spaces that stand beside the first one."
+    )
     dtype: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the processor computes in it, else fp32."
     )
     batch_tokens: int = Field(2048, ge=256, description="Tokens (padding included) of one forward pass.")
     threads: int = Field(0, ge=0, le=64, description="Forward passes at a time, a thread each; 0: one for each core.")
+
+    @field_validator("other_models", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return _commas(value)
 
 
 class EncryptionSettings(Group):

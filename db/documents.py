@@ -13,7 +13,6 @@ from pgvector import Vector
 from pgvector.psycopg import register_vector
 from psycopg.types.json import Jsonb
 
-from core.errors import NotFoundError
 from db import audit
 from db.connection import Connection
 from db.queries import Queries
@@ -51,16 +50,6 @@ class Registered:
     id: UUID
     status: str
     content_hash: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """What is embedded, and by which model."""
-
-    id: UUID
-    model: str
-    revision: str
-    dimensions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +217,16 @@ def insert_vectors(
     QUERIES.run(connection, "insert_vectors", values)
 
 
-def swap_if_complete(connection: Connection, document_id: UUID, version: int, space_id: UUID) -> list[str]:
-    """Let readers see a version whose vectors are all there, in place of the one before.
+def swap_if_complete(connection: Connection, document_id: UUID, version: int) -> list[str]:
+    """Let readers see a version whose vectors in the active space are all there, in place of the one before.
 
     Returns the stored files of the versions that went; to be removed unless a document still names them.
     """
     rows = QUERIES.run(connection, "lock_document", {"id": document_id})
-    if not rows or rows[0][0] >= version or missing_chunks(connection, document_id, version, space_id):
+    if not rows or rows[0][0] >= version:
+        return []
+    [(space_id,)] = QUERIES.run(connection, "hold_active")
+    if missing_chunks(connection, document_id, version, space_id):
         return []
     values = {"id": document_id, "version": version}
     if not QUERIES.run(connection, "swap_version", values):
@@ -258,25 +250,3 @@ def delete(connection: Connection, tenant_id: UUID, document_id: UUID) -> list[s
 def is_file_used(connection: Connection, tenant_id: UUID, file_path: str) -> bool:
     """Return whether a document names that stored file. Hold `lock_file` before."""
     return bool(QUERIES.run(connection, "file_is_used", {"tenant_id": tenant_id, "file_path": file_path}))
-
-
-def active_space(connection: Connection) -> Space:
-    """Return the space that searches read and new chunks are embedded in; raises NotFoundError."""
-    rows = QUERIES.run(connection, "active_space")
-    if not rows:
-        raise NotFoundError("no space is active: run `greenroom db migrate`")
-    return Space(*rows[0])
-
-
-def get_space(connection: Connection, space_id: UUID) -> Space | None:
-    """Return a space, or None where it was dropped."""
-    rows = QUERIES.run(connection, "space", {"id": space_id})
-    return Space(*rows[0]) if rows else None
-
-
-def create_space(connection: Connection, *, model: str, revision: str, dimensions: int, max_tokens: int) -> UUID:
-    """Make the chunks' space of a model if it is missing; as the owner, since it makes a partition and an index."""
-    values = {"model": model, "revision": revision, "dimensions": dimensions, "max_tokens": max_tokens}
-    [(space_id,)] = QUERIES.run(connection, "create_space", values)
-    made: UUID = space_id
-    return made

@@ -97,6 +97,11 @@ ON CONFLICT DO NOTHING;
 -- The last two embedding tasks of a version must not both find the other's vectors missing.
 SELECT current_version, next_version FROM knowledge.documents WHERE id = %(id)s AND deleted_at IS NULL FOR UPDATE;
 
+-- name: hold_active
+-- The active space, which no switch changes until the end of the transaction.
+WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(7216335408824))
+SELECT s.id FROM held, knowledge.spaces s WHERE s.kind = 'chunks' AND s.is_active;
+
 -- name: swap_version
 -- Readers see the new version from this commit on, whole.
 UPDATE knowledge.documents d SET current_version = %(version)s, completed_at = now(),
@@ -124,14 +129,3 @@ DELETE FROM knowledge.documents WHERE id = %(id)s RETURNING name;
 
 -- name: file_is_used
 SELECT FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND file_path = %(file_path)s LIMIT 1;
-
--- name: create_space
-SELECT knowledge.create_space('chunks', %(model)s, %(revision)s, %(dimensions)s, %(max_tokens)s);
-
--- name: active_space
-SELECT s.id, m.name, m.revision, m.dimensions FROM knowledge.spaces s
-JOIN knowledge.embedding_models m ON m.id = s.model_id WHERE s.kind = 'chunks' AND s.is_active;
-
--- name: space
-SELECT s.id, m.name, m.revision, m.dimensions FROM knowledge.spaces s
-JOIN knowledge.embedding_models m ON m.id = s.model_id WHERE s.id = %(id)s;

@@ -6,14 +6,17 @@ pooling and normalisation in fp32. Figures and choice: docs/decisions/0003-embed
 """
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from db.spaces import Space
 from pipelines.documents.errors import VectorsError
-from pipelines.documents.models import DEFAULT_MODEL, ModelFiles, find_model
+from pipelines.documents.models import DEFAULT_MODEL, ModelFiles, Models, find_model
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -63,7 +66,11 @@ class Embedder:
         `batch_tokens` counts padding. `threads` batches are computed at a time, 0 means one for each core that this
         process may use.
         """
-        files = find_model(model)
+        return cls.of(find_model(model), dtype=dtype, batch_tokens=batch_tokens, threads=threads)
+
+    @classmethod
+    def of(cls, files: ModelFiles, *, dtype: Dtype = "auto", batch_tokens: int = 2048, threads: int = 0) -> "Embedder":
+        """Load a model's files, as `load` does."""
         files.revision  # noqa: B018 - weights with a wrong hash are not loaded
         prepare_environment()
         import torch
@@ -136,6 +143,29 @@ class Embedder:
             found = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1)
         vectors: Vectors = found.numpy()
         return vectors
+
+
+class Embedders:
+    """The embedders of a process by the space that they serve, each loaded when it is first asked for."""
+
+    def __init__(self, models: Models, *, dtype: Dtype, batch_tokens: int, threads: int) -> None:
+        self._models = models
+        self._load = partial(Embedder.of, dtype=dtype, batch_tokens=batch_tokens, threads=threads)
+        self._loaded: dict[str, Embedder] = {}
+        self._lock = threading.Lock()
+
+    def of(self, space: Space) -> Embedder:
+        """Return the embedder of a space's model; raises ModelFilesError where this process does not know it."""
+        files = self._models.of(space)
+        with self._lock:
+            if files.name not in self._loaded:
+                self._loaded[files.name] = self._load(files)
+            return self._loaded[files.name]
+
+    def close(self) -> None:
+        """End the threads of all."""
+        for embedder in self._loaded.values():
+            embedder.close()
 
 
 def prepare_environment() -> None:

@@ -7,22 +7,22 @@ from typing import Any
 from uuid import UUID
 
 from core.errors import RetryableError
-from db import documents
+from db import documents, spaces
 from pipelines.documents.errors import DocumentRefusedError, ParserBusyError
 from pipelines.documents.headers import Headers, HeaderTemplate
-from pipelines.documents.models import ModelFiles
+from pipelines.documents.models import Models
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
-from pipelines.documents.payloads import ChunkDocument, DeleteFile, EmbedChunks, IngestDocument
+from pipelines.documents.payloads import ChunkDocument, DeleteFile, IngestDocument
 from pipelines.documents.registering import register_path, register_url
+from pipelines.documents.spaces import BESIDE_PRIORITY, enqueue_slices
 from pipelines.documents.splitting import Chunk, split
 from pipelines.documents.storage import Content, Storage
 from pipelines.documents.terms import enqueue_count
 from pipelines.outcomes import Cancel, Done, Outcome, Snooze
+from pipelines.resources import Resources
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 
-# Chunks of one embedding task: a lost attempt repeats no more than this, and several workers share a long document.
-EMBED_SLICE = 64
 # A file that changed while it was read may still be written to.
 _AGAIN = timedelta(seconds=2)
 
@@ -113,38 +113,37 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
     with context.read() as transaction:
         document = documents.get(transaction.connection, payload.document_id)
         stored = documents.get_text(transaction.connection, payload.document_id, payload.version)
-        space = documents.active_space(transaction.connection)
+        active = spaces.active_space(transaction.connection)
     if document is None or stored is None or document.next_version != payload.version:
         return Cancel("the version was superseded or the document deleted")
-    rows = _rows_of(context, document, _parsed_of(document, *stored))
+    rows = _rows_of(document, _parsed_of(document, *stored), context.resources, active)
 
     def apply(transaction: Transaction) -> None:
         connection = transaction.connection
         if documents.lock(connection, document.id) != payload.version:
             return  # superseded while this was split: nobody would ever read or remove the chunks
         documents.insert_chunks(connection, document.id, payload.version, rows)
-        documents.copy_vectors(connection, document.id, payload.version, space.id)
-        missing = documents.missing_chunks(connection, document.id, payload.version, space.id)
-        if not missing:
-            swap_if_complete(transaction, document.id, payload.version, space.id)
-        transaction.enqueue_many(
-            [
-                EmbedChunks(
-                    document_id=document.id, version=payload.version, space_id=space.id, first=part[0], last=part[-1]
-                )
-                for part in (missing[i : i + EMBED_SLICE] for i in range(0, len(missing), EMBED_SLICE))
-            ],
-            owner_kind="document",
-            owner_id=document.id,
-        )
+        for space in spaces.spaces(connection):  # all of them, so that each can be switched to
+            _embed(transaction, context.require_tenant_id(), payload, space)
+        swap_if_complete(transaction, document.id, payload.version)
         enqueue_count(transaction)
 
     return Done({"chunks": len(rows)}, apply)
 
 
-def swap_if_complete(transaction: Transaction, document_id: UUID, version: int, space_id: UUID) -> None:
+def _embed(transaction: Transaction, tenant_id: UUID, payload: ChunkDocument, space: spaces.Space) -> None:
+    """Copy what is known to a space, enqueue the rest: the document fails with those of the active one."""
+    connection, document_id, version = transaction.connection, payload.document_id, payload.version
+    documents.copy_vectors(connection, document_id, version, space.id)
+    missing = documents.missing_chunks(connection, document_id, version, space.id)
+    lacking = spaces.Slice(tenant_id, document_id, version, missing)
+    owner = ("document", document_id) if space.is_active else ("space", space.id)
+    enqueue_slices(transaction, space.id, lacking, owner=owner, priority=0 if space.is_active else BESIDE_PRIORITY)
+
+
+def swap_if_complete(transaction: Transaction, document_id: UUID, version: int) -> None:
     """Let readers see a complete version; the files of the versions that went are removed by tasks of their own."""
-    gone = documents.swap_if_complete(transaction.connection, document_id, version, space_id)
+    gone = documents.swap_if_complete(transaction.connection, document_id, version)
     for file_path in gone:
         transaction.enqueue(DeleteFile(file_path=file_path))
     if gone:
@@ -191,10 +190,13 @@ def _parsed_of(document: documents.Document, text: str, blocks: list[Any]) -> Pa
     )
 
 
-def _rows_of(context: TaskContext, document: documents.Document, parsed: ParsedDocument) -> list[documents.ChunkRow]:
-    model = context.resources.get(ModelFiles)
+def _rows_of(
+    document: documents.Document, parsed: ParsedDocument, resources: Resources, space: spaces.Space
+) -> list[documents.ChunkRow]:
+    """Return the chunks of a document, none longer than what the model of a space reads."""
+    model = resources.get(Models).of(space)
     sections = (block.section for block in parsed.blocks)
-    template = context.resources.get(HeaderTemplate)
+    template = resources.get(HeaderTemplate)
     title = document.title or PurePosixPath(document.name).stem
     headers = Headers(template, title, sections, model.tokenizer, model.max_tokens)
     chunks = split(

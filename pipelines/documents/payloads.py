@@ -58,6 +58,14 @@ class EmbedChunks(Payload):
     last: int = Field(ge=0)
 
 
+class FillSpace(Payload):
+    """Embed all chunks of all tenants that have no vector in a space yet."""
+
+    task_type: ClassVar[str] = "space.fill"
+
+    space_id: UUID
+
+
 class DeleteDocument(Payload):
     """Delete a document with everything that was made of it."""
 

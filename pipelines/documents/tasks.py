@@ -2,14 +2,14 @@
 
 from datetime import timedelta
 
-from core.settings import EmbeddingSettings, Settings
+from core.settings import Settings
 from pipelines.documents.delete import delete_document, delete_file
 from pipelines.documents.embed import embed_chunks, embed_queries
-from pipelines.documents.embedding import Embedder
+from pipelines.documents.embedding import Embedders
 from pipelines.documents.fetching import Fetcher
 from pipelines.documents.headers import HeaderTemplate
 from pipelines.documents.ingest import chunk, ingest
-from pipelines.documents.models import ModelFiles, find_model
+from pipelines.documents.models import Models
 from pipelines.documents.parsing import ParseLimits, ParserProcess
 from pipelines.documents.payloads import (
     DOCUMENTS_QUEUE,
@@ -20,8 +20,10 @@ from pipelines.documents.payloads import (
     DeleteFile,
     EmbedChunks,
     EmbedQuery,
+    FillSpace,
     IngestDocument,
 )
+from pipelines.documents.spaces import fill
 from pipelines.documents.storage import Storage, storage_of
 from pipelines.documents.terms import count_terms
 from pipelines.registry import AnyTask
@@ -50,6 +52,8 @@ TASKS: tuple[AnyTask, ...] = (
     Task(payload=DeleteFile, run=delete_file, queue=DOCUMENTS_QUEUE, batch_size=64),
     # Before the ingests that ask for it, or it would come after the last of them.
     Task(payload=CountTerms, run=count_terms, queue=DOCUMENTS_QUEUE, priority=50),
+    # It waits for what it has enqueued, which may take days.
+    Task(payload=FillSpace, run=fill, queue=DOCUMENTS_QUEUE, scope="system", batch_size=1, max_snoozes=10_000_000),
     # Somebody waits for it: before everything else, and not worth repeating for long.
     Task(
         payload=EmbedQuery,
@@ -84,11 +88,14 @@ def provide(resources: Resources, settings: Settings) -> None:
         ),
     )
     resources.provide(HeaderTemplate, lambda: HeaderTemplate(settings.documents.chunk_header))
-    resources.provide(ModelFiles, lambda: find_model(settings.embedding.model))
-    resources.provide(Embedder, lambda: _load_embedder(settings.embedding))
-
-
-def _load_embedder(settings: EmbeddingSettings) -> Embedder:
-    return Embedder.load(
-        settings.model, dtype=settings.dtype, batch_tokens=settings.batch_tokens, threads=settings.threads
+    embedding = settings.embedding
+    resources.provide(Models, lambda: Models([embedding.model, *embedding.other_models]))
+    resources.provide(
+        Embedders,
+        lambda: Embedders(
+            resources.get(Models),
+            dtype=embedding.dtype,
+            batch_tokens=embedding.batch_tokens,
+            threads=embedding.threads,
+        ),
     )

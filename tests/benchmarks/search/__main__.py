@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from console.setup import create_space
 from core.settings import load_settings
-from db import documents, identity
+from db import identity, spaces
 from db import search as store
 from db.connection import Connection, tenant_transaction
 from db.search import QueryVector
-from pipelines.documents.embedding import Embedder
+from pipelines.documents.embedding import Embedders
 from pipelines.documents.models import find_model
 from pipelines.documents.payloads import IngestDocument
 from pipelines.enqueue import enqueue_many
@@ -83,20 +84,13 @@ class _Bench:
 
     def __init__(self, database: Database, resources: Resources, root: Path) -> None:
         self._database = database
-        self._embedder = resources.get(Embedder)
         self._owner = database.connect()
         self._connection = database.connect("operator")
         self._tenant_id = identity.tenant_id_of(self._connection, "default")
         self._line = Line(database, load_registry(), resources=resources)
         self._root = root
-        model = find_model()
-        self._space_id = documents.create_space(
-            self._owner,
-            model=model.name,
-            revision=model.revision,
-            dimensions=model.dimensions,
-            max_tokens=model.max_tokens,
-        )
+        self._space_id = create_space(self._owner, find_model())
+        self._embedder = resources.get(Embedders).of(spaces.active_space(self._owner))
 
     def ingest(self, pages: Sequence[Path]) -> dict[str, Any]:
         """Ingest pages to the end; return chunks and seconds."""

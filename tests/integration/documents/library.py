@@ -5,7 +5,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from db import documents, identity
+from console.setup import create_space
+from db import identity, spaces
 from db import search as store
 from db.connection import tenant_transaction
 from db.search import UNFILTERED, Filters, Hit, QueryVector, Strategy
@@ -28,14 +29,7 @@ class Library:
         self.tenant_id = identity.tenant_id_of(self.connection, "default")
         self.folder = storage_root / str(self.tenant_id)
         self.folder.mkdir(exist_ok=True)
-        model = find_model()
-        documents.create_space(
-            database.connect(),
-            model=model.name,
-            revision=model.revision,
-            dimensions=model.dimensions,
-            max_tokens=model.max_tokens,
-        )
+        create_space(database.connect(), find_model())
 
     def write(self, name: str, content: str | bytes) -> UUID:
         """Put a file into the tenant's folder and insert its task as a foreign producer does."""
@@ -80,7 +74,7 @@ class Library:
 
     def any_vector(self) -> QueryVector:
         """Return a vector of no meaning in the active space."""
-        return QueryVector(documents.active_space(self.database.connect()).id, "[" + ",".join(["0.1"] * 384) + "]")
+        return QueryVector(spaces.active_space(self.database.connect()).id, "[" + ",".join(["0.1"] * 384) + "]")
 
     def embedded(self) -> int:
         """Return how many chunks have been through the model so far."""

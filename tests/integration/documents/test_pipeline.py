@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from pgvector import Vector
 
-from db import documents
+from db import documents, spaces
 from db import search as store
 from db.connection import tenant_transaction
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess
@@ -227,7 +227,7 @@ def test_another_tenant_finds_nothing(library: Library) -> None:
 def test_a_vector_that_is_no_vector_is_refused(library: Library, vector: list[float]) -> None:
     document_id = library.ingest("tea.md", _TEA)
     owner = library.database.connect()
-    space = documents.active_space(owner)
+    space = spaces.active_space(owner)
     [(chunk_id,)] = library.database.rows(
         "SELECT id FROM knowledge.chunks WHERE document_id = %s LIMIT 1", (document_id,)
     )

@@ -10,7 +10,7 @@ import pytest
 from pgvector import Vector
 from psycopg import sql
 
-from db import documents, identity
+from db import documents, identity, spaces
 from db.connection import Connection, tenant_transaction
 from tests.support.database import Database
 
@@ -53,7 +53,7 @@ def visited(plan: dict[str, Any]) -> Iterator[float]:
 def test_copying_vectors_costs_by_the_chunk(database: Database, is_repeated: bool, is_analysed: bool) -> None:
     owner = database.connect()
     tenant_id = identity.tenant_id_of(owner, "default")
-    space_id = documents.create_space(owner, model="test", revision="1", dimensions=4, max_tokens=9)
+    space_id = spaces.create_space(owner, model="test", revision="1", dimensions=4, max_tokens=9)
     document_id, other = (owner.execute(_DOCUMENT, (tenant_id,)).fetchall()[0][0] for _ in range(2))
     add_chunks(owner, other, 1, "what another document says ", is_repeated=False)
     add_chunks(owner, document_id, 1, "again and again ", is_repeated=is_repeated)
@@ -76,7 +76,7 @@ def test_copying_vectors_costs_by_the_chunk(database: Database, is_repeated: boo
 def test_a_vector_is_stored_as_the_model_computed_it(database: Database) -> None:
     owner = database.connect()
     tenant_id = identity.tenant_id_of(owner, "default")
-    space_id = documents.create_space(owner, model="test", revision="1", dimensions=4, max_tokens=9)
+    space_id = spaces.create_space(owner, model="test", revision="1", dimensions=4, max_tokens=9)
     document_id = owner.execute(_DOCUMENT, (tenant_id,)).fetchall()[0][0]
     owner.execute(_CHUNKS, {"id": document_id, "version": 1, "count": 2, "text": "text ", "is_repeated": False})
     [(first,), (second,)] = database.rows("SELECT id FROM knowledge.chunks ORDER BY chunk_index")

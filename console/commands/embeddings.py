@@ -1,0 +1,196 @@
+"""`greenroom embeddings`: models side by side. A new one's space is filled while the old one's is searched."""
+
+import threading
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from console import output
+from console.options import AsJson
+from console.progress import Stages
+from console.runtime import Operation, operate
+from console.watching import watch
+from core.errors import GreenroomError, UsageError
+from db import spaces
+from db.connection import Connection, connect
+
+if TYPE_CHECKING:
+    from pipelines.documents.models import ModelFiles
+
+app = typer.Typer(help="Embedding models side by side: status, fill, switch, drop.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, or the id of its space.")]
+_LOOK_SECONDS = 0.5
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """List the spaces: which one searches read, how full each is, its index and what it weighs."""
+    with operate() as operation, _owner(operation) as owner:
+        found = [
+            (space, spaces.filling(owner, space.id, _EVER), spaces.index_of(owner, space.id))
+            for space in spaces.spaces(owner)
+        ]
+    if as_json:
+        rows = [asdict(space) | asdict(filling) | asdict(index) for space, filling, index in found]
+        output.show_json({"spaces": rows})
+        return
+    columns = ("model", "revision", "#dimensions", "index", "searched", "#vectors", "#missing", "#size", "id")
+    output.show_table(
+        columns,
+        [
+            (
+                space.model,
+                space.revision,
+                space.dimensions,
+                f"{space.precision}{'' if index.is_ready else ', not built'}",
+                "yes" if space.is_active else "no",
+                filling.vectors,
+                filling.chunks - filling.vectors,
+                output.size(index.total_bytes),
+                space.id,
+            )
+            for space, filling, index in found
+        ],
+        empty="no spaces: `greenroom db migrate` makes the first",
+    )
+
+
+@app.command()
+def fill(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model that the settings name.")],
+    halfvec: Annotated[
+        bool, typer.Option("--halfvec", help="Index at half the precision, in half the memory; for a new space.")
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Follow it, and build the index at its end.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Give a model a space of its own, if it has none, and embed all there is for it; searches go on as they are.
+
+    What comes in from now on is embedded for it, too. Again after a failure, it goes on where it was.
+    """
+    from console.setup import create_space
+    from pipelines.documents.payloads import DOCUMENTS_QUEUE, FillSpace
+    from pipelines.enqueue import enqueue
+
+    with operate(works=wait) as operation, _owner(operation) as owner:
+        files = _files_of(operation, model)
+        _warn_of_shorter(owner, files)
+        space_id = create_space(owner, files, "halfvec" if halfvec else None)
+        task_id = enqueue(operation.connection, FillSpace(space_id=space_id), unique_key=f"space.fill:{space_id}")
+        if wait:
+            operation.require_worker(DOCUMENTS_QUEUE)
+            ended = watch(operation, task_id, as_json=as_json)
+            if ended.status != "done":
+                raise GreenroomError(f"the filling {ended.status}: {ended.last_error or ended.status}")
+            _build(operation, owner, space_id, quiet=as_json)
+        _show(owner, space_id, task_id, as_json=as_json, waited=wait)
+
+
+@app.command()
+def switch(model: Name, as_json: AsJson = False) -> None:
+    """Let searches read another model's space, from one moment to the next; back is as quick.
+
+    Refused while it lacks anything that is shown. Builds its index first where that is missing.
+    """
+    with operate() as operation, _owner(operation) as owner:
+        space = spaces.named(owner, model)
+        _build(operation, owner, space.id, quiet=as_json)
+        spaces.switch(owner, space)
+    if as_json:
+        output.show_json({"space_id": space.id, "model": space.model})
+    else:
+        output.show_line(f"searches read the space of {space.model}")
+
+
+@app.command()
+def drop(
+    model: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it: its vectors would have to be computed anew.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Drop a model's space with its vectors and its index; the one that is searched stays."""
+    with operate() as operation, _owner(operation) as owner:
+        space = spaces.named(owner, model)
+        if not yes:
+            weight = output.size(spaces.index_of(owner, space.id).total_bytes)
+            raise UsageError(f"this drops {weight} of vectors of {space.model}: say --yes")
+        spaces.drop(owner, space)
+    if as_json:
+        output.show_json({"space_id": space.id, "model": space.model})
+    else:
+        output.show_line(f"dropped the space of {space.model}")
+
+
+def _owner(operation: Operation) -> Connection:
+    """Connect as the owner: spaces are partitions, and all tenants' chunks are counted."""
+    return connect(operation.place.owner_direct(), name="embeddings")
+
+
+def _files_of(operation: Operation, model: str) -> "ModelFiles":
+    from pipelines.documents.models import Models, find_model
+
+    settings = operation.settings.embedding
+    names = [settings.model, *settings.other_models]
+    for files in Models(names).files:
+        if model == files.name or (model in names and files == find_model(model)):
+            return files
+    raise UsageError(
+        f"no worker would know {model!r}: name it in GREENROOM_EMBEDDING_OTHER_MODELS, for the workers, too; "
+        f"now that is {', '.join(names)}"
+    )
+
+
+def _warn_of_shorter(owner: Connection, files: "ModelFiles") -> None:
+    longest = min((space.max_tokens for space in spaces.spaces(owner) if space.is_active), default=files.max_tokens)
+    if files.max_tokens < longest:
+        output.note(
+            f"{files.name} reads {files.max_tokens} tokens of a chunk, and chunks were made for {longest}: of longer "
+            "ones it embeds the beginning. After the switch, ingest anew to have shorter chunks"
+        )
+
+
+def _build(operation: Operation, owner: Connection, space_id: UUID, *, quiet: bool) -> None:
+    """Build the index, unless it is there, with a bar."""
+    space = spaces.get_space(owner, space_id)
+    if space is None or spaces.index_of(owner, space_id).is_ready:
+        return
+    failures: list[BaseException] = []
+
+    def build() -> None:
+        try:
+            spaces.build_index(owner, space)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=build, name="index", daemon=True)
+    thread.start()
+    with connect(operation.place.owner_direct(), name="progress") as looking:
+        total = spaces.filling(looking, space_id, _EVER).vectors
+        with Stages(("indexed",), total, quiet=quiet) as stages:
+            while thread.is_alive():
+                if found := spaces.building(looking, space_id):
+                    stages.reach("indexed", min(found[0], total))
+                thread.join(_LOOK_SECONDS)
+            stages.reach("indexed", total)
+    if failures:
+        raise failures[0]
+
+
+def _show(owner: Connection, space_id: UUID, task_id: UUID, *, as_json: bool, waited: bool) -> None:
+    space = spaces.get_space(owner, space_id)
+    if space is None:
+        raise GreenroomError("the space was dropped meanwhile")
+    filling = spaces.filling(owner, space_id, _EVER)
+    missing = filling.chunks - filling.vectors
+    if as_json:
+        output.show_json(asdict(space) | {"task_id": task_id, "vectors": filling.vectors, "missing": missing})
+    elif not waited:
+        output.show_line(f"the task {task_id} fills the space of {space.model}")
+    else:
+        output.show_line(f"{filling.vectors:,} vectors of {space.model}, {missing:,} missing")
+        if not space.is_active:
+            output.note(f"`greenroom embeddings switch {space.model}` lets searches read them")

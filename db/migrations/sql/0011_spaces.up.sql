@@ -1,0 +1,59 @@
+-- Spaces side by side: a new model's fills while another one's is searched, and takes over in one commit.
+-- Processes of the version before must have ended.
+
+-- What the index compares by; the vectors themselves stand as they were computed.
+ALTER TABLE knowledge.spaces ADD COLUMN precision text CHECK (precision IN ('vector', 'halfvec'));
+UPDATE knowledge.spaces s SET precision = CASE WHEN m.dimensions <= 2000 THEN 'vector' ELSE 'halfvec' END
+FROM knowledge.embedding_models m WHERE m.id = s.model_id;
+ALTER TABLE knowledge.spaces ALTER COLUMN precision SET NOT NULL;
+
+DROP FUNCTION knowledge.create_space(text, text, text, integer, integer);
+-- Make the space of that model, if it is missing, with its partition; the first of its kind becomes the active one and has its
+-- HNSW cosine index at once, another gets it when it is filled. pgvector refuses NaN and infinities itself; the CHECKs refuse a
+-- wrong dimension and zero. An index on vectors holds 2,000 dimensions, one on halfvecs 4,000.
+CREATE FUNCTION knowledge.create_space(kind text, model text, revision text, dimensions integer, max_tokens integer, wanted text DEFAULT NULL)
+    RETURNS uuid LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+    model_key uuid;
+    space_key uuid;
+    is_first boolean := NOT EXISTS (SELECT FROM knowledge.spaces a WHERE a.kind = create_space.kind AND a.is_active);
+    leaf text;
+    indexed text := CASE WHEN dimensions <= 2000 THEN COALESCE(wanted, 'vector') ELSE 'halfvec' END;
+BEGIN
+    INSERT INTO knowledge.embedding_models AS m (name, revision, dimensions, max_tokens)
+    VALUES (model, revision, dimensions, max_tokens) ON CONFLICT DO NOTHING;
+    SELECT m.id INTO model_key FROM knowledge.embedding_models m
+    WHERE m.name = model AND m.revision = create_space.revision AND m.dimensions = create_space.dimensions;
+    SELECT s.id INTO space_key FROM knowledge.spaces s WHERE s.kind = create_space.kind AND s.model_id = model_key;
+    IF space_key IS NOT NULL THEN
+        RETURN space_key;
+    END IF;
+    INSERT INTO knowledge.spaces AS s (kind, model_id, is_active, precision) VALUES (kind, model_key, is_first, indexed)
+    RETURNING s.id INTO space_key;
+    leaf := 'chunk_vectors_' || replace(space_key::text, '-', '');
+    EXECUTE format('CREATE TABLE knowledge.%I PARTITION OF knowledge.chunk_vectors FOR VALUES IN (%L)', leaf, space_key);
+    EXECUTE format('ALTER TABLE knowledge.%I ADD CHECK (vector_dims(embedding) = %s)', leaf, dimensions);
+    IF is_first THEN
+        EXECUTE format('CREATE INDEX ON knowledge.%I USING hnsw ((embedding::%s(%s)) %s_cosine_ops)', leaf, indexed, dimensions, indexed);
+    END IF;
+    EXECUTE format('ALTER TABLE knowledge.%I ENABLE ROW LEVEL SECURITY', leaf);
+    EXECUTE format('ALTER TABLE knowledge.%I FORCE ROW LEVEL SECURITY', leaf);
+    RETURN space_key;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION knowledge.create_space FROM PUBLIC;
+
+-- Loads pgvector's library, which alone knows the settings that the function names.
+SELECT '[1]'::vector;
+
+-- The search compares as its space's index does: the same function but for that.
+DO $$
+DECLARE
+    known text := pg_get_functiondef('knowledge.search'::regproc);
+    changed text := replace(known, $q$CASE WHEN m.dimensions <= 2000 THEN 'vector' ELSE 'halfvec' END$q$, 's.precision');
+BEGIN
+    ASSERT changed <> known, 'knowledge.search does not choose by dimensions';
+    EXECUTE changed;
+END
+$$;
