@@ -16,6 +16,7 @@ from console.watching import watch
 from core.errors import GreenroomError, UsageError
 from db import spaces
 from db.connection import Connection, connect
+from pipelines.waiting import wait_for
 
 if TYPE_CHECKING:
     from pipelines.documents.models import ModelFiles
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Embedding models side by side: status, fill, switch, drop.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, or the id of its space.")]
 _LOOK_SECONDS = 0.5
+_PATIENCE_SECONDS = 30 * 86_400.0
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -83,9 +85,7 @@ def fill(
         task_id = enqueue(operation.connection, FillSpace(space_id=space_id), unique_key=f"space.fill:{space_id}")
         if wait:
             operation.require_worker(DOCUMENTS_QUEUE)
-            ended = watch(operation, task_id, as_json=as_json)
-            if ended.status != "done":
-                raise GreenroomError(f"the filling {ended.status}: {ended.last_error or ended.status}")
+            _follow(operation, task_id, quiet=as_json)
             _build(operation, owner, space_id, quiet=as_json)
         _show(owner, space_id, task_id, as_json=as_json, waited=wait)
 
@@ -151,6 +151,18 @@ def _warn_of_shorter(owner: Connection, files: "ModelFiles") -> None:
             f"{files.name} reads {files.max_tokens} tokens of a chunk, and chunks were made for {longest}: of longer "
             "ones it embeds the beginning. After the switch, ingest anew to have shorter chunks"
         )
+
+
+def _follow(operation: Operation, task_id: UUID, *, quiet: bool) -> None:
+    """Wait for the end of a filling, which may take days, and show how far it is."""
+    if quiet:
+        end = wait_for(operation.connection, task_id, timeout=_PATIENCE_SECONDS)
+        status, error = end.status, end.error
+    else:
+        ended = watch(operation, task_id, as_json=False)
+        status, error = ended.status, ended.last_error
+    if status != "done":
+        raise GreenroomError(f"the space was not filled: {error or status}")
 
 
 def _build(operation: Operation, owner: Connection, space_id: UUID, *, quiet: bool) -> None:
