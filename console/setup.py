@@ -7,7 +7,7 @@ from core.settings import Settings
 from db import identity, spaces
 from db.connection import Connection, connect
 from db.migrate import SchemaStatus, migrate
-from pipelines.documents.models import ModelFiles, find_model
+from pipelines.documents.embedders import Model, Models
 from pipelines.publish import publish_types
 from pipelines.registry import load_registry
 
@@ -24,11 +24,11 @@ def prepare(owner_url: str, settings: Settings) -> SchemaStatus:
     with connect(owner_url, name="setup") as connection:
         publish_types(connection, registry)
         if not spaces.spaces(connection):  # another model's is `greenroom embeddings fill`'s to make
-            create_space(connection, find_model(settings.embedding.model))
+            create_space(connection, Models(settings).all()[0])
     return status
 
 
-def create_space(connection: Connection, model: ModelFiles, precision: spaces.Precision | None = None) -> UUID:
+def create_space(connection: Connection, model: Model, precision: spaces.Precision | None = None) -> UUID:
     """Make the space of a model if it is missing, as the owner; return its id."""
     return spaces.create_space(
         connection,

@@ -202,6 +202,20 @@ class EmbeddingSettings(Group):
         return _commas(value)
 
 
+class EndpointSettings(Group):
+    """An endpoint of OpenAI's protocol that embeds, for spaces of its model (extra: openai)."""
+
+    url: str | None = Field(None, description="Its base address: https://api.example.org/v1; unset: there is none.")
+    api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
+    model: str | None = Field(None, description="Its model, by whose name embedding.other_models or .model choose it.")
+    dimensions: int | None = Field(None, ge=1, le=4000, description="Length of its vectors.")
+    asks_dimensions: bool = Field(False, description="Ask for that length in each request; few models know others.")
+    max_tokens: int = Field(8191, ge=32, description="Tokens (cl100k_base) that it reads of a text.")
+    batch: int = Field(128, ge=1, le=2048, description="Texts in one request.")
+    seconds: float = Field(60.0, gt=0, description="How long an answer may take.")
+    price: float = Field(0.0, ge=0, description="For a million tokens; tasks say what they cost.")
+
+
 class EncryptionSettings(Group):
     """Keys of payload fields that stand encrypted in Postgres."""
 
@@ -294,6 +308,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     documents: DocumentsSettings = DocumentsSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    endpoint: EndpointSettings = EndpointSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     observe: ObserveSettings = ObserveSettings()
     statistics: StatisticsSettings = StatisticsSettings()

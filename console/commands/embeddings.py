@@ -19,7 +19,7 @@ from db.connection import Connection, connect
 from pipelines.waiting import wait_for
 
 if TYPE_CHECKING:
-    from pipelines.documents.models import ModelFiles
+    from pipelines.documents.embedders import Model
 
 app = typer.Typer(help="Embedding models side by side: status, fill, switch, drop.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, or the id of its space.")]
@@ -79,9 +79,9 @@ def fill(
     from pipelines.enqueue import enqueue
 
     with operate(works=wait) as operation, _owner(operation) as owner:
-        files = _files_of(operation, model)
-        _warn_of_shorter(owner, files)
-        space_id = create_space(owner, files, "halfvec" if halfvec else None)
+        found = _model_of(operation, model)
+        _warn_of_shorter(owner, found)
+        space_id = create_space(owner, found, "halfvec" if halfvec else None)
         task_id = enqueue(operation.connection, FillSpace(space_id=space_id), unique_key=f"space.fill:{space_id}")
         if wait:
             operation.require_worker(DOCUMENTS_QUEUE)
@@ -130,25 +130,23 @@ def _owner(operation: Operation) -> Connection:
     return connect(operation.place.owner_direct(), name="embeddings")
 
 
-def _files_of(operation: Operation, model: str) -> "ModelFiles":
-    from pipelines.documents.models import Models, find_model
+def _model_of(operation: Operation, name: str) -> "Model":
+    from pipelines.documents.embedders import Models
 
-    settings = operation.settings.embedding
-    names = [settings.model, *settings.other_models]
-    for files in Models(names).files:
-        if model == files.name or (model in names and files == find_model(model)):
-            return files
-    raise UsageError(
-        f"no worker would know {model!r}: name it in GREENROOM_EMBEDDING_OTHER_MODELS, for the workers, too; "
-        f"now that is {', '.join(names)}"
-    )
+    models = Models(operation.settings)
+    if (found := models.named(name)) is None:
+        raise UsageError(
+            f"no worker would know {name!r}: name it in GREENROOM_EMBEDDING_OTHER_MODELS, for the workers, too; "
+            f"now that is {', '.join(models.names)}"
+        )
+    return found
 
 
-def _warn_of_shorter(owner: Connection, files: "ModelFiles") -> None:
-    longest = min((space.max_tokens for space in spaces.spaces(owner) if space.is_active), default=files.max_tokens)
-    if files.max_tokens < longest:
+def _warn_of_shorter(owner: Connection, model: "Model") -> None:
+    longest = min((space.max_tokens for space in spaces.spaces(owner) if space.is_active), default=model.max_tokens)
+    if model.max_tokens < longest:
         output.note(
-            f"{files.name} reads {files.max_tokens} tokens of a chunk, and chunks were made for {longest}: of longer "
+            f"{model.name} reads {model.max_tokens} tokens of a chunk, and chunks were made for {longest}: of longer "
             "ones it embeds the beginning. After the switch, ingest anew to have shorter chunks"
         )
 

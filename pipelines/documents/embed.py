@@ -1,18 +1,21 @@
 """Handlers of `chunks.embed` and `query.embed`: texts become vectors, many tasks in one call of the model."""
 
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from typing import Any
 from uuid import UUID
 
 from pgvector import Vector
 
 from db import documents, spaces
-from pipelines.documents.embedding import Embedders
+from pipelines.documents.embedders import Embedders
 from pipelines.documents.ingest import swap_if_complete
 from pipelines.documents.payloads import EmbedChunks, EmbedQuery
-from pipelines.outcomes import Apply, Cancel, Done, Outcome
+from pipelines.documents.vectors import Embedded
+from pipelines.outcomes import Apply, Cancel, Done, Fail, Outcome
 from pipelines.task import BatchItem
 from pipelines.transaction import Transaction
+
+_Texts = list[tuple[UUID, str]]
 
 
 def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome]:
@@ -21,19 +24,35 @@ def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome]:
     with context.read() as transaction:
         found = [spaces.get_space(transaction.connection, item.payload.space_id) for item in items]
         texts = [_texts_of(transaction, item.payload) for item in items]
-    embedders = context.resources.get(Embedders)
     outcomes: dict[int, Outcome] = {}
     for space in dict.fromkeys(found):
         places = [place for place, each in enumerate(found) if each == space]
         if space is None:
             outcomes |= dict.fromkeys(places, Cancel("the space was dropped"))
             continue
-        vectors = iter(embedders.of(space).embed([text for place in places for _, text in texts[place]]))
-        for place in places:
-            mine = [Vector(row) for row in islice(vectors, len(texts[place]))]
-            chunk_ids = [chunk_id for chunk_id, _ in texts[place]]
-            outcomes[place] = Done({"embedded": len(mine)}, _writing(items[place].payload, chunk_ids, mine))
+        parts = [texts[place] for place in places]
+        embedded = context.resources.get(Embedders).of(space).compute([text for part in parts for _, text in part])
+        ends = _outcomes_of([items[place].payload for place in places], parts, embedded)
+        outcomes |= zip(places, ends, strict=True)
     return [outcomes[place] for place in range(len(items))]
+
+
+def _outcomes_of(payloads: Sequence[EmbedChunks], parts: Sequence[_Texts], embedded: Embedded) -> Iterator[Outcome]:
+    """Yield what becomes of each slice: its vectors are written, or it fails with the first text that was refused."""
+    at, total = 0, sum(len(text) for part in parts for _, text in part)
+    for payload, part in zip(payloads, parts, strict=True):
+        refused = [embedded.refused[place] for place in range(at, at + len(part)) if place in embedded.refused]
+        vectors = [Vector(row) for row in embedded.vectors[at : at + len(part)]]
+        at += len(part)
+        if refused:
+            yield Fail(f"{len(refused)} of its texts cannot be embedded: {refused[0]}")
+            continue
+        # of what all of them cost, by the length of their texts
+        share = sum(len(text) for _, text in part) / max(total, 1)
+        result: dict[str, Any] = {"embedded": len(part)}
+        if embedded.tokens:
+            result |= {"tokens": round(embedded.tokens * share), "cost": round(embedded.cost * share, 9)}
+        yield Done(result, _writing(payload, [chunk_id for chunk_id, _ in part], vectors))
 
 
 def embed_queries(items: Sequence[BatchItem[EmbedQuery]]) -> list[Outcome]:
@@ -41,11 +60,16 @@ def embed_queries(items: Sequence[BatchItem[EmbedQuery]]) -> list[Outcome]:
     context = items[0].context
     with context.read() as transaction:
         space = spaces.active_space(transaction.connection)
-    vectors = context.resources.get(Embedders).of(space).embed([item.payload.text for item in items])
-    return [Done({"space_id": str(space.id), "vector": Vector(row).to_text()}) for row in vectors]
+    embedded = context.resources.get(Embedders).of(space).compute([item.payload.text for item in items])
+    return [
+        Fail(embedded.refused[place])
+        if place in embedded.refused
+        else Done({"space_id": str(space.id), "vector": Vector(embedded.vectors[place]).to_text()})
+        for place in range(len(items))
+    ]
 
 
-def _texts_of(transaction: Transaction, payload: EmbedChunks) -> list[tuple[UUID, str]]:
+def _texts_of(transaction: Transaction, payload: EmbedChunks) -> _Texts:
     return documents.chunks_to_embed(
         transaction.connection, payload.document_id, payload.version, payload.space_id, payload.first, payload.last
     )

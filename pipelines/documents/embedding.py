@@ -6,25 +6,20 @@ pooling and normalisation in fp32. Figures and choice: docs/decisions/0003-embed
 """
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from db.spaces import Space
 from pipelines.documents.errors import VectorsError
-from pipelines.documents.models import DEFAULT_MODEL, ModelFiles, Models, find_model
+from pipelines.documents.models import DEFAULT_MODEL, ModelFiles, find_model
+from pipelines.documents.vectors import Embedded, Vectors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Dtype = Literal["auto", "fp32", "bf16"]
-Vectors = np.ndarray[tuple[int, int], np.dtype[np.float32]]
-"""One row a text."""
-
 _OFFLINE: Final = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -118,6 +113,10 @@ class Embedder:
         _check(vectors)
         return vectors
 
+    def compute(self, texts: Sequence[str]) -> Embedded:
+        """Return the vectors as every embedder does: none is refused, and they cost nothing."""
+        return Embedded(self.embed(texts))
+
     def _ids(self, text: str) -> list[int]:
         # Chunks fit; a query may not, and is cut as the model's own code would: the end mark stays.
         ids = self._tokenizer.encode(text).ids
@@ -143,29 +142,6 @@ class Embedder:
             found = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1)
         vectors: Vectors = found.numpy()
         return vectors
-
-
-class Embedders:
-    """The embedders of a process by the space that they serve, each loaded when it is first asked for."""
-
-    def __init__(self, models: Models, *, dtype: Dtype, batch_tokens: int, threads: int) -> None:
-        self._models = models
-        self._load = partial(Embedder.of, dtype=dtype, batch_tokens=batch_tokens, threads=threads)
-        self._loaded: dict[str, Embedder] = {}
-        self._lock = threading.Lock()
-
-    def of(self, space: Space) -> Embedder:
-        """Return the embedder of a space's model; raises ModelFilesError where this process does not know it."""
-        files = self._models.of(space)
-        with self._lock:
-            if files.name not in self._loaded:
-                self._loaded[files.name] = self._load(files)
-            return self._loaded[files.name]
-
-    def close(self) -> None:
-        """End the threads of all."""
-        for embedder in self._loaded.values():
-            embedder.close()
 
 
 def prepare_environment() -> None:

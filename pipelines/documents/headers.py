@@ -13,6 +13,8 @@ from pipelines.documents.parsing.types import SECTION_SEPARATOR
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from pipelines.documents.tokens import Cl100k
+
 _MAX_CHARACTERS: Final = 1_000
 # Of what the model reads: a header is there to place the text, not to displace it.
 _SHARE: Final = 4
@@ -34,7 +36,7 @@ class Headers:
         template: HeaderTemplate,
         title: str | None,
         sections: Iterable[str | None],
-        tokenizer: "Tokenizer",
+        tokenizer: "Tokenizer | Cl100k",
         model_limit: int,
     ) -> None:
         specials = len(tokenizer.encode("").ids)
@@ -65,7 +67,7 @@ def header_of(template: str, title: str | None, section: str | None) -> str:
     return _ENDS.sub("", " ".join(filled.split()))[:_MAX_CHARACTERS]
 
 
-def _cut(header: str, tokenizer: "Tokenizer", room: int) -> str:
+def _cut(header: str, tokenizer: "Tokenizer | Cl100k", room: int) -> str:
     """Return as many whole words as there is room for; the last ones say the most, so the first go."""
     words = header.split()
     while words and len(tokenizer.encode(" ".join(words)).ids) > room:

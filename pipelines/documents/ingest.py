@@ -8,9 +8,9 @@ from uuid import UUID
 
 from core.errors import RetryableError
 from db import documents, spaces
+from pipelines.documents.embedders import Models
 from pipelines.documents.errors import DocumentRefusedError, ParserBusyError
 from pipelines.documents.headers import Headers, HeaderTemplate
-from pipelines.documents.models import Models
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
 from pipelines.documents.payloads import ChunkDocument, DeleteFile, IngestDocument
 from pipelines.documents.registering import register_path, register_url
@@ -138,7 +138,7 @@ def _embed(transaction: Transaction, tenant_id: UUID, payload: ChunkDocument, sp
     missing = documents.missing_chunks(connection, document_id, version, space.id)
     lacking = spaces.Slice(tenant_id, document_id, version, missing)
     owner = ("document", document_id) if space.is_active else ("space", space.id)
-    enqueue_slices(transaction, space.id, lacking, owner=owner, priority=0 if space.is_active else BESIDE_PRIORITY)
+    enqueue_slices(transaction, space, lacking, owner=owner, priority=0 if space.is_active else BESIDE_PRIORITY)
 
 
 def swap_if_complete(transaction: Transaction, document_id: UUID, version: int) -> None:

@@ -6,14 +6,12 @@ is found and never imported, and whose weights must have the published hash.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from db.spaces import Space
 from pipelines.documents.errors import ModelFilesError
 
 if TYPE_CHECKING:
@@ -100,34 +98,6 @@ def find_model(model: str = DEFAULT_MODEL) -> ModelFiles:
         dimensions=_dimensions(folder),
         pinned_sha256=packaged.sha256 if packaged else None,
     )
-
-
-class Models:
-    """The models that a process knows by its settings, found when they are first asked for."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = list(dict.fromkeys(names))
-
-    @cached_property
-    def files(self) -> list[ModelFiles]:
-        """The files of all, the first model first. Raises ModelFilesError."""
-        return [find_model(name) for name in self._names]
-
-    def of(self, space: Space) -> ModelFiles:
-        """Return the files of a space's model; raises ModelFilesError where they are not known, or are others."""
-        for files in self.files:
-            if (files.name, files.dimensions) == (space.model, space.dimensions):
-                if files.revision != space.revision:
-                    raise ModelFilesError(
-                        f"The files of {files.name} have other weights ({files.revision}) than those that made its "
-                        f"space ({space.revision}); give this process the model that it was, or fill a space anew."
-                    )
-                return files
-        known = ", ".join(files.name for files in self.files)
-        raise ModelFilesError(
-            f"The space is of model {space.model} with {space.dimensions} dimensions, this process knows {known}; "
-            "set GREENROOM_EMBEDDING_MODEL or GREENROOM_EMBEDDING_OTHER_MODELS."
-        )
 
 
 def _package_folder(model: str, packaged: _Packaged) -> Path:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from db import spaces
+from pipelines.documents.embedders import limit_key_of
 from pipelines.documents.payloads import EmbedChunks, FillSpace
 from pipelines.outcomes import Cancel, Done, Outcome, Snooze
 from pipelines.task import TaskContext
@@ -35,22 +36,23 @@ def fill(context: TaskContext, payload: FillSpace) -> Outcome:
 
     def apply(transaction: Transaction) -> None:
         for each in lacking:
-            enqueue_slices(transaction, space.id, each, owner=("space", space.id), priority=BESIDE_PRIORITY)
+            enqueue_slices(transaction, space, each, owner=("space", space.id), priority=BESIDE_PRIORITY)
 
     return Snooze(_LOOK, apply)
 
 
 def enqueue_slices(
-    transaction: Transaction, space_id: UUID, lacking: spaces.Slice, *, owner: tuple[str, UUID], priority: int
+    transaction: Transaction, space: spaces.Space, lacking: spaces.Slice, *, owner: tuple[str, UUID], priority: int
 ) -> None:
     """Enqueue the embedding of chunks for a space. `owner` is who fails with it: a document, or the space alone."""
     owner_kind, owner_id = owner
     transaction.enqueue_many(
-        list(_slices(space_id, lacking)),
+        list(_slices(space.id, lacking)),
         tenant_id=lacking.tenant_id,
         owner_kind=owner_kind,
         owner_id=owner_id,
         priority=priority,
+        limit_key=limit_key_of(space.model),
     )
 
 

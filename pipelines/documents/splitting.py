@@ -22,6 +22,8 @@ from pipelines.documents.parsing.types import ParsedDocument, PlacedBlock
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from pipelines.documents.tokens import Cl100k
+
 CountTokens = Callable[[str], int]
 """Tokens of a text as the model counts them, its special tokens included."""
 Span = tuple[int, int]
@@ -63,7 +65,7 @@ def split(
     max_tokens: int,
     overlap_tokens: int,
     model_limit: int,
-    count_model_tokens: "CountTokens | Tokenizer",
+    count_model_tokens: "CountTokens | Tokenizer | Cl100k",
 ) -> list[Chunk]:
     """Split a document. `overlap_tokens` (cl100k_base, at most half of `max_tokens`) is how far chunks reach back.
 
@@ -103,7 +105,9 @@ class _Words(dict[str, int]):
 class _Meter:
     """Measures texts against both limits at once, in tokens of the model."""
 
-    def __init__(self, max_tokens: int, model_limit: int, count_model_tokens: "CountTokens | Tokenizer") -> None:
+    def __init__(
+        self, max_tokens: int, model_limit: int, count_model_tokens: "CountTokens | Tokenizer | Cl100k"
+    ) -> None:
         self.max_tokens = max_tokens
         self.model_limit = model_limit
         self.count_model_many = _many(count_model_tokens)
@@ -188,7 +192,7 @@ class _Splitter:
         return index
 
 
-def _many(count: "CountTokens | Tokenizer") -> Callable[[list[str]], list[int]]:
+def _many(count: "CountTokens | Tokenizer | Cl100k") -> Callable[[list[str]], list[int]]:
     encode_batch = getattr(count, "encode_batch_fast", None)
     if encode_batch is not None:
         return lambda texts: [len(encoded.ids) for encoded in encode_batch(texts)]

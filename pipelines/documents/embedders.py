@@ -1,0 +1,98 @@
+"""Who embeds for which space: models that a process knows by its settings, each loaded when it is first asked for."""
+
+import threading
+from collections.abc import Sequence
+
+from core.settings import Settings
+from db.spaces import Space
+from pipelines.documents.endpoint import EndpointEmbedder, EndpointModel, endpoint_model
+from pipelines.documents.errors import ModelFilesError
+from pipelines.documents.models import ModelFiles, find_model
+from pipelines.documents.vectors import TextEmbedder
+
+Model = ModelFiles | EndpointModel
+"""What a space can be of: files that stand here, or a name that an endpoint knows."""
+
+
+class Models:
+    """The models that a process knows: the first one, those besides, and an endpoint's if its name is among them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._known: list[Model] = []
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What the settings call them: names, or folders of files."""
+        return list(dict.fromkeys((self._settings.embedding.model, *self._settings.embedding.other_models)))
+
+    def all(self) -> Sequence[Model]:
+        """Return all, the first model first. Raises ModelFilesError, and SettingsError for half an endpoint."""
+        with self._lock:
+            if not self._known:
+                self._known = [self._find(name) for name in self.names]
+            return self._known
+
+    def named(self, name: str) -> Model | None:
+        """Return a model by its name, or by what the settings call it."""
+        for called, model in zip(self.names, self.all(), strict=True):
+            if name in (called, model.name):
+                return model
+        return None
+
+    def of(self, space: Space) -> Model:
+        """Return a space's model; raises ModelFilesError where this process does not know it, or others of its name."""
+        for model in self.all():
+            if (model.name, model.dimensions) == (space.model, space.dimensions):
+                if model.revision != space.revision:
+                    raise ModelFilesError(
+                        f"The files of {model.name} have other weights ({model.revision}) than those that made its "
+                        f"space ({space.revision}); give this process the model that it was, or fill a space anew."
+                    )
+                return model
+        known = ", ".join(model.name for model in self.all())
+        raise ModelFilesError(
+            f"The space is of model {space.model} with {space.dimensions} dimensions, this process knows {known}; "
+            "set GREENROOM_EMBEDDING_MODEL or GREENROOM_EMBEDDING_OTHER_MODELS."
+        )
+
+    def _find(self, name: str) -> Model:
+        endpoint = self._settings.endpoint
+        return endpoint_model(endpoint) if endpoint.url is not None and name == endpoint.model else find_model(name)
+
+
+class Embedders:
+    """The embedders of a process, by the space that they serve."""
+
+    def __init__(self, models: Models, settings: Settings) -> None:
+        self._models = models
+        self._settings = settings
+        self._loaded: dict[str, TextEmbedder] = {}
+        self._lock = threading.Lock()
+
+    def of(self, space: Space) -> TextEmbedder:
+        """Return the embedder of a space's model; raises ModelFilesError where this process does not know it."""
+        model = self._models.of(space)
+        with self._lock:
+            if model.name not in self._loaded:
+                self._loaded[model.name] = self._load(model)
+            return self._loaded[model.name]
+
+    def close(self) -> None:
+        """Close all."""
+        for embedder in self._loaded.values():
+            embedder.close()
+
+    def _load(self, model: Model) -> TextEmbedder:
+        if isinstance(model, EndpointModel):
+            return EndpointEmbedder(model, self._settings.endpoint, limit_key=limit_key_of(model.name))
+        from pipelines.documents.embedding import Embedder  # torch, for those alone who compute
+
+        settings = self._settings.embedding
+        return Embedder.of(model, dtype=settings.dtype, batch_tokens=settings.batch_tokens, threads=settings.threads)
+
+
+def limit_key_of(model: str) -> str:
+    """Return what tasks share that one model embeds for: an endpoint that refuses one of them refuses all."""
+    return f"model:{model}"[:200]

@@ -1,0 +1,189 @@
+"""Texts to vectors by an endpoint that speaks OpenAI's protocol: the one place that loads its client.
+
+What it answers is believed only after a look: as many vectors as texts, of the right length, finite. What it refuses as
+too much is halved, what it refuses as wrong is narrowed down to the text at fault. Its library would retry by itself,
+and follow redirects; neither is wanted: whoever calls waits by what the endpoint asks for, and asks no other address.
+"""
+
+import email.utils
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from core.errors import PermanentError, RateLimitedError, RetryableError, SettingsError
+from core.settings import EndpointSettings
+from pipelines.documents.tokens import Cl100k
+from pipelines.documents.vectors import Embedded, Vectors
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, OpenAI
+
+REVISION: Final = "endpoint"
+"""Of a model whose weights nobody here has seen."""
+_REFUSED: Final = (400, 422)
+_TOO_LARGE: Final = 413
+_BUSY: Final = (429, 503)
+# A wrong key does not become right by asking often; it does when somebody mends it.
+_LOCKED: Final = (401, 403)
+_LOCKED_PAUSE: Final = timedelta(minutes=5)
+_MOST_WAIT: Final = 3600.0
+
+
+@dataclass(frozen=True)
+class EndpointModel:
+    """A model behind an endpoint: what it is called, what it reads, what it yields."""
+
+    name: str
+    max_tokens: int
+    dimensions: int
+    revision: str = REVISION
+
+    @cached_property
+    def tokenizer(self) -> Cl100k:
+        """What its tokens are counted by."""
+        return Cl100k()
+
+
+class EndpointEmbedder:
+    """Asks one endpoint. Safe to use from many threads.
+
+    `limit_key` is what the tasks share that go to it: if it refuses for now, all of them wait.
+    """
+
+    def __init__(self, model: EndpointModel, settings: EndpointSettings, *, limit_key: str) -> None:
+        self.model = model
+        self._settings = settings
+        self._limit_key = limit_key
+        self._client = _client(settings)
+
+    def compute(self, texts: Sequence[str]) -> Embedded:
+        """Return the L2-normalised vectors of texts, and why there is none of those that the endpoint refuses.
+
+        Raises RateLimitedError while it refuses all, RetryableError where it does not answer or answers nonsense.
+        """
+        vectors: Vectors = np.zeros((len(texts), self.model.dimensions), dtype=np.float32)
+        refused: dict[int, str] = {}
+        tokens = 0
+        batch = self._settings.batch
+        todo = [range(at, min(at + batch, len(texts))) for at in range(0, len(texts), batch)]
+        while todo:
+            places = todo.pop()
+            try:
+                found, used = self._ask([texts[place] for place in places])
+            except _TextsRefusedError as error:
+                if len(places) == 1:
+                    refused[places[0]] = str(error)
+                else:
+                    middle = len(places) // 2
+                    todo += [places[middle:], places[:middle]]
+                continue
+            vectors[places.start : places.stop] = found
+            tokens += used
+        return Embedded(vectors, refused, tokens, tokens * self._settings.price / 1e6)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+    def _ask(self, texts: list[str]) -> tuple[Vectors, int]:
+        import openai
+
+        wanted: dict[str, Any] = {"dimensions": self.model.dimensions} if self._settings.asks_dimensions else {}
+        try:
+            answer = self._client.embeddings.create(
+                model=self.model.name, input=texts, encoding_format="float", **wanted
+            )
+            rows = [row.embedding for row in sorted(answer.data, key=lambda row: row.index)]
+            used = int(getattr(answer.usage, "total_tokens", 0))  # some endpoints leave it out
+        except openai.APIStatusError as error:
+            raise self._translated(error) from error
+        except openai.OpenAIError as error:
+            raise RetryableError(f"the endpoint does not answer: {type(error).__name__}") from error
+        except (AttributeError, TypeError, ValueError) as error:
+            raise RetryableError("the endpoint's answer is none of this protocol") from error
+        return self._checked(rows, len(texts)), used
+
+    def _checked(self, rows: list[list[float]], count: int) -> Vectors:
+        if len(rows) != count:
+            raise RetryableError(f"the endpoint answered with {len(rows)} vectors for {count} texts")
+        lengths = {len(row) for row in rows}
+        if lengths != {self.model.dimensions}:
+            raise RetryableError(
+                f"the endpoint's vectors have {sorted(lengths)} dimensions instead of {self.model.dimensions}"
+            )
+        vectors: Vectors = np.asarray(rows, dtype=np.float32)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not (np.isfinite(norms).all() and (norms > 0).all()):
+            raise RetryableError("the endpoint's vectors are not finite, or all zero")
+        normalised: Vectors = vectors / norms
+        return normalised
+
+    def _translated(self, error: "APIStatusError") -> Exception:
+        """Return what an answer that is no success means."""
+        status, after = error.status_code, _seconds_of(error.response.headers.get("retry-after"))
+        told = f"the endpoint answered {status}: {_told(error)}"
+        wait = None if after is None else timedelta(seconds=after)
+        if status in _BUSY:
+            return RateLimitedError(self._limit_key, told, retry_after=wait)
+        if status in _LOCKED:
+            return RateLimitedError(self._limit_key, f"{told}: mend its key", retry_after=_LOCKED_PAUSE)
+        if status == _TOO_LARGE or status in _REFUSED:
+            return _TextsRefusedError(told)
+        if status >= 500 or status in (408, 409, 425):
+            return RetryableError(told, retry_after=wait)
+        return PermanentError(f"{told}; check GREENROOM_ENDPOINT_URL and GREENROOM_ENDPOINT_MODEL")
+
+
+class _TextsRefusedError(Exception):
+    """The endpoint does not take these texts, together or one of them."""
+
+
+def endpoint_model(settings: EndpointSettings) -> EndpointModel:
+    """Return the model that the settings describe; raises SettingsError where they do not."""
+    if settings.url is None or settings.model is None or settings.dimensions is None:
+        raise SettingsError("an endpoint needs its url, the name of its model and the dimensions of its vectors")
+    return EndpointModel(settings.model, settings.max_tokens, settings.dimensions)
+
+
+def _client(settings: EndpointSettings) -> "OpenAI":
+    try:
+        from openai import DefaultHttpxClient, OpenAI
+    except ImportError as error:
+        raise SettingsError("an endpoint is asked by a client that is not installed: `greenroom[openai]`") from error
+    for name in ("httpx", "httpx2", "openai"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # at info they write each request
+    key = settings.api_key.get_secret_value() if settings.api_key else "none"
+    return OpenAI(
+        base_url=settings.url,
+        api_key=key,
+        max_retries=0,
+        timeout=settings.seconds,
+        http_client=DefaultHttpxClient(follow_redirects=False, timeout=settings.seconds),
+    )
+
+
+def _told(error: "APIStatusError") -> str:
+    """Return what the endpoint says of itself, in a line that is not long."""
+    body = error.body
+    message = body.get("message") if isinstance(body, dict) else None
+    return " ".join(str(message or error.message or "").split())[:300]
+
+
+def _seconds_of(header: str | None) -> float | None:
+    """Return the seconds of a Retry-After header: a number of them, or a date (RFC 9110, 10.2.3)."""
+    if not header:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+        except ValueError:
+            return None
+    return min(max(seconds, 0.0), _MOST_WAIT) if seconds == seconds else None
