@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+import psycopg
 from psycopg import sql
 
 from core.errors import NotFoundError, UsageError
@@ -20,8 +21,8 @@ from db.queries import Queries
 QUERIES = Queries("spaces")
 Precision = Literal["vector", "halfvec"]
 _MOST_COUNTED = 100_000
-# What one index is built with; a graph that does not fit is built on disk, which takes three times as long and more.
-_BUILD_MEMORY = "1GB"
+BUILD_MEMORY = "1GB"
+"""What an index is built in: enough for half a million vectors of 384 dimensions; one that does not fit takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,11 @@ def building(connection: Connection, space_id: UUID) -> tuple[int, int] | None:
     return (rows[0][0], rows[0][1]) if rows else None
 
 
-def build_index(connection: Connection, space: Space) -> None:
-    """Build a space's index, unless it is there, beside whoever writes and reads; on an autocommit connection."""
+def build_index(connection: Connection, space: Space, memory: str = BUILD_MEMORY) -> None:
+    """Build a space's index, unless it is there, beside whoever writes and reads; on an autocommit connection.
+
+    `memory` is what it takes of the server's, as Postgres writes sizes; raises UsageError for what is none.
+    """
     [(name, is_valid, _, _)] = QUERIES.run(connection, "index", {"id": space.id})
     if name is not None and is_valid:
         return
@@ -163,7 +167,10 @@ def build_index(connection: Connection, space: Space) -> None:
     statement = sql.SQL("CREATE INDEX CONCURRENTLY ON {} USING hnsw ((embedding::{}({})) {})")
     kind, leaf = sql.Identifier(space.precision), sql.Identifier("knowledge", _leaf_of(space.id))
     ops = sql.Identifier(f"{space.precision}_cosine_ops")
-    connection.execute(sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(_BUILD_MEMORY)))
+    try:
+        connection.execute(sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(memory)))
+    except psycopg.errors.InvalidParameterValue as error:
+        raise UsageError(f"{memory!r} is no size: write it as 512MB or 4GB") from error
     connection.execute(statement.format(leaf, kind, sql.Literal(space.dimensions), ops))
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipelines.documents.embedders import Model
 
 app = typer.Typer(help="Embedding models side by side: status, fill, switch, drop.", no_args_is_help=True)
+Memory = Annotated[str, typer.Option("--memory", help="What the server builds the index in: 512MB, 4GB.")]
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, or the id of its space.")]
 _LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 30 * 86_400.0
@@ -67,6 +68,7 @@ def fill(
     halfvec: Annotated[
         bool, typer.Option("--halfvec", help="Index at half the precision, in half the memory; for a new space.")
     ] = False,
+    memory: Memory = spaces.BUILD_MEMORY,
     wait: Annotated[bool, typer.Option(help="Follow it, and build the index at its end.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -86,19 +88,19 @@ def fill(
         if wait:
             operation.require_worker(DOCUMENTS_QUEUE)
             _follow(operation, task_id, quiet=as_json)
-            _build(operation, owner, space_id, quiet=as_json)
+            _build(operation, owner, space_id, memory, quiet=as_json)
         _show(owner, space_id, task_id, as_json=as_json, waited=wait)
 
 
 @app.command()
-def switch(model: Name, as_json: AsJson = False) -> None:
+def switch(model: Name, memory: Memory = spaces.BUILD_MEMORY, as_json: AsJson = False) -> None:
     """Let searches read another model's space, from one moment to the next; back is as quick.
 
     Refused while it lacks anything that is shown. Builds its index first where that is missing.
     """
     with operate() as operation, _owner(operation) as owner:
         space = spaces.named(owner, model)
-        _build(operation, owner, space.id, quiet=as_json)
+        _build(operation, owner, space.id, memory, quiet=as_json)
         spaces.switch(owner, space)
     if as_json:
         output.show_json({"space_id": space.id, "model": space.model})
@@ -163,7 +165,7 @@ def _follow(operation: Operation, task_id: UUID, *, quiet: bool) -> None:
         raise GreenroomError(f"the space was not filled: {error or status}")
 
 
-def _build(operation: Operation, owner: Connection, space_id: UUID, *, quiet: bool) -> None:
+def _build(operation: Operation, owner: Connection, space_id: UUID, memory: str, *, quiet: bool) -> None:
     """Build the index, unless it is there, with a bar."""
     space = spaces.get_space(owner, space_id)
     if space is None or spaces.index_of(owner, space_id).is_ready:
@@ -172,7 +174,7 @@ def _build(operation: Operation, owner: Connection, space_id: UUID, *, quiet: bo
 
     def build() -> None:
         try:
-            spaces.build_index(owner, space)
+            spaces.build_index(owner, space, memory)
         except BaseException as error:
             failures.append(error)
 

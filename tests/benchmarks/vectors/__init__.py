@@ -1,0 +1,1 @@
+"""What searches by vectors find and what they cost among a million (`python -m tests.benchmarks.vectors`)."""
