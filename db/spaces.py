@@ -22,7 +22,7 @@ QUERIES = Queries("spaces")
 Precision = Literal["vector", "halfvec"]
 _MOST_COUNTED = 100_000
 BUILD_MEMORY = "1GB"
-"""What an index is built in: enough for half a million vectors of 384 dimensions; one that does not fit takes longer."""
+"""What an index is built in: it holds half a million vectors of 384 dimensions; more take far longer."""
 
 
 @dataclass(frozen=True, slots=True)
