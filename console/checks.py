@@ -2,16 +2,14 @@
 
 import re
 import socket
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from console.output import duration
 from console.runtime import Operation
-from core.errors import UnavailableError
+from core.errors import SettingsError, UnavailableError
 from core.settings import Settings
 from db import alerts, health, limits, tasks
 from db.roles import role_name
@@ -190,22 +188,18 @@ def storage(settings: Settings, url: str) -> Iterator[Check]:
     """The storage can be written to; a relay has no business with it."""
     if urlsplit(url).username == role_name("relay"):
         return
-    folder = _existing(settings.storage_root)
+    from pipelines.documents.storage import storage_of
+
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        yield Check("storage", "wrong", f"{folder} cannot be written to ({error.strerror}): set GREENROOM_STORAGE_ROOT")
+        found = storage_of(settings)
+        found.check()
+    except (UnavailableError, SettingsError) as error:
+        yield Check("storage", "wrong", str(error))
     else:
-        yield Check("storage", "ok", str(settings.storage_root))
+        yield Check("storage", "ok", found.place)
 
 
 def _where(url: str) -> str:
     """Return the place of a Redis without its password."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2] or parts.path
-
-
-def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest above it that exists: the first file makes the rest."""
-    return next(path for path in (folder, *folder.parents) if path.is_dir())

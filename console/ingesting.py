@@ -18,7 +18,7 @@ from db.connection import tenant_transaction
 from db.library import DocumentState, states
 from pipelines.documents.parsing import is_read
 from pipelines.documents.payloads import DOCUMENTS_QUEUE, EMBEDDING_QUEUE, ChunkDocument, IngestDocument
-from pipelines.documents.registering import enqueue_ingest, is_held
+from pipelines.documents.registering import enqueue_ingest, forget_former, is_held
 from pipelines.documents.storage import StoredObject, storage_of
 from pipelines.transaction import Transaction
 from pipelines.waiting import wait_for
@@ -161,6 +161,7 @@ class Ingest:
             file_path=stored.key,
             file_size=stored.size,
         )
+        forget_former(Transaction(self._connection, self._tenant_id), registered, stored.key)
         if registered.status == "completed" and registered.content_hash == bytes.fromhex(stored.sha256):
             return registered.id, True
         enqueue_ingest(Transaction(self._connection, self._tenant_id), registered.id)

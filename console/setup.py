@@ -41,7 +41,9 @@ def create_space(connection: Connection, model: Model, precision: spaces.Precisi
 
 
 def create_folder(owner_url: str, settings: Settings) -> None:
-    """Make the tenant's folder in the storage, where producers put files that a path in a payload names."""
+    """Make the tenant's folder in a local storage, where producers put files that a path in a payload names."""
+    if settings.storage.url is not None:
+        return  # elsewhere a folder is there when something is in it
     with connect(owner_url, name="setup") as connection:
         tenant_id = identity.tenant_id_of(connection, settings.tenant)
     (settings.storage_root / str(tenant_id)).mkdir(mode=0o700, parents=True, exist_ok=True)

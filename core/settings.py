@@ -114,7 +114,7 @@ class StorageSettings(Group):
     """Where documents' files are kept."""
 
     root: Path | None = Field(None, description="Folder of the files, one subfolder a tenant; unset: storage/ in home.")
-    url: str | None = Field(
+    url: SecretStr | None = Field(
         None, description="Another store instead of a folder, as fsspec names it: s3://bucket/folder (extra: s3)."
     )
     options: SecretStr | None = Field(

@@ -45,11 +45,12 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What registering a file found: the document and what its last parsed version was made of."""
+    """What registering a file found: the document, what its last parsed version was made of, the file it had before."""
 
     id: UUID
     status: str
     content_hash: bytes | None
+    former_path: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,8 @@ def swap_if_complete(connection: Connection, document_id: UUID, version: int) ->
     rows = QUERIES.run(connection, "lock_document", {"id": document_id})
     if not rows or rows[0][0] >= version:
         return []
-    [(space_id,)] = QUERIES.run(connection, "hold_active")
+    QUERIES.run(connection, "hold_active")
+    [(space_id,)] = QUERIES.run(connection, "active")
     if missing_chunks(connection, document_id, version, space_id):
         return []
     values = {"id": document_id, "version": version}

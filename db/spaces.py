@@ -3,31 +3,35 @@
 Making, indexing, switching and dropping are the owner's; each is said in the audit. Reading is anybody's.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
-from core.errors import NotFoundError, UsageError
+from core.errors import NotFoundError, UnavailableError, UsageError
 from db.audit import Resource, record
 from db.connection import Connection
 from db.queries import Queries
 
 QUERIES = Queries("spaces")
 Precision = Literal["vector", "halfvec"]
+T = TypeVar("T")
 _MOST_COUNTED = 100_000
+_MOST_DIMENSIONS = 4_000
+_TRIES, _LOCK_TIMEOUT, _PAUSE_SECONDS = 30, "500ms", 0.5
 BUILD_MEMORY = "1GB"
 """What an index is built in: it holds half a million vectors of 384 dimensions; more take far longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What is embedded, and by which model; `precision` is what its index compares by."""
+    """What is embedded, and by which model; `precision` is what its index compares by. A dropped one goes presently."""
 
     id: UUID
     model: str
@@ -36,6 +40,7 @@ class Space:
     max_tokens: int
     precision: Precision
     is_active: bool
+    is_dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +53,11 @@ class Slice:
     indexes: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Filling:
-    """How far a space is: vectors of chunks; tasks that fill it, and those of them that failed."""
+class Page(NamedTuple):
+    """The next chunks that a space lacks, and the last of their ids."""
 
-    chunks: int
-    vectors: int
-    live: int
-    failed: int
+    slices: list[Slice]
+    until: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,14 @@ def active_space(connection: Connection) -> Space:
     return found[0]
 
 
+def kept(connection: Connection) -> list[Space]:
+    """Return the spaces that are kept up, the active one first."""
+    return [space for space in spaces(connection) if not space.is_dropped]
+
+
 def get_space(connection: Connection, space_id: UUID) -> Space | None:
     """Return a space, or None where it was dropped."""
-    return next((space for space in spaces(connection) if space.id == space_id), None)
+    return next((space for space in kept(connection) if space.id == space_id), None)
 
 
 def named(connection: Connection, name: str) -> Space:
@@ -107,8 +114,11 @@ def create_space(
 ) -> UUID:
     """Make the chunks' space of a model if it is missing; as the owner, since it makes a partition.
 
-    The first is active and has its index at once. Above 2,000 dimensions the index is on halfvecs.
+    The first is active and has its index at once. Above 2,000 dimensions the index is on halfvecs. Raises UsageError
+    above 4,000, and for another precision than a space that is there has.
     """
+    if dimensions > _MOST_DIMENSIONS:
+        raise UsageError(f"{model} has {dimensions:,} dimensions: an index holds {_MOST_DIMENSIONS:,} at most")
     values = {
         "model": model,
         "revision": revision,
@@ -116,30 +126,49 @@ def create_space(
         "max_tokens": max_tokens,
         "precision": precision,
     }
-    [(space_id,)] = QUERIES.run(connection, "create", values)
+    [(space_id,)] = _patiently(connection, lambda: QUERIES.run(connection, "create", values))
     made: UUID = space_id
+    found = get_space(connection, made)
+    if found is None:
+        raise UsageError(f"the space of {model} is being dropped: `greenroom embeddings drop {made} --yes` ends that")
+    if precision is not None and found.precision != precision:
+        raise UsageError(f"the space of {model} has an index of {found.precision}: drop it first to have another")
     return made
 
 
-def asked_at(connection: Connection, task_id: UUID) -> datetime:
-    """Return when a live task was enqueued."""
-    [(found,)] = QUERIES.run(connection, "asked_at", {"id": task_id})
-    moment: datetime = found
-    return moment
+def count_chunks(connection: Connection) -> int:
+    """Return how many chunks there are of all tenants; it takes seconds for millions."""
+    [(count,)] = QUERIES.run(connection, "chunks")
+    return int(count)
 
 
-def filling(connection: Connection, space_id: UUID, since: datetime) -> Filling:
-    """Return how far a space is over all tenants; counts its chunks and vectors, which takes a second for a million."""
-    [(chunks,)] = QUERIES.run(connection, "chunks")
-    [(vectors,)] = QUERIES.run(connection, "vectors", {"id": space_id})
-    [(live, failed)] = QUERIES.run(connection, "tasks", {"id": space_id, "since": since})
-    return Filling(chunks, vectors, live, failed)
+def count_vectors(connection: Connection, space_id: UUID) -> int:
+    """Return how many of them a space has; as `count_chunks`."""
+    [(count,)] = QUERIES.run(connection, "vectors", {"id": space_id})
+    return int(count)
 
 
-def missing(connection: Connection, space_id: UUID, since: datetime, limit: int) -> list[Slice]:
-    """Return what a space lacks, at most `limit` chunks; without documents of which a task failed since."""
-    values = {"id": space_id, "since": since, "limit": limit}
-    return [Slice(*row) for row in QUERIES.run(connection, "missing", values)]
+def next_page(connection: Connection, space_id: UUID, after: UUID, limit: int) -> Page | None:
+    """Return the chunks behind an id that a space lacks, at most `limit`, of all tenants; None where none is left."""
+    rows = QUERIES.run(connection, "page", {"id": space_id, "after": after, "limit": limit})
+    return Page([Slice(*row[:4]) for row in rows], max(row[4] for row in rows)) if rows else None
+
+
+def lacking(connection: Connection, space_id: UUID, after: UUID, until: UUID) -> int:
+    """Return how many chunks behind one id, up to another, a space lacks."""
+    [(count,)] = QUERIES.run(connection, "lacking", {"id": space_id, "after": after, "until": until})
+    return int(count)
+
+
+def standing(connection: Connection, task_id: UUID) -> dict[str, Any]:
+    """Return what a filling has noted of where it stands; nothing at first."""
+    [(found,)] = QUERIES.run(connection, "standing", {"id": task_id})
+    return found or {}
+
+
+def note(connection: Connection, task_id: UUID, standing: Mapping[str, Any]) -> None:
+    """Note where a filling stands, on its own row."""
+    QUERIES.count(connection, "note", {"id": task_id, "standing": Jsonb(standing)})
 
 
 def index_of(connection: Connection, space_id: UUID) -> Indexed:
@@ -157,38 +186,48 @@ def building(connection: Connection, space_id: UUID) -> tuple[int, int] | None:
 def build_index(connection: Connection, space: Space, memory: str = BUILD_MEMORY) -> None:
     """Build a space's index, unless it is there, beside whoever writes and reads; on an autocommit connection.
 
-    `memory` is what it takes of the server's, as Postgres writes sizes; raises UsageError for what is none.
+    `memory` is what it takes of the server's, as Postgres writes sizes, unless the server gives more by itself. Raises
+    UsageError for what is no size, and while another command builds, switches or drops.
     """
-    [(name, is_valid, _, _)] = QUERIES.run(connection, "index", {"id": space.id})
-    if name is not None and is_valid:
-        return
-    if name is not None:  # a build that broke off leaves what nobody can use
-        connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.SQL(name)))
-    statement = sql.SQL("CREATE INDEX CONCURRENTLY ON {} USING hnsw ((embedding::{}({})) {})")
-    kind, leaf = sql.Identifier(space.precision), sql.Identifier("knowledge", _leaf_of(space.id))
-    ops = sql.Identifier(f"{space.precision}_cosine_ops")
-    try:
-        connection.execute(sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(memory)))
-    except psycopg.errors.InvalidParameterValue as error:
-        raise UsageError(f"{memory!r} is no size: write it as 512MB or 4GB") from error
-    connection.execute(statement.format(leaf, kind, sql.Literal(space.dimensions), ops))
+    with _steering(connection):
+        [(name, is_valid, _, _)] = QUERIES.run(connection, "index", {"id": space.id})
+        if name is not None and is_valid:
+            return
+        if building(connection, space.id):
+            raise UsageError(f"the index of {space.model} is being built: wait for its end")
+        if name is not None:  # a build that broke off leaves what nobody can use
+            connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.SQL(name)))
+        try:
+            QUERIES.run(connection, "raise_memory", {"memory": memory})
+        except psycopg.errors.InvalidParameterValue as error:
+            raise UsageError(f"{memory!r} is no size: write it as 512MB or 4GB") from error
+        statement = sql.SQL("CREATE INDEX CONCURRENTLY ON {} USING hnsw ((embedding::{}({})) {})")
+        kind, leaf = sql.Identifier(space.precision), sql.Identifier("knowledge", _leaf_of(space.id))
+        ops = sql.Identifier(f"{space.precision}_cosine_ops")
+        connection.execute(statement.format(leaf, kind, sql.Literal(space.dimensions), ops))
+
+
+def require_filled(connection: Connection, space: Space) -> None:
+    """Raise UsageError where a space lacks vectors of chunks that are shown."""
+    [(count,)] = QUERIES.run(connection, "unready", {"id": space.id, "limit": _MOST_COUNTED})
+    if count:
+        raise UsageError(
+            f"the space of {space.model} lacks the vectors of {count:,} chunks that are shown: "
+            f"`greenroom embeddings fill {space.model}` first"
+        )
 
 
 def switch(connection: Connection, space: Space) -> None:
     """Make a space the active one, from one moment to the next, with its audit event.
 
     Raises UsageError where it lacks its index, or vectors of chunks that are shown: no search shall find less than now.
+    Versions that are being made may lack some: whoever switches enqueues a filling with it.
     """
     with _steering(connection), connection.transaction():
         QUERIES.run(connection, "lock")
         if not index_of(connection, space.id).is_ready:
             raise UsageError(f"the space of {space.model} has no index yet: `greenroom embeddings fill {space.model}`")
-        [(lacking,)] = QUERIES.run(connection, "unready", {"id": space.id, "limit": _MOST_COUNTED})
-        if lacking:
-            raise UsageError(
-                f"the space of {space.model} lacks the vectors of {lacking:,} chunks that are shown: "
-                f"`greenroom embeddings fill {space.model}` first"
-            )
+        require_filled(connection, space)
         QUERIES.count(connection, "deactivate", {"id": space.id})
         QUERIES.count(connection, "activate", {"id": space.id})
         summary = f"searches read the space of {space.model}"
@@ -199,16 +238,17 @@ def drop(connection: Connection, space: Space) -> None:
     """Drop a space with its vectors and its index, with its audit event; raises UsageError for the active one.
 
     On an autocommit connection: its partition is detached beside searches that go on, which waits for those that began.
+    One that broke off is ended by doing it again.
     """
     with _steering(connection):
-        if spaces(connection)[0].id == space.id:
+        if not QUERIES.count(connection, "give_up", {"id": space.id}):
             raise UsageError(f"searches read the space of {space.model}: switch to another before this one is dropped")
         leaf = sql.Identifier("knowledge", _leaf_of(space.id))
         if QUERIES.run(connection, "has_partition", {"id": space.id}) == [(True,)]:
             detach = sql.SQL("ALTER TABLE knowledge.chunk_vectors DETACH PARTITION {} CONCURRENTLY")
             connection.execute(detach.format(leaf))
+        _patiently(connection, lambda: connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(leaf)))
         with connection.transaction():
-            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(leaf))
             QUERIES.count(connection, "forget", {"id": space.id})
             QUERIES.count(connection, "forget_models")
             summary = f"the space of {space.model} dropped"
@@ -217,12 +257,25 @@ def drop(connection: Connection, space: Space) -> None:
 
 @contextmanager
 def _steering(connection: Connection) -> Iterator[None]:
-    """Keep others from switching and dropping spaces meanwhile."""
-    QUERIES.run(connection, "steer")
+    """Keep others from building, switching and dropping meanwhile; raises UsageError while another one does."""
+    if QUERIES.run(connection, "steer") != [(True,)]:
+        raise UsageError("another command builds an index, switches or drops just now: again when it has ended")
     try:
         yield
     finally:
         QUERIES.run(connection, "steer_no_more")
+
+
+def _patiently(connection: Connection, act: Callable[[], T]) -> T:
+    """Do what locks tables that all use, a moment at a time: whoever waits for such a lock holds up all others."""
+    for _ in range(_TRIES):
+        try:
+            with connection.transaction():
+                connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
+                return act()
+        except psycopg.errors.LockNotAvailable:
+            time.sleep(_PAUSE_SECONDS)
+    raise UnavailableError("a long transaction holds the documents' tables: try again when it has ended")
 
 
 def _leaf_of(space_id: UUID) -> str:

@@ -2,7 +2,6 @@
 
 import threading
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -26,7 +25,6 @@ Memory = Annotated[str, typer.Option("--memory", help="What the server builds th
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, or the id of its space.")]
 _LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 30 * 86_400.0
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @app.command()
@@ -34,12 +32,14 @@ def status(as_json: AsJson = False) -> None:
     """List the spaces: which one searches read, how full each is, its index and what it weighs."""
     with operate() as operation, _owner(operation) as owner:
         found = [
-            (space, spaces.filling(owner, space.id, _EVER), spaces.index_of(owner, space.id))
+            (space, spaces.count_vectors(owner, space.id), spaces.index_of(owner, space.id))
             for space in spaces.spaces(owner)
+            if not space.is_dropped
         ]
+        chunks = spaces.count_chunks(owner)
     if as_json:
-        rows = [asdict(space) | asdict(filling) | asdict(index) for space, filling, index in found]
-        output.show_json({"spaces": rows})
+        rows = [asdict(space) | {"vectors": vectors} | asdict(index) for space, vectors, index in found]
+        output.show_json({"chunks": chunks, "spaces": rows})
         return
     columns = ("model", "revision", "#dimensions", "index", "searched", "#vectors", "#missing", "#size", "id")
     output.show_table(
@@ -51,12 +51,12 @@ def status(as_json: AsJson = False) -> None:
                 space.dimensions,
                 f"{space.precision}{'' if index.is_ready else ', not built'}",
                 "yes" if space.is_active else "no",
-                filling.vectors,
-                filling.chunks - filling.vectors,
+                vectors,
+                chunks - vectors,
                 output.size(index.total_bytes),
                 space.id,
             )
-            for space, filling, index in found
+            for space, vectors, index in found
         ],
         empty="no spaces: `greenroom db migrate` makes the first",
     )
@@ -98,10 +98,17 @@ def switch(model: Name, memory: Memory = spaces.BUILD_MEMORY, as_json: AsJson = 
 
     Refused while it lacks anything that is shown. Builds its index first where that is missing.
     """
+    from pipelines.documents.payloads import FillSpace
+    from pipelines.enqueue import enqueue
+
     with operate() as operation, _owner(operation) as owner:
         space = spaces.named(owner, model)
+        spaces.require_filled(owner, space)
         _build(operation, owner, space.id, memory, quiet=as_json)
-        spaces.switch(owner, space)
+        with owner.transaction():
+            spaces.switch(owner, space)
+            # Versions that are being made may lack vectors here, of tasks that failed when that mattered to nobody.
+            enqueue(owner, FillSpace(space_id=space.id))
     if as_json:
         output.show_json({"space_id": space.id, "model": space.model})
     else:
@@ -128,7 +135,9 @@ def drop(
 
 
 def _owner(operation: Operation) -> Connection:
-    """Connect as the owner: spaces are partitions, and all tenants' chunks are counted."""
+    """Connect as the owner, past a pooler: spaces are partitions of all tenants' vectors, and locks are held."""
+    if operation.place.is_pooled and operation.settings.database.direct_url is None:
+        raise UsageError("models are switched past the pooler: set GREENROOM_DATABASE_DIRECT_URL")
     return connect(operation.place.owner_direct(), name="embeddings")
 
 
@@ -145,10 +154,10 @@ def _model_of(operation: Operation, name: str) -> "Model":
 
 
 def _warn_of_shorter(owner: Connection, model: "Model") -> None:
-    longest = min((space.max_tokens for space in spaces.spaces(owner) if space.is_active), default=model.max_tokens)
-    if model.max_tokens < longest:
+    made_for = spaces.active_space(owner).max_tokens
+    if model.max_tokens < made_for:
         output.note(
-            f"{model.name} reads {model.max_tokens} tokens of a chunk, and chunks were made for {longest}: of longer "
+            f"{model.name} reads {model.max_tokens} tokens of a chunk, and chunks were made for {made_for}: of longer "
             "ones it embeds the beginning. After the switch, ingest anew to have shorter chunks"
         )
 
@@ -181,7 +190,7 @@ def _build(operation: Operation, owner: Connection, space_id: UUID, memory: str,
     thread = threading.Thread(target=build, name="index", daemon=True)
     thread.start()
     with connect(operation.place.owner_direct(), name="progress") as looking:
-        total = spaces.filling(looking, space_id, _EVER).vectors
+        total = spaces.count_vectors(looking, space_id)
         with Stages(("indexed",), total, quiet=quiet) as stages:
             while thread.is_alive():
                 if found := spaces.building(looking, space_id):
@@ -196,13 +205,13 @@ def _show(owner: Connection, space_id: UUID, task_id: UUID, *, as_json: bool, wa
     space = spaces.get_space(owner, space_id)
     if space is None:
         raise GreenroomError("the space was dropped meanwhile")
-    filling = spaces.filling(owner, space_id, _EVER)
-    missing = filling.chunks - filling.vectors
+    vectors = spaces.count_vectors(owner, space_id)
+    missing = max(spaces.count_chunks(owner) - vectors, 0)
     if as_json:
-        output.show_json(asdict(space) | {"task_id": task_id, "vectors": filling.vectors, "missing": missing})
+        output.show_json(asdict(space) | {"task_id": task_id, "vectors": vectors, "missing": missing})
     elif not waited:
         output.show_line(f"the task {task_id} fills the space of {space.model}")
     else:
-        output.show_line(f"{filling.vectors:,} vectors of {space.model}, {missing:,} missing")
+        output.show_line(f"{vectors:,} vectors of {space.model}, {missing:,} missing")
         if not space.is_active:
             output.note(f"`greenroom embeddings switch {space.model}` lets searches read them")

@@ -19,6 +19,7 @@ from db import identity
 from db.connection import connect
 from db.embedded import EmbeddedServer, binary
 from db.roles import role_name
+from pipelines.documents.storage import storage_of
 
 
 def up() -> None:
@@ -92,7 +93,7 @@ def _show(place: Place) -> None:
                 "producers",
                 f"{output.mask_url(place.login('producer'))} (the login {role_name('producer')} may only enqueue)",
             ),
-            ("storage", found.storage_root / str(tenant_id)),
+            ("storage", f"{storage_of(found).place}/{tenant_id}"),
             ("enqueue", "greenroom ingest PATH, greenroom enqueue TYPE …, or from any program"),
             ("", "INSERT INTO queue.outbox_tasks (task_type, payload)"),
             ("", """VALUES ('document.ingest', '{"path": "FILE below the storage folder"}');"""),

@@ -6,13 +6,17 @@ SELECT pg_advisory_xact_lock(hashtextextended(%(file_path)s, 0));
 
 -- name: register
 -- A file of that name in the collection: a new document, or a new file for the one that is there. Says what its last
--- complete version was made of. A persona that is not named stays.
+-- complete version was made of, and which file it had before. A persona that is not named stays.
+WITH before AS MATERIALIZED (
+    SELECT file_path FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND collection_id IS NOT DISTINCT FROM %(collection_id)s
+        AND external_id = %(external_id)s AND deleted_at IS NULL
+)
 INSERT INTO knowledge.documents AS d (tenant_id, collection_id, persona_id, external_id, name, source, source_url, file_path, file_size)
 VALUES (%(tenant_id)s, %(collection_id)s, %(persona_id)s, %(external_id)s, %(name)s, %(source)s, %(source_url)s, %(file_path)s, %(file_size)s)
 ON CONFLICT (tenant_id, collection_id, external_id) WHERE external_id IS NOT NULL AND deleted_at IS NULL
 DO UPDATE SET file_path = EXCLUDED.file_path, file_size = EXCLUDED.file_size, name = EXCLUDED.name, source = EXCLUDED.source,
     persona_id = COALESCE(EXCLUDED.persona_id, d.persona_id), uploaded_at = clock_timestamp()
-RETURNING d.id, d.status, d.content_hash;
+RETURNING d.id, d.status, d.content_hash, (SELECT file_path FROM before);
 
 -- name: give_chunks_persona
 -- Chunks are found by the persona of their document, also those of a version that needs no new ingest.
@@ -98,9 +102,12 @@ ON CONFLICT DO NOTHING;
 SELECT current_version, next_version FROM knowledge.documents WHERE id = %(id)s AND deleted_at IS NULL FOR UPDATE;
 
 -- name: hold_active
--- The active space, which no switch changes until the end of the transaction.
-WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(7216335408824))
-SELECT s.id FROM held, knowledge.spaces s WHERE s.kind = 'chunks' AND s.is_active;
+-- No switch changes the active space until the end of the transaction. Which one it is has to be read by a statement of its own:
+-- this one's snapshot is older than the end of a switch that it waited for.
+SELECT pg_advisory_xact_lock_shared(7216335408824);
+
+-- name: active
+SELECT id FROM knowledge.spaces WHERE kind = 'chunks' AND is_active;
 
 -- name: swap_version
 -- Readers see the new version from this commit on, whole.
@@ -128,4 +135,5 @@ UNION SELECT file_path FROM knowledge.document_texts WHERE document_id = %(id)s;
 DELETE FROM knowledge.documents WHERE id = %(id)s RETURNING name;
 
 -- name: file_is_used
-SELECT FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND file_path = %(file_path)s LIMIT 1;
+SELECT true FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND file_path = %(file_path)s
+UNION ALL SELECT true FROM knowledge.document_texts WHERE tenant_id = %(tenant_id)s AND file_path = %(file_path)s LIMIT 1;

@@ -2,14 +2,17 @@
 
 import threading
 from collections.abc import Sequence
+from datetime import timedelta
 
 from core.settings import Settings
 from db.spaces import Space
 from pipelines.documents.endpoint import EndpointEmbedder, EndpointModel, endpoint_model
-from pipelines.documents.errors import ModelFilesError
+from pipelines.documents.errors import ModelFilesError, UnknownModelError
 from pipelines.documents.models import ModelFiles, find_model
 from pipelines.documents.vectors import TextEmbedder
 
+# A worker that knows the model may take the task by then.
+_ELSEWHERE = timedelta(seconds=30)
 Model = ModelFiles | EndpointModel
 """What a space can be of: files that stand here, or a name that an endpoint knows."""
 
@@ -20,7 +23,7 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._known: list[Model] = []
+        self._known: dict[str, Model] = {}
 
     @property
     def names(self) -> Sequence[str]:
@@ -29,10 +32,7 @@ class Models:
 
     def all(self) -> Sequence[Model]:
         """Return all, the first model first. Raises ModelFilesError, and SettingsError for half an endpoint."""
-        with self._lock:
-            if not self._known:
-                self._known = [self._find(name) for name in self.names]
-            return self._known
+        return [self._model(name) for name in self.names]
 
     def named(self, name: str) -> Model | None:
         """Return a model by its name, or by what the settings call it."""
@@ -42,20 +42,31 @@ class Models:
         return None
 
     def of(self, space: Space) -> Model:
-        """Return a space's model; raises ModelFilesError where this process does not know it, or others of its name."""
-        for model in self.all():
-            if (model.name, model.dimensions) == (space.model, space.dimensions):
-                if model.revision != space.revision:
-                    raise ModelFilesError(
-                        f"The files of {model.name} have other weights ({model.revision}) than those that made its "
-                        f"space ({space.revision}); give this process the model that it was, or fill a space anew."
-                    )
+        """Return a space's model; raises UnknownModelError where this process does not know it, or others of its name.
+
+        A model that cannot be found is in nobody's way but its own.
+        """
+        told: list[str] = []
+        for name in self.names:
+            try:
+                model = self._model(name)
+            except ModelFilesError as error:
+                told.append(f"{name}: {error}")
+                continue
+            if (model.name, model.dimensions, model.revision) == (space.model, space.dimensions, space.revision):
                 return model
-        known = ", ".join(model.name for model in self.all())
-        raise ModelFilesError(
-            f"The space is of model {space.model} with {space.dimensions} dimensions, this process knows {known}; "
-            "set GREENROOM_EMBEDDING_MODEL or GREENROOM_EMBEDDING_OTHER_MODELS."
+            told.append(f"{model.name} of {model.dimensions} dimensions, revision {model.revision}")
+        raise UnknownModelError(
+            f"The space is of model {space.model} of {space.dimensions} dimensions, revision {space.revision}; this "
+            f"process knows {'; '.join(told)}. Set GREENROOM_EMBEDDING_MODEL or GREENROOM_EMBEDDING_OTHER_MODELS.",
+            retry_after=_ELSEWHERE,
         )
+
+    def _model(self, name: str) -> Model:
+        with self._lock:
+            if name not in self._known:
+                self._known[name] = self._find(name)
+            return self._known[name]
 
     def _find(self, name: str) -> Model:
         endpoint = self._settings.endpoint
@@ -68,16 +79,17 @@ class Embedders:
     def __init__(self, models: Models, settings: Settings) -> None:
         self._models = models
         self._settings = settings
-        self._loaded: dict[str, TextEmbedder] = {}
+        self._loaded: dict[tuple[str, str, int], TextEmbedder] = {}
         self._lock = threading.Lock()
 
     def of(self, space: Space) -> TextEmbedder:
-        """Return the embedder of a space's model; raises ModelFilesError where this process does not know it."""
+        """Return the embedder of a space's model; raises UnknownModelError where this process does not know it."""
         model = self._models.of(space)
         with self._lock:
-            if model.name not in self._loaded:
-                self._loaded[model.name] = self._load(model)
-            return self._loaded[model.name]
+            key = (model.name, model.revision, model.dimensions)
+            if key not in self._loaded:
+                self._loaded[key] = self._load(model)
+            return self._loaded[key]
 
     def close(self) -> None:
         """Close all."""

@@ -19,6 +19,7 @@ PermanentError
 ├── ModelFilesError                 the embedding model's files are missing or not the pinned ones
 └── VectorsError                    the model computed a vector that nothing can be found by
 RetryableError
+├── UnknownModelError               this process has not the model that a space was made by
 ├── ParserBusyError                 another document is being parsed; its `retry_after` says when to look again
 └── ParserDiedError                 the parser's process ended by itself; another attempt starts a new one
 
@@ -109,3 +110,7 @@ class ParserBusyError(RetryableError):
 
 class ParserDiedError(RetryableError):
     """The parser's process ended without an answer."""
+
+
+class UnknownModelError(RetryableError):
+    """This process has not the model that a space was made by; another one may."""

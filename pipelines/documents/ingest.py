@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
 
-from core.errors import RetryableError
+from core.errors import RetryableError, UnavailableError
 from db import documents, spaces
 from pipelines.documents.embedders import Models
 from pipelines.documents.errors import DocumentRefusedError, ParserBusyError
@@ -14,7 +14,7 @@ from pipelines.documents.headers import Headers, HeaderTemplate
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
 from pipelines.documents.payloads import ChunkDocument, DeleteFile, IngestDocument
 from pipelines.documents.registering import register_path, register_url
-from pipelines.documents.spaces import BESIDE_PRIORITY, enqueue_slices
+from pipelines.documents.spaces import enqueue_slices
 from pipelines.documents.splitting import Chunk, split
 from pipelines.documents.storage import Content, Storage
 from pipelines.documents.terms import enqueue_count
@@ -62,6 +62,8 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
             return _read(context, document, force=payload.force)
     except ParserBusyError as busy:
         return Snooze(busy.retry_after)
+    except UnavailableError as away:  # the storage: a document does not fail for that
+        return Snooze(away.retry_after or _AGAIN)
 
 
 def _read(context: TaskContext, document: documents.Document, *, force: bool) -> Outcome:
@@ -123,22 +125,15 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
         if documents.lock(connection, document.id) != payload.version:
             return  # superseded while this was split: nobody would ever read or remove the chunks
         documents.insert_chunks(connection, document.id, payload.version, rows)
-        for space in spaces.spaces(connection):  # all of them, so that each can be switched to
-            _embed(transaction, context.require_tenant_id(), payload, space)
+        for space in spaces.kept(connection):  # all of them, so that each can be switched to
+            documents.copy_vectors(connection, document.id, payload.version, space.id)
+            missing = documents.missing_chunks(connection, document.id, payload.version, space.id)
+            lacking = spaces.Slice(context.require_tenant_id(), document.id, payload.version, missing)
+            enqueue_slices(transaction, space, [lacking])
         swap_if_complete(transaction, document.id, payload.version)
         enqueue_count(transaction)
 
     return Done({"chunks": len(rows)}, apply)
-
-
-def _embed(transaction: Transaction, tenant_id: UUID, payload: ChunkDocument, space: spaces.Space) -> None:
-    """Copy what is known to a space, enqueue the rest: the document fails with those of the active one."""
-    connection, document_id, version = transaction.connection, payload.document_id, payload.version
-    documents.copy_vectors(connection, document_id, version, space.id)
-    missing = documents.missing_chunks(connection, document_id, version, space.id)
-    lacking = spaces.Slice(tenant_id, document_id, version, missing)
-    owner = ("document", document_id) if space.is_active else ("space", space.id)
-    enqueue_slices(transaction, space, lacking, owner=owner, priority=0 if space.is_active else BESIDE_PRIORITY)
 
 
 def swap_if_complete(transaction: Transaction, document_id: UUID, version: int) -> None:

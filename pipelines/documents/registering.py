@@ -9,7 +9,7 @@ from core.errors import RetryableError
 from db import collections, documents
 from pipelines.documents.errors import FileVanishedError
 from pipelines.documents.fetching import Fetcher
-from pipelines.documents.payloads import IngestDocument
+from pipelines.documents.payloads import DeleteFile, IngestDocument
 from pipelines.documents.storage import Storage, StoredObject
 from pipelines.outcomes import Done, Outcome
 from pipelines.task import TaskContext
@@ -87,6 +87,12 @@ def enqueue_ingest(transaction: Transaction, document_id: UUID, *, force: bool =
     )
 
 
+def forget_former(transaction: Transaction, registered: documents.Registered, file_path: str) -> None:
+    """Have the file removed that a document had before, unless something names it: it may never have been read."""
+    if registered.former_path is not None and registered.former_path != file_path:
+        transaction.enqueue(DeleteFile(file_path=registered.former_path))
+
+
 def _register(transaction: Transaction, tenant_id: UUID, payload: IngestDocument, facts: dict[str, Any]) -> None:
     connection = transaction.connection
     registered = documents.register(
@@ -96,4 +102,5 @@ def _register(transaction: Transaction, tenant_id: UUID, payload: IngestDocument
         persona_id=payload.persona_id,
         **facts,
     )
+    forget_former(transaction, registered, facts["file_path"])
     enqueue_ingest(transaction, registered.id, force=payload.force)

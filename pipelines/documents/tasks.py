@@ -48,7 +48,9 @@ TASKS: tuple[AnyTask, ...] = (
         time_limit=timedelta(minutes=15),
     ),
     Task(payload=DeleteDocument, run=delete_document, queue=DOCUMENTS_QUEUE),
-    Task(payload=DeleteFile, run=delete_file, queue=DOCUMENTS_QUEUE, batch_size=64),
+    # Alone: a store elsewhere may hang, and nobody's outcome shall wait for it. And for two days: what is left there is
+    # somebody's data.
+    Task(payload=DeleteFile, run=delete_file, queue=DOCUMENTS_QUEUE, batch_size=1, max_attempts=50),
     # Before the ingests that ask for it, or it would come after the last of them.
     Task(payload=CountTerms, run=count_terms, queue=DOCUMENTS_QUEUE, priority=50),
     # It waits for what it has enqueued, which may take days.

@@ -4,14 +4,22 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+import s3fs
 
-from core.errors import RetryableError, SettingsError
+from core.errors import SettingsError, UnavailableError
 from core.settings import load_settings
-from pipelines.documents.errors import BrokenFileError, FileVanishedError, StoragePathError, WrongTypeError
+from pipelines.documents.errors import (
+    BrokenFileError,
+    FileVanishedError,
+    StoragePathError,
+    TooLargeError,
+    WrongTypeError,
+)
 from pipelines.documents.storage import LocalStorage, Storage, storage_of
 from pipelines.documents.storage.remote import RemoteStorage
 from tests.support.s3_server import BUCKET, S3Server, s3_server
@@ -186,12 +194,12 @@ def test_only_regular_files_are_stored(place: Place, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- a bucket alone
 
 
-def test_of_an_object_that_is_too_large_little_more_than_the_limit_is_read(server: S3Server) -> None:
+def test_an_object_that_is_too_large_is_refused_unread(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = Bucket(server)
-    bucket.write(f"{TENANT}/large", os.urandom(8_000_000))
-    with bucket.storage.open(TENANT, f"{TENANT}/large") as content:
-        assert MOST_BYTES < content.size <= MOST_BYTES + (1 << 20)
-        assert content.path.stat().st_size == content.size
+    bucket.write(f"{TENANT}/large", os.urandom(MOST_BYTES + 1))
+    monkeypatch.delattr(s3fs.S3FileSystem, "_get_file")
+    with pytest.raises(TooLargeError, match="more than 3,000,000 bytes"):
+        content_of(bucket.storage, f"{TENANT}/large")
 
 
 def test_an_object_that_is_not_what_was_stored_is_refused(server: S3Server, source: Path) -> None:
@@ -203,13 +211,33 @@ def test_an_object_that_is_not_what_was_stored_is_refused(server: S3Server, sour
 
 
 def test_a_storage_that_is_away_or_refuses_is_asked_again(server: S3Server, source: Path) -> None:
-    quick = {"config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 1}}
-    nobody = server.options | quick | {"endpoint_url": "http://127.0.0.1:1"}
-    stranger = server.options | quick | {"secret": "wrong"}
+    nobody = server.options | {"endpoint_url": "http://127.0.0.1:1"}
+    stranger = server.options | {"secret": "wrong"}
     for options, says in ((nobody, "does not answer"), (stranger, "refuses")):
         storage = RemoteStorage(f"s3://{BUCKET}/x", options, most_bytes=MOST_BYTES)
-        with pytest.raises(RetryableError, match=says):
-            storage.put(TENANT, source)
+        for act in (partial(storage.put, TENANT, source), storage.check, partial(storage.size, TENANT, f"{TENANT}/a")):
+            with pytest.raises(UnavailableError, match=says) as raised:
+                act()
+            assert "127.0.0.1" not in str(raised.value)
+            assert raised.value.__cause__ is None, "what a library says may hold addresses and keys"
+
+
+def test_a_bucket_that_is_missing_is_no_file_that_is_missing(server: S3Server, source: Path) -> None:
+    storage = RemoteStorage("s3://no-such-bucket/x", server.options, most_bytes=MOST_BYTES)
+    key = f"{TENANT}/aa/bb"
+    for act in (
+        partial(storage.put, TENANT, source),
+        partial(storage.size, TENANT, key),
+        partial(storage.delete, TENANT, key),
+    ):
+        with pytest.raises(UnavailableError, match="bucket does not exist"):
+            act()
+
+
+def test_a_check_writes_and_leaves_nothing(place: Place) -> None:
+    place.storage.check()
+    assert place.names() == []
+    assert "secret" not in place.storage.place
 
 
 def test_settings_choose_the_storage(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,14 +9,14 @@ from pipelines.documents.models import find_model
 DIMENSIONS = 64
 
 
-def make_small_model(folder: Path) -> Path:
-    """Write the model as sentence-transformers saves one; return its folder, whose name is the model's."""
+def make_small_model(folder: Path, *, seed: int = 7) -> Path:
+    """Write a model as sentence-transformers saves one; return its folder, whose name is the model's."""
     import torch
     from transformers import BertConfig, BertModel
 
     packaged = find_model().folder
     shutil.copytree(packaged, folder, ignore=shutil.ignore_patterns("model.safetensors"))
-    torch.manual_seed(7)
+    torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=json.loads((packaged / "config.json").read_text())["vocab_size"],
         hidden_size=DIMENSIONS,

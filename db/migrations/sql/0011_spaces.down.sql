@@ -40,4 +40,31 @@ END
 $$;
 REVOKE EXECUTE ON FUNCTION knowledge.create_space FROM PUBLIC;
 
-ALTER TABLE knowledge.spaces DROP COLUMN precision;
+CREATE OR REPLACE FUNCTION knowledge.follow_task() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    makers CONSTANT text[] := ARRAY['document.ingest', 'document.chunk', 'chunks.embed'];
+    -- The payload may be foreign: a value that is no version must not stop whoever ends the task.
+    version integer := CASE WHEN NEW.payload->>'version' ~ '^[0-9]{1,9}$' THEN (NEW.payload->>'version')::integer END;
+BEGIN
+    IF NEW.task_type <> ALL (makers) THEN
+        RETURN NULL;
+    END IF;
+    IF NEW.status = 'pending' THEN
+        UPDATE knowledge.documents SET status = 'processing', error_message = NULL
+        WHERE id = NEW.owner_id AND tenant_id = NEW.tenant_id AND status = 'failed'
+            -- one of two tasks without which the version cannot be complete is replayed: that does not mend the other
+            AND NOT EXISTS (SELECT FROM queue.tasks_history other WHERE other.owner_id = NEW.owner_id
+                            AND other.owner_kind = 'document' AND other.task_type = ANY (makers)
+                            AND other.status IN ('failed', 'cancelled') AND other.payload->>'version' = next_version::text);
+    ELSE
+        UPDATE knowledge.documents SET status = 'failed',
+            error_message = COALESCE(NEW.last_error, NEW.task_type || ' was cancelled')
+        WHERE id = NEW.owner_id AND tenant_id = NEW.tenant_id
+            -- a task of an older version says nothing about the newest
+            AND COALESCE(version, next_version) >= next_version;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+ALTER TABLE knowledge.spaces DROP COLUMN precision, DROP COLUMN is_dropped;

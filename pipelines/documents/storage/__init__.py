@@ -26,6 +26,5 @@ def storage_of(settings: "Settings") -> Storage:
         return LocalStorage(settings.storage_root)
     from pipelines.documents.storage.remote import RemoteStorage  # few need it, and it takes a while to import
 
-    return RemoteStorage(
-        settings.storage.url, settings.storage.parsed_options(), most_bytes=settings.documents.max_bytes
-    )
+    url, options = settings.storage.url.get_secret_value(), settings.storage.parsed_options()
+    return RemoteStorage(url, options, most_bytes=settings.documents.max_bytes)

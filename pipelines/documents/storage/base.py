@@ -12,8 +12,7 @@ from uuid import UUID
 
 from pipelines.documents.errors import DocumentRefusedError, FileVanishedError, StoragePathError, WrongTypeError
 
-PIECE = 1 << 20
-"""Bytes that are read at a time."""
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,17 @@ class Storage(ABC):
     """Files by key, a folder for each tenant. Safe to use from many threads and processes at once.
 
     Operations with a key raise StoragePathError for one that is not the tenant's, FileVanishedError where nothing is
-    behind it, and RetryableError where the store does not answer.
+    behind it, and UnavailableError where the store does not answer.
     """
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where it is, for people; nothing secret."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Find out whether it can be written to; raises UnavailableError."""
 
     @abstractmethod
     def put(self, tenant_id: UUID, source: Path) -> StoredObject:
@@ -108,11 +116,18 @@ def open_regular(source: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def copy(reading: BinaryIO, writing: BinaryIO, *, most: int | None = None) -> tuple[int, bytes]:
-    """Copy a stream, at most `most` bytes of it and a piece; return how many bytes it was, and their SHA-256."""
+def copy(reading: BinaryIO, writing: BinaryIO) -> tuple[int, bytes]:
+    """Copy a stream; return how many bytes it was, and their SHA-256."""
     digest, size = hashlib.sha256(), 0
-    while (most is None or size <= most) and (piece := reading.read(PIECE)):
+    while piece := reading.read(_PIECE):
         digest.update(piece)
         size += len(piece)
         writing.write(piece)
     return size, digest.digest()
+
+
+def hash_of(path: Path) -> tuple[int, bytes]:
+    """Return how many bytes a file has, and their SHA-256."""
+    with path.open("rb") as reading:
+        digest = hashlib.file_digest(reading, "sha256").digest()
+        return reading.tell(), digest

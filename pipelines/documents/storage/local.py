@@ -1,7 +1,6 @@
 """Files on a local disk, below one root folder."""
 
 import contextlib
-import hashlib
 import os
 import tempfile
 import time
@@ -9,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
+from core.errors import UnavailableError
 from pipelines.documents.errors import FileVanishedError, StoragePathError
-from pipelines.documents.storage.base import PIECE, Content, Storage, StoredObject, content_key, copy, open_regular
+from pipelines.documents.storage.base import Content, Storage, StoredObject, content_key, copy, hash_of, open_regular
 
 _INCOMING = ".incoming-"
 # A copy that goes on has been written to more recently.
@@ -22,6 +22,22 @@ class LocalStorage(Storage):
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
+
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return str(self._root)
+
+    def check(self) -> None:
+        """Make a file in the folder, or in that which it would be made in."""
+        folder = next(path for path in (self._root, *self._root.parents) if path.is_dir())
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise UnavailableError(
+                f"{folder} cannot be written to ({error.strerror}): set GREENROOM_STORAGE_ROOT"
+            ) from error
 
     def put(self, tenant_id: UUID, source: Path) -> StoredObject:
         """Copy a file to where its content belongs, and flush it to disk before it has its name."""
@@ -45,12 +61,12 @@ class LocalStorage(Storage):
     def open(self, tenant_id: UUID, key: str) -> Iterator[Content]:
         """Yield the file itself: whoever writes to it while it is read makes its stamp another."""
         path = self._path_of(tenant_id, key)
-        size, digest = _hash(path)
+        size, digest = hash_of(path)
         yield Content(path, size, digest, digest.hex())
 
     def stamp(self, tenant_id: UUID, key: str) -> str:
         """Return the checksum of what stands behind a key now."""
-        return _hash(self._path_of(tenant_id, key))[1].hex()
+        return hash_of(self._path_of(tenant_id, key))[1].hex()
 
     def size(self, tenant_id: UUID, key: str) -> int:
         """Return the size of the file behind a key."""
@@ -87,12 +103,3 @@ def _remove_leftovers(folder: Path) -> None:
         with contextlib.suppress(OSError):  # somebody else removed it, or has to
             if path.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
                 path.unlink()
-
-
-def _hash(path: Path) -> tuple[int, bytes]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
-            size += len(piece)
-    return size, digest.digest()

@@ -3,36 +3,68 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
-from uuid import UUID
+from typing import Any, Final
+from uuid import UUID, uuid4
 
 import fsspec
 
-from core.errors import GreenroomError, RetryableError, SettingsError
-from pipelines.documents.errors import BrokenFileError, FileVanishedError
-from pipelines.documents.storage.base import Content, Storage, StoredObject, content_key, copy, open_regular
+from core.errors import GreenroomError, SettingsError, UnavailableError
+from pipelines.documents.errors import BrokenFileError, FileVanishedError, TooLargeError
+from pipelines.documents.storage.base import (
+    Content,
+    Storage,
+    StoredObject,
+    content_key,
+    copy,
+    hash_of,
+    open_regular,
+)
 
 # What we ask about is what was written a moment ago, by another process perhaps.
-_NOTHING_KEPT = {"use_listings_cache": False, "skip_instance_cache": True}
+_NOTHING_KEPT: Final = {"use_listings_cache": False, "skip_instance_cache": True}
+# A store that hangs costs a minute, not the quarter of an hour that its library would try for.
+_S3_TIMES: Final = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 2}}
+# These would follow links out of a tenant's folder: a local folder is the setting `root`.
+_LOCAL: Final = ("file", "local")
+_AGAIN: Final = timedelta(seconds=30)
 
 
 class RemoteStorage(Storage):
     """Files below a URL such as s3://bucket/folder; `options` go to fsspec as they are.
 
-    What is read is copied to the local disk first, `most_bytes` of it and little more: a larger file is refused by who
-    reads it. The stamp of a file is what its store tells contents by (an ETag).
+    What is read is copied to the local disk first; a file of more than `most_bytes` is refused before. The stamp of a
+    file is what its store tells contents by (an ETag).
     """
 
     def __init__(self, url: str, options: Mapping[str, Any], *, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         try:
-            self._files, self._root = fsspec.url_to_fs(url, **{**_NOTHING_KEPT, **options})
+            protocol = fsspec.core.split_protocol(url)[0]
+            if protocol is None or protocol in _LOCAL:
+                raise SettingsError("storage.url names a local folder: set storage.root to that instead")
+            times = {"config_kwargs": _S3_TIMES} if protocol in ("s3", "s3a") else {}
+            self._files, self._root = fsspec.url_to_fs(url, **{**_NOTHING_KEPT, **times, **options})
         except ImportError as error:
             hint = "For S3 install `greenroom[s3]`, for others the package that is named."
             raise SettingsError(f"storage.url: {error}. {hint}") from error
         except (ValueError, TypeError) as error:
             raise SettingsError(f"storage.url or storage.options cannot be used: {error}") from error
+
+    @property
+    def place(self) -> str:
+        """The URL without what may be secret in it."""
+        protocol = self._files.protocol
+        return f"{protocol if isinstance(protocol, str) else protocol[0]}://{self._root.rpartition('@')[2]}"
+
+    def check(self) -> None:
+        """Write a file, look at it and remove it."""
+        path = self._path(f".greenroom-{uuid4()}")
+        with self._answers():
+            self._files.pipe_file(path, b"ok")
+            self._info(path)
+            self._files.rm_file(path)
 
     def put(self, tenant_id: UUID, source: Path) -> StoredObject:
         """Send a file to where its content belongs, if it is not there; twice over the network it never goes."""
@@ -41,11 +73,11 @@ class RemoteStorage(Storage):
             with open_regular(source) as reading, copied.open("wb") as writing:
                 size, digest = copy(reading, writing)
             key = content_key(tenant_id, digest.hex())
-            with _translated():
+            with self._answers():
                 if not self._has(key, size):
                     self._files.put_file(str(copied), self._path(key))
                     if not self._has(key, size):
-                        raise RetryableError("The storage took a file and does not have it whole.")
+                        raise UnavailableError("the storage took a file and does not have it whole")
         return StoredObject(key=key, size=size, sha256=digest.hex())
 
     @contextlib.contextmanager
@@ -54,31 +86,34 @@ class RemoteStorage(Storage):
         path = self._path(self.checked(tenant_id, key))
         with tempfile.TemporaryDirectory(prefix="greenroom-storage-") as folder:
             copied = Path(folder) / "file"
-            with _translated(), copied.open("wb") as writing:
+            with self._answers():
                 # Before the bytes: should they change on the way, the stamp is one of those before.
-                stamp = self._stamp_of(path)
-                with self._files.open(path, "rb") as reading:
-                    size, digest = copy(reading, writing, most=self._most_bytes)
-            if size <= self._most_bytes:
-                _check(key, digest.hex())
-            yield Content(copied, size, digest, stamp)
+                found = self._info(path)
+                if found["size"] > self._most_bytes:
+                    raise TooLargeError(
+                        f"The file has more than {self._most_bytes:,} bytes; split it and ingest the parts."
+                    )
+                self._files.get_file(path, str(copied))
+            size, digest = hash_of(copied)
+            _check(key, digest.hex())
+            yield Content(copied, size, digest, _stamp_of(found))
 
     def stamp(self, tenant_id: UUID, key: str) -> str:
         """Return what the store tells the content behind a key by."""
         path = self._path(self.checked(tenant_id, key))
-        with _translated():
-            return self._stamp_of(path)
+        with self._answers():
+            return _stamp_of(self._info(path))
 
     def size(self, tenant_id: UUID, key: str) -> int:
         """Return the size that the store says."""
         path = self._path(self.checked(tenant_id, key))
-        with _translated():
+        with self._answers():
             return int(self._info(path)["size"])
 
     def delete(self, tenant_id: UUID, key: str) -> None:
         """Remove the file behind a key."""
         path = self._path(self.checked(tenant_id, key))
-        with contextlib.suppress(FileVanishedError), _translated():
+        with contextlib.suppress(FileVanishedError), self._answers():
             self._info(path)  # a bucket removes what it does not have without a word, other stores complain
             self._files.rm_file(path)
 
@@ -91,31 +126,49 @@ class RemoteStorage(Storage):
             raise FileNotFoundError(path)
         return found
 
-    def _stamp_of(self, path: str) -> str:
-        found = self._info(path)
-        told = (found.get(name) for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created"))
-        return f"{found['size']} {next((each for each in told if each is not None), '')}"
-
     def _has(self, key: str, size: int) -> bool:
         try:
             return bool(self._info(self._path(key))["size"] == size)
         except FileNotFoundError:
             return False
 
+    @contextlib.contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Raise the errors of Storage for those of whatever library talks to the store.
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Raise the errors of Storage for those of whatever library talks to the store."""
-    try:
-        yield
-    except GreenroomError:
-        raise
-    except FileNotFoundError:
-        raise FileVanishedError("The stored file is gone; ingest the document again.") from None
-    except PermissionError as error:
-        raise RetryableError(f"The storage refuses: check its credentials and its policy ({error}).") from error
-    except Exception as error:  # each store has a library, each library its own
-        raise RetryableError(f"The storage does not answer: {type(error).__name__}: {error}") from error
+        Of those no text goes on: it may hold addresses, names and keys.
+        """
+        try:
+            yield
+        except GreenroomError:
+            raise
+        except FileNotFoundError:
+            self._require_root()
+            raise FileVanishedError("The stored file is gone; ingest the document again.") from None
+        except PermissionError:
+            raise UnavailableError(
+                "the storage refuses: check its credentials and its policy", retry_after=_AGAIN
+            ) from None
+        except Exception as error:  # each store has a library, each library its own
+            raise _away(error) from None
+
+    def _require_root(self) -> None:
+        """Raise UnavailableError where not a file is missing but all that it could be in: a bucket, or its name."""
+        try:
+            is_there = self._files.exists(self._root.partition("/")[0])
+        except Exception as error:
+            raise _away(error) from None
+        if not is_there:
+            raise UnavailableError("the storage's bucket does not exist: check storage.url", retry_after=_AGAIN)
+
+
+def _away(error: Exception) -> UnavailableError:
+    return UnavailableError(f"the storage does not answer: {type(error).__name__}", retry_after=_AGAIN)
+
+
+def _stamp_of(found: Mapping[str, Any]) -> str:
+    told = (found.get(name) for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created"))
+    return f"{found['size']} {next((each for each in told if each is not None), '')}"
 
 
 def _check(key: str, sha256: str) -> None:

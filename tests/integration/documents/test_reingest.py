@@ -11,7 +11,7 @@ from db.connection import tenant_transaction
 from db.search import Filters
 from pipelines.documents import registering
 from pipelines.documents.parsing import ParserProcess
-from pipelines.documents.payloads import IngestDocument
+from pipelines.documents.payloads import DeleteFile, IngestDocument
 from pipelines.documents.storage import local
 from pipelines.enqueue import enqueue
 from pipelines.transaction import Transaction
@@ -88,7 +88,7 @@ def once_after(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: i
 
 @pytest.mark.parametrize(
     ("owner", "name", "number"),
-    [(ParserProcess, "parse", 1), (local, "_hash", 2)],
+    [(ParserProcess, "parse", 1), (local, "hash_of", 2)],
     ids=["during the parse", "in the last moment"],
 )
 def test_the_same_bytes_named_again_while_they_are_read_cost_nothing(
@@ -131,7 +131,7 @@ def test_a_file_uploaded_in_the_last_moment_is_ingested_too(
 ) -> None:
     document_id = library.ingest("tea.md", _TEA)
     upload(library, "tea.md", _TEA if hashes == 1 else _TEA * 2)
-    once_after(monkeypatch, local, "_hash", hashes, lambda: upload(library, "tea.md", _KNOTS))
+    once_after(monkeypatch, local, "hash_of", hashes, lambda: upload(library, "tea.md", _KNOTS))
     library.work()
 
     assert_newest_is_read(library, document_id)
@@ -161,3 +161,38 @@ def test_a_persona_that_is_named_later_has_the_document(library: Library) -> Non
 
         hits = library.search("oolong", filters=Filters(persona_id=persona_id))
         assert [hit.document_id for hit in hits] == [document_id]
+
+
+def test_a_file_that_was_replaced_before_it_was_read_is_removed(library: Library) -> None:
+    keys = [f"{library.tenant_id}/{name}" for name in ("first.md", "second.md")]
+    for key in keys:
+        (library.folder.parent / key).write_text(_TEA)
+        with tenant_transaction(library.connection, library.tenant_id):
+            registered = documents.register(
+                library.connection,
+                tenant_id=library.tenant_id,
+                external_id="tea.md",
+                name="tea.md",
+                source="storage",
+                file_path=key,
+                file_size=1,
+            )
+            registering.forget_former(Transaction(library.connection, library.tenant_id), registered, key)
+    library.work()
+    assert [(library.folder.parent / key).exists() for key in keys] == [False, True]
+
+
+def test_a_file_that_a_version_of_another_document_was_made_of_stays(library: Library) -> None:
+    first = upload(library, "a.md", _TEA, file="shared.md")
+    library.work()
+    upload(library, "b.md", _TEA, file="shared.md")
+    library.work()
+    upload(library, "a.md", "", file="empty.md")  # is refused: readers go on to see what the shared file said
+    with tenant_transaction(library.connection, library.tenant_id):
+        Transaction(library.connection, library.tenant_id).enqueue(
+            DeleteFile(file_path=f"{library.tenant_id}/shared.md")
+        )
+        library.connection.execute("DELETE FROM knowledge.documents WHERE name = 'b.md'")
+    library.work()
+    assert "Oolong" in text_of(library, first)
+    assert (library.folder / "shared.md").exists()

@@ -19,7 +19,7 @@ from db.connection import Connection, tenant_transaction
 from db.search import QueryVector
 from pipelines.documents.embedders import Embedders, Models
 from pipelines.documents.embedding import Embedder
-from pipelines.documents.errors import ModelFilesError
+from pipelines.documents.errors import ModelFilesError, UnknownModelError
 from pipelines.documents.models import find_model
 from pipelines.documents.payloads import DeleteDocument, FillSpace
 from pipelines.enqueue import enqueue
@@ -28,6 +28,7 @@ from pipelines.resources import Resources
 from tests.integration.documents.library import Library
 from tests.support.database import Database
 from tests.support.small_model import DIMENSIONS, make_small_model
+from tests.support.waiting import eventually
 
 QUESTION = "which knot makes a loop that does not slip?"
 _SUBJECTS = ("tea", "knots", "kites", "ferrets", "bread", "ice", "maps", "bells")
@@ -109,7 +110,7 @@ def test_a_space_fills_while_another_is_searched_takes_over_and_gives_back(
         assert ask(shelf.connection, shelf, both) == before, "searches go on as they were"
     finish(shelf, task_id)
     task = shelf.line.task(task_id)
-    assert (task["status"], task["result"]) == ("done", {"chunks": 8, "vectors": 8, "failed_tasks": 0})
+    assert (task["status"], task["result"]) == ("done", {"enqueued": 8, "missing": 0})
 
     owner = shelf.database.connect()
     second = spaces.named(owner, "small")
@@ -184,6 +185,130 @@ def test_a_version_that_is_made_during_a_switch_is_shown_when_the_new_space_has_
     assert shelf.document(shelf.database.value(document)) == ("completed", 1, 1, None)
 
 
+def test_a_version_is_shown_by_the_space_that_is_active_when_it_comes_to_it(shelf: Library, small: Path) -> None:
+    """Whoever shows a version waits for a switch that is under way, and reads afterwards what is active."""
+    second = filled(shelf, small)
+    shelf.write("racy.md", "# Racy\n\nIts last vector of the one space comes while the other takes over.\n")
+    for _ in range(3):
+        shelf.line.run_once()
+    claims = shelf.line.claim()
+    first = spaces.active_space(shelf.connection)
+    [old] = [claim for claim in claims if payload_of(shelf, claim.task_id)["space_id"] == str(first.id)]
+    switching = shelf.database.connect()
+    worker = threading.Thread(target=shelf.line.run, args=([old],))
+    with switching.transaction():
+        switching.execute("SELECT pg_advisory_xact_lock(7216335408824)")
+        worker.start()
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        eventually(lambda: shelf.database.value(waits) == 1)
+        switching.execute("UPDATE knowledge.spaces SET is_active = false")
+        switching.execute("UPDATE knowledge.spaces SET is_active = true WHERE id = %s", (second.id,))
+    worker.join()
+    document = shelf.database.value("SELECT id FROM knowledge.documents WHERE name = 'racy.md'")
+    assert shelf.document(document)[:2] == ("processing", 0), "the space that is read lacks it"
+    shelf.line.run([claim for claim in claims if claim != old])
+    assert shelf.document(document) == ("completed", 1, 1, None)
+
+
+def payload_of(shelf: Library, task_id: UUID) -> dict[str, str]:
+    found: dict[str, str] = shelf.database.value("SELECT payload FROM queue.tasks_live WHERE id = %s", (task_id,))
+    return found
+
+
+def test_a_document_fails_with_what_it_cannot_be_shown_without_and_with_nothing_else(
+    shelf: Library, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, first = filled(shelf, small), spaces.active_space(shelf.connection)
+    owner = shelf.database.connect()
+    usual = Embedder.embed
+
+    def refuse(self: Embedder, texts: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        if self.dimensions == DIMENSIONS and any("Racy" in text for text in texts):
+            raise ModelFilesError("not this")
+        return usual(self, texts)
+
+    monkeypatch.setattr(Embedder, "embed", refuse)
+    document_id = shelf.ingest("racy.md", "# Racy\n\nWhat the second model does not take.\n")
+    assert shelf.document(document_id) == ("completed", 1, 1, None), "nobody searches the second space"
+    with pytest.raises(UsageError, match="lacks the vectors of 1 chunks"):
+        spaces.switch(owner, second)
+
+    shelf.write("late.md", "# Racy too\n\nOn its way while spaces are switched.\n")
+    for _ in range(3):
+        shelf.line.run_once()
+    owner.execute("DELETE FROM knowledge.documents WHERE id = %s", (document_id,))
+    spaces.switch(owner, second)
+    shelf.work()
+    finish(shelf, enqueue(shelf.connection, FillSpace(space_id=second.id)))
+    late = shelf.database.value("SELECT id FROM knowledge.documents WHERE name = 'late.md'")
+    assert shelf.document(late)[0] == "failed", "what is searched now will not have it"
+    spaces.switch(owner, first)
+    monkeypatch.undo()
+
+
+def test_tasks_of_a_suspended_tenant_hold_up_no_filling_and_no_switch(shelf: Library, small: Path) -> None:
+    space_id = second_space(shelf, small)
+    other = shelf.database.value("INSERT INTO identity.tenants (name, slug) VALUES ('B', 'b') RETURNING id")
+    shelf.database.rows(
+        "INSERT INTO knowledge.documents (tenant_id, name, status, current_version, next_version)"
+        " VALUES (%s, 'theirs', 'completed', 1, 1)",
+        (other,),
+    )
+    shelf.database.rows(
+        "INSERT INTO knowledge.chunks (tenant_id, document_id, version, chunk_index, text, text_hash, start_offset,"
+        " end_offset) SELECT tenant_id, id, 1, 0, 'theirs', sha256('theirs'), 0, 6 FROM knowledge.documents"
+        " WHERE name = 'theirs'"
+    )
+    shelf.database.rows("UPDATE identity.tenants SET status = 'suspended' WHERE id = %s", (other,))
+    task_id = enqueue(shelf.connection, FillSpace(space_id=space_id))
+    finish(shelf, task_id)
+    assert shelf.line.task(task_id)["result"]["missing"] == 1
+    owner = shelf.database.connect()
+    space = spaces.named(owner, "small")
+    spaces.build_index(owner, space)
+    spaces.switch(owner, space)
+    shelf.database.rows("UPDATE identity.tenants SET status = 'active' WHERE id = %s", (other,))
+    shelf.work()
+    assert (
+        shelf.database.value(
+            "SELECT count(*) FROM knowledge.chunk_vectors WHERE space_id = %s AND tenant_id = %s", (space_id, other)
+        )
+        == 1
+    ), "its task was held and goes on"
+
+
+def test_one_command_at_a_time_builds_switches_and_drops(shelf: Library, small: Path) -> None:
+    second = filled(shelf, small)
+    other, owner = shelf.database.connect(), shelf.database.connect()
+    with spaces._steering(other):
+        for act in (spaces.build_index, spaces.switch, spaces.drop):
+            with pytest.raises(UsageError, match="again when it has ended"):
+                act(owner, second)
+    spaces.switch(owner, second)
+
+
+def test_a_space_that_cannot_be_is_refused_at_once(shelf: Library, small: Path) -> None:
+    owner = shelf.database.connect()
+    with pytest.raises(UsageError, match="4,000 at most"):
+        spaces.create_space(owner, model="huge", revision="1", dimensions=4001, max_tokens=100)
+    second_space(shelf, small)
+    with pytest.raises(UsageError, match="has an index of vector"):
+        second_space(shelf, small, "halfvec")
+
+
+def test_two_models_of_one_name_stand_side_by_side(shelf: Library, small: Path, tmp_path: Path) -> None:
+    other = make_small_model(tmp_path / "small", seed=8)
+    models = Models(
+        load_settings(_env_file=None, embedding={"other_models": (str(small), str(tmp_path / "no"), str(other))})
+    )
+    owner = shelf.database.connect()
+    made = [create_space(owner, find_model(str(folder))) for folder in (small, other)]
+    found = [models.of(space) for space in spaces.spaces(owner) if space.id in made]
+    assert {model.revision for model in found} == {find_model(str(folder)).revision for folder in (small, other)}
+    with pytest.raises(UsageError, match="name one by its id"):
+        spaces.named(owner, "small")
+
+
 def test_a_switch_is_refused_while_the_space_lacks_what_is_shown(shelf: Library, small: Path) -> None:
     second = filled(shelf, small)
     shelf.database.rows(
@@ -243,12 +368,12 @@ def test_what_fails_is_not_tried_for_ever_and_fails_no_document(
     monkeypatch.setattr(Embedder, "embed", refuse_tea)
     task_id = enqueue(shelf.connection, FillSpace(space_id=space_id))
     finish(shelf, task_id)
-    assert shelf.line.task(task_id)["result"] == {"chunks": 8, "vectors": 7, "failed_tasks": 1}
+    assert shelf.line.task(task_id)["result"]["missing"] == 1
     assert shelf.database.value("SELECT count(*) FROM knowledge.documents WHERE status = 'completed'") == 8
     monkeypatch.undo()
     task_id = enqueue(shelf.connection, FillSpace(space_id=space_id))
     finish(shelf, task_id)
-    assert shelf.line.task(task_id)["result"] == {"chunks": 8, "vectors": 8, "failed_tasks": 0}
+    assert shelf.line.task(task_id)["result"] == {"enqueued": 1, "missing": 0}
 
 
 def test_an_index_that_broke_off_is_built_anew_at_the_precision_that_was_asked_for(
@@ -273,8 +398,8 @@ def test_an_index_that_broke_off_is_built_anew_at_the_precision_that_was_asked_f
 
 def test_a_model_with_other_weights_or_none_is_told_what_to_do(shelf: Library, small: Path) -> None:
     space = spaces.active_space(shelf.connection)
-    with pytest.raises(ModelFilesError, match="GREENROOM_EMBEDDING_OTHER_MODELS"):
+    with pytest.raises(UnknownModelError, match="GREENROOM_EMBEDDING_OTHER_MODELS"):
         Models(load_settings(_env_file=None, embedding={"model": str(small)})).of(space)
     other = spaces.Space(space.id, space.model, "0" * 16, space.dimensions, space.max_tokens, "vector", is_active=True)
-    with pytest.raises(ModelFilesError, match="other weights"):
+    with pytest.raises(UnknownModelError, match="revision 0000"):
         Models(load_settings(_env_file=None)).of(other)

@@ -55,7 +55,7 @@ def test_a_slow_file_parks_no_other_thread(
         other = enqueue(library.connection, DeleteFile(file_path=f"{library.tenant_id}/never-there.md"))
         started = time.monotonic()
         with monkeypatch.context() as patched:
-            patched.delattr(local, "_hash")  # whoever has no turn reads no file
+            patched.delattr(local, "hash_of")  # whoever has no turn reads no file
             library.line.run([second])
         library.line.run_once()
         assert time.monotonic() - started < _LONG / 4

@@ -37,17 +37,26 @@ def _part(part: MIMEPart, headings: Headings, depth: int) -> Iterator[Block]:
     """Yield the texts of a part and of the parts in it, in their order."""
     kind = part.get_content_type()
     if kind == "message/rfc822":
-        for inner in part.iter_parts() if depth < _MAX_DEPTH else ():
+        _check_depth(depth)
+        for inner in part.iter_parts():
             yield from _blocks(inner, depth + 1)
     elif part.is_multipart():
         inside = list(part.iter_parts())
+        _check_depth(depth)
         for inner in _best(inside) if kind == "multipart/alternative" else inside:
-            yield from _part(inner, headings, depth + 1) if depth < _MAX_DEPTH else ()
+            yield from _part(inner, headings, depth + 1)
     elif part.get_filename() or part.is_attachment():
         yield from _attachment(part.get_filename(), headings)
     elif kind.startswith(("text/", "multipart/")):  # a multipart message without its boundary is one text
         as_blocks = html_blocks if kind == "text/html" else plain_blocks
         yield from as_blocks(normalise(_content(part)), headings)
+
+
+def _check_depth(depth: int) -> None:
+    if depth >= _MAX_DEPTH:
+        raise BrokenFileError(
+            f"The message holds others more than {_MAX_DEPTH} deep; save the innermost one by itself and ingest that."
+        )
 
 
 def _best(alternatives: list[MIMEPart]) -> list[MIMEPart]:
