@@ -15,7 +15,6 @@ from console.watching import watch
 from core.errors import GreenroomError, UsageError
 from db import spaces
 from db.connection import Connection, connect
-from pipelines.waiting import wait_for
 
 if TYPE_CHECKING:
     from pipelines.documents.embedders import Model
@@ -164,6 +163,8 @@ def _warn_of_shorter(owner: Connection, model: "Model") -> None:
 
 def _follow(operation: Operation, task_id: UUID, *, quiet: bool) -> None:
     """Wait for the end of a filling, which may take days, and show how far it is."""
+    from pipelines.waiting import wait_for
+
     if quiet:
         end = wait_for(operation.connection, task_id, timeout=_PATIENCE_SECONDS)
         status, error = end.status, end.error

@@ -19,7 +19,6 @@ from db import identity
 from db.connection import connect
 from db.embedded import EmbeddedServer, binary
 from db.roles import role_name
-from pipelines.documents.storage import storage_of
 
 
 def up() -> None:
@@ -79,6 +78,8 @@ def _roles(found: Settings) -> list[Role]:
 
 def _show(place: Place) -> None:
     """Print where things are and how work gets in."""
+    from pipelines.documents.storage import storage_of  # a relay imports this module, too
+
     found = place.settings
     with connect(place.login("operator"), name="console", pooled=place.is_pooled) as connection:
         tenant_id = identity.tenant_id_of(connection, found.tenant)

@@ -74,8 +74,8 @@ DECLARE
     version integer := CASE WHEN NEW.payload->>'version' ~ '^[0-9]{1,9}$' THEN (NEW.payload->>'version')::integer END;
 BEGIN
     -- what fails for a space that nobody searches, or searches any more, is no failure of the document
-    IF NEW.task_type <> ALL (makers) OR NEW.task_type = 'chunks.embed' AND NOT EXISTS (
-            SELECT FROM knowledge.spaces s WHERE s.is_active AND s.id::text = NEW.payload->>'space_id') THEN
+    IF NEW.task_type <> ALL (makers) OR NEW.task_type = 'chunks.embed'
+            AND NEW.payload->>'space_id' <> (SELECT s.id::text FROM knowledge.spaces s WHERE s.kind = 'chunks' AND s.is_active) THEN
         RETURN NULL;
     END IF;
     IF NEW.status = 'pending' THEN
