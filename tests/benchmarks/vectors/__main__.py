@@ -64,11 +64,16 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.8, help="length of the noise beside a centre of length 1")
     parser.add_argument("--halfvec", action="store_true")
     parser.add_argument("--memory", default="3GB", help="what the index is built in")
+    parser.add_argument("--ef-search", type=int, help="another breadth of the index's search than the function's own")
     options = parser.parse_args()
     made = _made(options.vectors, options.queries, options.clusters, options.noise)
     with fast_server() as server, cloned(server, migrate_template(server)) as database:
         bench = _Bench(database, made)
         figures = bench.fill(options.memory, halfvec=options.halfvec)
+        if options.ef_search:
+            owner = database.connect()
+            owner.execute("SELECT '[1]'::vector")  # loads the library, which knows the setting
+            owner.execute(f"ALTER FUNCTION knowledge.search SET hnsw.ef_search = {options.ef_search}")
         searches = {str(share): bench.ask(share) for share in _SHARES}
     run = {"parameters": vars(options), "machine": machine(), "synthetic": True} | figures | {"searches": searches}
     sys.stdout.write(json.dumps(run, indent=2) + "\n")
@@ -127,6 +132,9 @@ class _Bench:
         built = time.monotonic()
         spaces.switch(owner, space)
         switched = time.monotonic()
+        with tenant_transaction(owner, self._tenant_id):
+            while store.count_terms(owner, self._tenant_id) == store.COUNTED_AT_ONCE:
+                sys.stderr.write(".")
         owner.execute("ANALYZE")
         index = spaces.index_of(owner, space.id)
         return {
