@@ -118,6 +118,12 @@ def chunks(connection: Connection, document_id: UUID, *, limit: int) -> list[Chu
     return [ChunkSummary(*row) for row in QUERIES.run(connection, "chunk_list", {"id": document_id, "limit": limit})]
 
 
+def failed_tasks(connection: Connection, ids: Sequence[UUID] | None) -> list[UUID]:
+    """Return the tasks that failed documents failed with, of all or of those given, at most 10,000."""
+    rows = QUERIES.run(connection, "failed_tasks", {"ids": None if ids is None else list(ids)})
+    return [row[0] for row in rows]
+
+
 def states(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, DocumentState]:
     """Return how far documents are; one that is deleted is not among them."""
     rows = QUERIES.run(connection, "states", {"ids": list(ids)})

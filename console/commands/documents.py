@@ -9,11 +9,11 @@ import typer
 from console import output
 from console.options import AsJson, Before, Limit, Tenant, Timeout, id_of
 from console.runtime import operate
-from core.errors import GreenroomError, UnavailableError
-from db import library
+from core.errors import GreenroomError, UnavailableError, UsageError
+from db import library, tasks
 from db.connection import tenant_transaction
 
-app = typer.Typer(help="Documents: list, show, delete.", no_args_is_help=True)
+app = typer.Typer(help="Documents: list, show, retry, delete.", no_args_is_help=True)
 Status = Literal["pending", "processing", "completed", "failed"]
 Named = Annotated[str, typer.Argument(metavar="DOCUMENT", help="Its id, name or path.")]
 
@@ -76,6 +76,25 @@ def show(
     if listed:
         columns = ("#chunk", "#tokens", "#page", "section", "text")
         output.show_table(columns, [(c.chunk_index + 1, c.token_count, c.page, c.section, c.text) for c in listed])
+
+
+@app.command()
+def retry(
+    documents: Annotated[list[str] | None, typer.Argument(metavar="[DOCUMENT]...", help="Ids, names or paths.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All that failed.")] = False,
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let failed documents go on at the stage that failed: what was done before is not done again."""
+    if bool(documents) == failed:
+        raise UsageError("name documents, or say --failed")
+    with operate() as operation, tenant_transaction(operation.connection, operation.tenant_id(tenant)):
+        ids = [library.find(operation.connection, name) for name in dict.fromkeys(documents or ())]
+        replayed = tasks.replay(operation.connection, library.failed_tasks(operation.connection, ids or None))
+    if as_json:
+        output.show_json({"tasks": replayed})
+    else:
+        output.show_line(f"{len(replayed)} tasks replayed" if replayed else "no document failed")
 
 
 @app.command()

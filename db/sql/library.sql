@@ -36,3 +36,15 @@ CROSS JOIN LATERAL (
     FROM queue.tasks_live t WHERE t.owner_id = d.id AND t.owner_kind = 'document'
 ) live
 WHERE d.id = ANY (%(ids)s) AND d.deleted_at IS NULL;
+
+-- name: failed_tasks
+-- Of failed documents, all or those given, the tasks that the failure is made of: of the newest version, or its ingest where that
+-- came to no version.
+SELECT t.id FROM knowledge.documents d JOIN queue.tasks_history t ON t.owner_id = d.id AND t.owner_kind = 'document'
+WHERE d.status = 'failed' AND d.deleted_at IS NULL AND (%(ids)s::uuid[] IS NULL OR d.id = ANY (%(ids)s::uuid[]))
+    AND t.status IN ('failed', 'cancelled')
+    AND (t.task_type IN ('document.chunk', 'chunks.embed') AND t.payload->>'version' = d.next_version::text
+        OR t.task_type = 'document.ingest' AND NOT EXISTS (
+            SELECT FROM queue.tasks_history later WHERE later.owner_id = d.id AND later.owner_kind = 'document'
+                AND later.task_type = 'document.ingest' AND later.completed_at > t.completed_at))
+ORDER BY t.completed_at LIMIT 10000;

@@ -189,3 +189,14 @@ def test_a_search_is_confined_and_shows_its_neighbours(greenroom: Greenroom, tmp
     assert greenroom.json(*query, "--meta", "team=ops")["hits"] == []
     assert greenroom.json(*query, "--kind", "curated")["hits"] == []
     assert greenroom.run("search", "x", "--document", "nothing.md").returncode == 1
+
+
+def test_failed_documents_are_retried_by_name_or_all(greenroom: Greenroom, tmp_path: Path) -> None:
+    broken = tmp_path / "broken retry.pdf"
+    broken.write_bytes(b"%PDF-1.7\nnothing more")
+    assert greenroom.run("ingest", str(broken)).returncode == 1
+    [task_id] = greenroom.json("documents", "retry", "broken retry.pdf")["tasks"]
+    eventually(lambda: greenroom.json("tasks", "show", task_id)["status"] == "failed", 30)
+    assert task_id in greenroom.json("documents", "retry", "--failed")["tasks"]
+    neither = greenroom.run("documents", "retry")
+    assert (neither.returncode, "--failed" in neither.stderr) == (2, True)
