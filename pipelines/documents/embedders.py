@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from core.settings import Settings
 from db.spaces import Space
-from pipelines.documents.endpoint import EndpointEmbedder, EndpointModel, endpoint_model
+from pipelines.documents.endpoint import REVISION, EndpointEmbedder, EndpointModel, endpoint_model
 from pipelines.documents.errors import ModelFilesError, UnknownModelError
 from pipelines.documents.models import ModelFiles, find_model
 from pipelines.documents.vectors import TextEmbedder
@@ -98,13 +98,17 @@ class Embedders:
 
     def _load(self, model: Model) -> TextEmbedder:
         if isinstance(model, EndpointModel):
-            return EndpointEmbedder(model, self._settings.endpoint, limit_key=limit_key_of(model.name))
+            return EndpointEmbedder(model, self._settings.endpoint, limit_key=_key_of(model.name))
         from pipelines.documents.embedding import Embedder  # torch, for those alone who compute
 
         settings = self._settings.embedding
         return Embedder.of(model, dtype=settings.dtype, batch_tokens=settings.batch_tokens, threads=settings.threads)
 
 
-def limit_key_of(model: str) -> str:
-    """Return what tasks share that one model embeds for: an endpoint that refuses one of them refuses all."""
+def limit_key_of(space: Space) -> str | None:
+    """Return what tasks for an endpoint's space share: who refuses one of them refuses all. None for a local model."""
+    return _key_of(space.model) if space.revision == REVISION else None
+
+
+def _key_of(model: str) -> str:
     return f"model:{model}"[:200]

@@ -48,10 +48,17 @@ class _Source:
 
 def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
     """Parse a document's file and keep its text as a new version."""
-    if payload.path is not None:
-        return register_path(context, payload, payload.path)
-    if payload.url is not None:
-        return register_url(context, payload, payload.url)
+    try:
+        if payload.path is not None:
+            return register_path(context, payload, payload.path)
+        if payload.url is not None:
+            return register_url(context, payload, payload.url)
+        return _ingest(context, payload)
+    except UnavailableError as away:  # the storage: a document does not fail for that
+        return Snooze(away.retry_after or _AGAIN)
+
+
+def _ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
     with context.read() as transaction:
         document = documents.get(transaction.connection, payload.document_id) if payload.document_id else None
     if document is None:
@@ -62,8 +69,6 @@ def ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
             return _read(context, document, force=payload.force)
     except ParserBusyError as busy:
         return Snooze(busy.retry_after)
-    except UnavailableError as away:  # the storage: a document does not fail for that
-        return Snooze(away.retry_after or _AGAIN)
 
 
 def _read(context: TaskContext, document: documents.Document, *, force: bool) -> Outcome:

@@ -9,6 +9,7 @@ from uuid import UUID
 from db import spaces
 from pipelines.documents.embedders import limit_key_of
 from pipelines.documents.payloads import EmbedChunks, FillSpace
+from pipelines.enqueue import Options
 from pipelines.outcomes import Cancel, Done, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.task import TaskContext
@@ -86,14 +87,15 @@ def enqueue_slices(transaction: Transaction, space: spaces.Space, lacking: Itera
         kind, owner_id = ("document", each.document_id) if space.is_active else ("space", space.id)
         by_owner[each.tenant_id, kind, owner_id] += _payloads(space.id, each)
     for (tenant_id, kind, owner_id), payloads in by_owner.items():
-        transaction.enqueue_many(
-            payloads,
-            tenant_id=tenant_id,
-            owner_kind=kind,
-            owner_id=owner_id,
-            priority=0 if space.is_active else BESIDE_PRIORITY,
-            limit_key=limit_key_of(space.model),
-        )
+        options: Options = {
+            "tenant_id": tenant_id,
+            "owner_kind": kind,
+            "owner_id": owner_id,
+            "priority": 0 if space.is_active else BESIDE_PRIORITY,
+        }
+        if (key := limit_key_of(space)) is not None:
+            options["limit_key"] = key
+        transaction.enqueue_many(payloads, **options)
 
 
 def _payloads(space_id: UUID, lacking: spaces.Slice) -> Iterator[EmbedChunks]:

@@ -234,14 +234,14 @@ def test_what_an_endpoint_embeds_is_booked_and_searched(shelf: Library, endpoint
 def test_a_refusal_pauses_the_endpoint_and_nothing_else_and_costs_no_attempt(
     shelf: Library, endpoint: Endpoint
 ) -> None:
-    endpoint.answer = lambda texts: failure(429, Retry_After="1")
+    endpoint.answer = lambda texts: failure(429, Retry_After="8")
     documents = [shelf.ingest(f"{name}.md", f"# {name}\n\nAll about {name}.\n") for name in ("tea", "knots", "kites")]
     assert [shelf.document(document_id)[0] for document_id in documents] == ["completed"] * 3
     assert vectors(shelf) == 0
     assert len(endpoint.asked) <= 2, "who refuses one refuses all: the others were not sent"
 
     endpoint.answer = success
-    eventually(lambda: worked_off(shelf) == 3, 15, pause=0.2)
+    eventually(lambda: worked_off(shelf) == 3, 40, pause=0.2)
     ends = shelf.database.rows("SELECT status, attempts FROM queue.tasks_history WHERE owner_kind = 'space'")
     assert ends == [("done", 1)] * 3
 
