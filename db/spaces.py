@@ -154,6 +154,12 @@ def next_page(connection: Connection, space_id: UUID, after: UUID, limit: int) -
     return Page([Slice(*row[:4]) for row in rows], max(row[4] for row in rows)) if rows else None
 
 
+def unshown(connection: Connection, space_id: UUID) -> list[Slice]:
+    """Return versions that a space has whole and nobody sees yet, each as a slice of its first chunk."""
+    rows = QUERIES.run(connection, "unshown", {"id": space_id})
+    return [Slice(tenant_id, document_id, version, [0]) for tenant_id, document_id, version in rows]
+
+
 def lacking(connection: Connection, space_id: UUID, after: UUID, until: UUID) -> int:
     """Return how many chunks behind one id, up to another, a space lacks."""
     [(count,)] = QUERIES.run(connection, "lacking", {"id": space_id, "after": after, "until": until})

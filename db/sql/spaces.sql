@@ -32,6 +32,14 @@ SELECT c.tenant_id, c.document_id, c.version, array_agg(c.chunk_index ORDER BY c
 SELECT count(*) FROM knowledge.chunks c WHERE c.id > %(after)s AND c.id <= %(until)s
     AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(id)s AND v.chunk_id = c.id);
 
+-- name: unshown
+-- Newest versions of documents that the space has whole and that nobody sees yet. Tenants that are suspended come later.
+SELECT d.tenant_id, d.id, d.next_version FROM knowledge.documents d JOIN identity.tenants t ON t.id = d.tenant_id AND t.status = 'active'
+WHERE d.next_version > d.current_version AND d.deleted_at IS NULL
+    AND EXISTS (SELECT FROM knowledge.chunks c WHERE c.document_id = d.id AND c.version = d.next_version)
+    AND NOT EXISTS (SELECT FROM knowledge.chunks c WHERE c.document_id = d.id AND c.version = d.next_version
+        AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(id)s AND v.chunk_id = c.id));
+
 -- name: standing
 SELECT metadata->'fill' FROM queue.tasks_live WHERE id = %(id)s;
 

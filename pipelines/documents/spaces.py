@@ -61,7 +61,7 @@ def fill(context: TaskContext, payload: FillSpace) -> Outcome:
         page = spaces.next_page(connection, space.id, UUID(now.until), _PAGE) if wants_more else None
     context.progress(_done(now) / max(now.total, 1), f"{_done(now):,} of {now.total:,} chunks")
     if is_last and is_over:
-        return Done({"enqueued": now.enqueued, "missing": left})
+        return Done({"enqueued": now.enqueued, "missing": left}, lambda transaction: _show(transaction, space))
     if page is not None:
         chunks = sum(len(each.indexes) for each in page.slices)
         now = replace(now, after=now.until, until=str(page.until), left=chunks, looks=0, enqueued=now.enqueued + chunks)
@@ -74,6 +74,12 @@ def fill(context: TaskContext, payload: FillSpace) -> Outcome:
         spaces.note(transaction.connection, context.task_id, asdict(now))
 
     return Snooze(timedelta(seconds=min(_FIRST_LOOK * _SLOWER**now.looks, _LAST_LOOK)), apply)
+
+
+def _show(transaction: Transaction, space: spaces.Space) -> None:
+    """Have versions shown that were whole here before the space was switched to: nothing of theirs is left to come."""
+    if space.is_active:
+        enqueue_slices(transaction, space, spaces.unshown(transaction.connection, space.id))
 
 
 def _done(now: _Standing) -> int:

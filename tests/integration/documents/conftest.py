@@ -11,7 +11,9 @@ from pipelines.registry import provide_resources
 from pipelines.resources import Resources
 from tests.integration.documents.library import Library
 from tests.integration.documents.parsed import Parse, limits_of
+from tests.integration.documents.two_spaces import SUBJECTS
 from tests.support.database import Database
+from tests.support.small_model import make_small_model
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +57,30 @@ def parse(parser: ParserProcess, tmp_path: Path) -> Parse:
         return parser.parse(path, media_type=media_type_of(name), limits=limits_of(**limits))
 
     return run
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model of 64 dimensions."""
+    return make_small_model(tmp_path_factory.mktemp("models") / "small")
+
+
+@pytest.fixture(scope="module")
+def both(storage_root: Path, small: Path) -> Iterator[Resources]:
+    """Resources that know two models."""
+    embedding = {"other_models": (str(small),)}
+    settings = load_settings(_env_file=None, storage={"root": storage_root}, embedding=embedding)
+    made = provide_resources(Resources(), settings)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def shelf(database: Database, both: Resources, storage_root: Path) -> Iterator[Library]:
+    """A library of eight documents under the first model."""
+    own = Library(database, both, storage_root)
+    for subject in SUBJECTS:
+        own.write(f"{subject}.md", f"# {subject.title()}\n\nAll about {subject}, and a bowline is a knot of theirs.\n")
+    own.work()
+    yield own
+    own.line.close()
