@@ -93,7 +93,8 @@ class RetryPolicy:
 class Task(Generic[P]):
     """The definition of a task type. Give `run` for one task at a time, or `run_batch` for many in one call.
 
-    `batch_size` tasks of one tenant may travel in one message, each with its own outcome; left out, it follows what
+    `batch_size` tasks of one tenant may travel in one message, each with its own outcome (`run_batch` may return an
+    exception in an outcome's place: that task ends as if it had raised it, and no other); left out, it follows what
     they are measured to take, so that small tasks travel together and long ones alone.
     `limit_key` is what its tasks have in common that a limit goes by, such as the provider that they call; an enqueue
     may name another.
@@ -102,7 +103,7 @@ class Task(Generic[P]):
 
     payload: type[P]
     run: Callable[[TaskContext, P], Outcome] | None = None
-    run_batch: Callable[[Sequence[BatchItem[P]]], Sequence[Outcome]] | None = None
+    run_batch: Callable[[Sequence[BatchItem[P]]], Sequence[Outcome | Exception]] | None = None
     queue: str = "default"
     scope: Scope = "tenant"
     priority: int = 0

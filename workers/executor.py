@@ -256,7 +256,10 @@ class Executor:
             return
         for run, outcome in zip(runs, outcomes, strict=True):
             try:
-                run.end(outcome)
+                if isinstance(outcome, Exception):
+                    conclude(task, seat, run, outcome)
+                else:
+                    run.end(outcome)
             except PermanentError as error:
                 fail(task, run, error)
 
@@ -266,16 +269,19 @@ class Executor:
             self._connections.renew()
         if any(run.attempt.task_id in seat.orders for run in runs):
             self._compute_together(task, seat, runs)  # without those that are not wanted
-        elif (
-            len(runs) == 1 or seat.cause is TimeLimitError or isinstance(error, TimeLimitError | RateLimitedError)
-        ):  # time that is used up is used up for all, and who refused one refuses all
-            for run in runs:
-                conclude(task, seat, run, error)
+        elif isinstance(error, RateLimitedError) and seat.cause is None:
+            # who refused one refuses all that go there; the tasks of other keys only travelled with them
+            same = [run for run in runs if run.attempt.limit_key == error.key]
+            _conclude_all(task, seat, same or runs, error)
+            if same:
+                self._compute_together(task, seat, [run for run in runs if run.attempt.limit_key != error.key])
+        elif len(runs) == 1 or seat.cause is TimeLimitError or isinstance(error, TimeLimitError):
+            _conclude_all(task, seat, runs, error)  # time that is used up is used up for all
         else:
             for run in runs:
                 self._compute_together(task, seat, [run])
 
-    def _call_batch(self, task: AnyTask, seat: Seat, runs: Sequence[Run]) -> Sequence[Outcome]:
+    def _call_batch(self, task: AnyTask, seat: Seat, runs: Sequence[Run]) -> Sequence[Outcome | Exception]:
         items = [BatchItem(self._context(task, run), run.payload) for run in runs if run.payload is not None]
         started = time.monotonic()
         for run in runs:
@@ -289,7 +295,12 @@ class Executor:
         return Context(run.attempt, self._resources, self._connections.kept(task.scope), self._progress, self.running)
 
 
-def _run_batch(task: AnyTask, items: Sequence[BatchItem[Any]]) -> Sequence[Outcome]:
+def _conclude_all(task: AnyTask, seat: Seat, runs: Sequence[Run], error: BaseException) -> None:
+    for run in runs:
+        conclude(task, seat, run, error)
+
+
+def _run_batch(task: AnyTask, items: Sequence[BatchItem[Any]]) -> Sequence[Outcome | Exception]:
     if task.run_batch is None:
         raise RuntimeError("a batch without a handler")
     return task.run_batch(items)

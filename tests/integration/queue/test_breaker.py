@@ -155,6 +155,32 @@ def test_a_batch_that_is_refused_is_not_tried_one_by_one(database: Database, lin
     assert paused_for(database) > 55
 
 
+def test_the_tasks_of_other_keys_that_came_in_its_batch_are_done(
+    database: Database, line: Line, producer: Connection
+) -> None:
+    warm_up(line, producer, [AskMany(n=n) for n in range(200)])
+    refused = enqueue_many(producer, [AskMany(n=n) for n in range(5)])
+    others = enqueue_many(producer, [AskMany(n=n) for n in range(5)], limit_key="another")
+    answers: Iterator[Callable[[], None]] = iter([refuse(), lambda: None])
+    provider[0] = lambda: next(answers)()
+    line.run(line.claim())
+    assert calls == [10, 5], "they were called together first"
+    assert {(line.task(task)["status"], line.task(task)["snoozes"]) for task in refused} == {("pending", 1)}
+    assert {(line.task(task)["status"], line.task(task)["attempts"]) for task in others} == {("done", 1)}
+
+
+def test_a_refusal_by_a_key_that_no_task_of_the_batch_has_is_for_all_of_it(
+    database: Database, line: Line, producer: Connection
+) -> None:
+    warm_up(line, producer, [AskMany(n=n) for n in range(200)])
+    tasks = enqueue_many(producer, [AskMany(n=n) for n in range(5)])
+    provider[0] = refuse(key="elsewhere")
+    line.run(line.claim())
+    assert calls == [5]
+    assert {(line.task(task)["status"], line.task(task)["snoozes"]) for task in tasks} == {("pending", 1)}
+    assert paused_for(database, "elsewhere") > 55
+
+
 def test_what_is_on_its_way_is_taken_back(database: Database, line: Line, producer: Connection) -> None:
     enqueue_many(producer, [Ask(n=n) for n in range(3)])
     claims = line.claim()
