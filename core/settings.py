@@ -210,7 +210,12 @@ class EndpointSettings(Group):
     model: str | None = Field(None, description="Its model, by whose name embedding.other_models or .model choose it.")
     dimensions: int | None = Field(None, ge=1, le=4000, description="Length of its vectors.")
     asks_dimensions: bool = Field(False, description="Ask for that length in each request; few models know others.")
-    max_tokens: int = Field(8191, ge=32, description="Tokens (cl100k_base) that it reads of a text.")
+    revision: str | None = Field(
+        None, max_length=100, description="What its vectors are told by from others of that name; change it with them."
+    )
+    max_tokens: int = Field(
+        8191, ge=32, description="Tokens (cl100k_base) that it reads; of longer texts the rest is cut."
+    )
     batch: int = Field(128, ge=1, le=2048, description="Texts in one request.")
     seconds: float = Field(60.0, gt=0, description="How long an answer may take.")
     price: float = Field(0.0, ge=0, description="For a million tokens; tasks say what they cost.")

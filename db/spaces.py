@@ -53,8 +53,15 @@ class Slice:
     indexes: list[int]
 
 
+class Lacking(NamedTuple):
+    """How many chunks a space lacks, and how many of them a task embeds that may run."""
+
+    total: int
+    underway: int
+
+
 class Page(NamedTuple):
-    """The next chunks that a space lacks, and the last of their ids."""
+    """The next chunks that a space lacks and no task embeds, and the id up to which was looked."""
 
     slices: list[Slice]
     until: UUID
@@ -148,10 +155,19 @@ def count_vectors(connection: Connection, space_id: UUID) -> int:
     return int(count)
 
 
-def next_page(connection: Connection, space_id: UUID, after: UUID, limit: int) -> Page | None:
-    """Return the chunks behind an id that a space lacks, at most `limit`, of all tenants; None where none is left."""
-    rows = QUERIES.run(connection, "page", {"id": space_id, "after": after, "limit": limit})
-    return Page([Slice(*row[:4]) for row in rows], max(row[4] for row in rows)) if rows else None
+def newest_chunk(connection: Connection) -> UUID | None:
+    """Return the last id of a chunk; None where there is none."""
+    rows = QUERIES.run(connection, "newest")
+    return rows[0][0] if rows else None
+
+
+def next_page(connection: Connection, space_id: UUID, after: UUID, end: UUID, limit: int) -> Page | None:
+    """Return chunks behind an id, up to another, that a space lacks and no task embeds; None where it lacks none.
+
+    Of all tenants. `limit` counts what it lacks: of that, all may have their tasks.
+    """
+    rows = QUERIES.run(connection, "page", {"id": space_id, "after": after, "end": end, "limit": limit})
+    return Page([Slice(*row[:4]) for row in rows if row[3]], max(row[4] for row in rows)) if rows else None
 
 
 def unshown(connection: Connection, space_id: UUID) -> list[Slice]:
@@ -160,10 +176,10 @@ def unshown(connection: Connection, space_id: UUID) -> list[Slice]:
     return [Slice(tenant_id, document_id, version, [0]) for tenant_id, document_id, version in rows]
 
 
-def lacking(connection: Connection, space_id: UUID, after: UUID, until: UUID) -> int:
+def lacking(connection: Connection, space_id: UUID, after: UUID, until: UUID) -> Lacking:
     """Return how many chunks behind one id, up to another, a space lacks."""
-    [(count,)] = QUERIES.run(connection, "lacking", {"id": space_id, "after": after, "until": until})
-    return int(count)
+    [row] = QUERIES.run(connection, "lacking", {"id": space_id, "after": after, "until": until})
+    return Lacking(*row)
 
 
 def standing(connection: Connection, task_id: UUID) -> dict[str, Any]:
@@ -213,10 +229,15 @@ def build_index(connection: Connection, space: Space, memory: str = BUILD_MEMORY
         connection.execute(statement.format(leaf, kind, sql.Literal(space.dimensions), ops))
 
 
+def count_unready(connection: Connection, space: Space) -> int:
+    """Return how many chunks that are shown a space lacks the vectors of, counted up to 100,000."""
+    [(count,)] = QUERIES.run(connection, "unready", {"id": space.id, "limit": _MOST_COUNTED})
+    return int(count)
+
+
 def require_filled(connection: Connection, space: Space) -> None:
     """Raise UsageError where a space lacks vectors of chunks that are shown."""
-    [(count,)] = QUERIES.run(connection, "unready", {"id": space.id, "limit": _MOST_COUNTED})
-    if count:
+    if count := count_unready(connection, space):
         raise UsageError(
             f"the space of {space.model} lacks the vectors of {count:,} chunks that are shown: "
             f"`greenroom embeddings fill {space.model}` first"
@@ -235,7 +256,8 @@ def switch(connection: Connection, space: Space) -> None:
             raise UsageError(f"the space of {space.model} has no index yet: `greenroom embeddings fill {space.model}`")
         require_filled(connection, space)
         QUERIES.count(connection, "deactivate", {"id": space.id})
-        QUERIES.count(connection, "activate", {"id": space.id})
+        if not QUERIES.count(connection, "activate", {"id": space.id}):
+            raise UsageError(f"the space of {space.model} is being dropped: `greenroom embeddings fill` makes another")
         summary = f"searches read the space of {space.model}"
         record(connection, "space.switched", summary, Resource("space", space.id), metadata={"model": space.model})
 

@@ -8,7 +8,7 @@ import typer
 
 from console import output
 from console.options import AsJson, Before, Limit, Tenant, Timeout, id_of
-from console.runtime import operate
+from console.runtime import Operation, operate
 from core.errors import GreenroomError, UnavailableError, UsageError
 from db import library, tasks
 from db.connection import tenant_transaction
@@ -88,13 +88,24 @@ def retry(
     """Let failed documents go on at the stage that failed: what was done before is not done again."""
     if bool(documents) == failed:
         raise UsageError("name documents, or say --failed")
-    with operate() as operation, tenant_transaction(operation.connection, operation.tenant_id(tenant)):
-        ids = [library.find(operation.connection, name) for name in dict.fromkeys(documents or ())]
-        replayed = tasks.replay(operation.connection, library.failed_tasks(operation.connection, ids or None))
+    replayed: dict[UUID, None] = {}
+    with operate() as operation:
+        tenant_id = operation.tenant_id(tenant)
+        with tenant_transaction(operation.connection, tenant_id):
+            ids = [library.find(operation.connection, name) for name in dict.fromkeys(documents or ())]
+        found = _replay_failed(operation, tenant_id, ids)
+        while found - replayed.keys():  # one that fails again meanwhile is not tried for ever
+            replayed |= dict.fromkeys(found)
+            found = _replay_failed(operation, tenant_id, ids)
     if as_json:
-        output.show_json({"tasks": replayed})
+        output.show_json({"tasks": list(replayed)})
     else:
         output.show_line(f"{len(replayed)} tasks replayed" if replayed else "no document failed")
+
+
+def _replay_failed(operation: Operation, tenant_id: UUID, ids: list[UUID]) -> set[UUID]:
+    with tenant_transaction(operation.connection, tenant_id):
+        return set(tasks.replay(operation.connection, library.failed_tasks(operation.connection, ids or None)))
 
 
 @app.command()

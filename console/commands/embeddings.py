@@ -73,7 +73,8 @@ def fill(
 ) -> None:
     """Give a model a space of its own, if it has none, and embed all there is for it; searches go on as they are.
 
-    What comes in from now on is embedded for it, too. Again after a failure, it goes on where it was.
+    What comes in from now on is embedded for it, too. Again after a failure, it goes on where it was. Ends with 1 while
+    a switch to it would be refused.
     """
     from console.setup import create_space
     from pipelines.documents.payloads import DOCUMENTS_QUEUE, FillSpace
@@ -89,6 +90,8 @@ def fill(
             _follow(operation, task_id, quiet=as_json)
             _build(operation, owner, space_id, memory, quiet=as_json)
         _show(owner, space_id, task_id, as_json=as_json, waited=wait)
+        if wait:
+            _require_searchable(owner, space_id)
 
 
 @app.command()
@@ -107,7 +110,7 @@ def switch(model: Name, memory: Memory = spaces.BUILD_MEMORY, as_json: AsJson = 
         with owner.transaction():
             spaces.switch(owner, space)
             # Versions that are being made may lack vectors here, of tasks that failed when that mattered to nobody.
-            enqueue(owner, FillSpace(space_id=space.id))
+            enqueue(owner, FillSpace(space_id=space.id), unique_key=f"space.fill:{space.id}")
     if as_json:
         output.show_json({"space_id": space.id, "model": space.model})
     else:
@@ -200,6 +203,14 @@ def _build(operation: Operation, owner: Connection, space_id: UUID, memory: str,
             stages.reach("indexed", total)
     if failures:
         raise failures[0]
+
+
+def _require_searchable(owner: Connection, space_id: UUID) -> None:
+    if (space := spaces.get_space(owner, space_id)) is not None and (count := spaces.count_unready(owner, space)):
+        raise GreenroomError(
+            f"{count:,} chunks that searches find were not embedded: `greenroom tasks list --status failed --type "
+            "chunks.embed` says why; then fill it again"
+        )
 
 
 def _show(owner: Connection, space_id: UUID, task_id: UUID, *, as_json: bool, waited: bool) -> None:

@@ -18,19 +18,43 @@ SELECT count(*) FROM knowledge.chunks;
 -- name: vectors
 SELECT count(*) FROM knowledge.chunk_vectors WHERE space_id = %(id)s;
 
+-- name: newest
+SELECT id FROM knowledge.chunks ORDER BY id DESC LIMIT 1;
+
+-- part: embedded
+-- Of `wanted`, those that a task embeds, and whether all such tasks are held. Tasks are their document's, or the space's.
+tasks AS MATERIALIZED (
+    SELECT (t.payload->>'document_id')::uuid AS document_id, (t.payload->>'version')::integer AS version,
+        (t.payload->>'first')::integer AS first, (t.payload->>'last')::integer AS last, t.hold_reason IS NOT NULL AS is_held
+    FROM queue.tasks_live t
+    WHERE t.owner_id = ANY (ARRAY(SELECT DISTINCT document_id FROM wanted) || %(id)s::uuid)
+        AND t.task_type = 'chunks.embed' AND t.payload->>'space_id' = %(id)s::text
+), embedded AS (
+    SELECT wanted.id, bool_and(tasks.is_held) AS is_held FROM wanted JOIN tasks USING (document_id, version)
+    WHERE wanted.chunk_index BETWEEN tasks.first AND tasks.last GROUP BY wanted.id
+)
+
 -- name: page
--- The next chunks by their ids that have no vector in the space, at most %(limit)s: of each version of a document their indexes
--- and the last id.
-SELECT c.tenant_id, c.document_id, c.version, array_agg(c.chunk_index ORDER BY c.chunk_index), (array_agg(c.id ORDER BY c.id DESC))[1] FROM (
+-- The next chunks by their ids that have no vector in the space, at most %(limit)s: of each version of a document the indexes of
+-- those that no task embeds, and the last id.
+WITH wanted AS MATERIALIZED (
     SELECT c.id, c.tenant_id, c.document_id, c.version, c.chunk_index FROM knowledge.chunks c
-    WHERE c.id > %(after)s AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(id)s AND v.chunk_id = c.id)
+    WHERE c.id > %(after)s AND c.id <= %(end)s AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(id)s AND v.chunk_id = c.id)
     ORDER BY c.id LIMIT %(limit)s
-) AS c GROUP BY c.tenant_id, c.document_id, c.version;
+),
+-- include: embedded
+SELECT c.tenant_id, c.document_id, c.version, array_agg(c.chunk_index ORDER BY c.chunk_index) FILTER (WHERE e.id IS NULL),
+    (array_agg(c.id ORDER BY c.id DESC))[1]
+FROM wanted c LEFT JOIN embedded e ON e.id = c.id GROUP BY c.tenant_id, c.document_id, c.version;
 
 -- name: lacking
--- How many chunks of a range of ids have no vector in the space.
-SELECT count(*) FROM knowledge.chunks c WHERE c.id > %(after)s AND c.id <= %(until)s
-    AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(id)s AND v.chunk_id = c.id);
+-- How many chunks of a range of ids have no vector in the space, and how many of them a task embeds that is not held.
+WITH wanted AS MATERIALIZED (
+    SELECT c.id, c.document_id, c.version, c.chunk_index FROM knowledge.chunks c WHERE c.id > %(after)s AND c.id <= %(until)s
+        AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(id)s AND v.chunk_id = c.id)
+),
+-- include: embedded
+SELECT (SELECT count(*) FROM wanted), (SELECT count(*) FROM embedded WHERE NOT is_held);
 
 -- name: unshown
 -- Newest versions of documents that the space has whole and that nobody sees yet. Tenants that are suspended come later.
@@ -78,7 +102,7 @@ SELECT count(*) FROM (
 UPDATE knowledge.spaces SET is_active = false WHERE kind = 'chunks' AND is_active AND id <> %(id)s;
 
 -- name: activate
-UPDATE knowledge.spaces SET is_active = true WHERE id = %(id)s;
+UPDATE knowledge.spaces SET is_active = true WHERE id = %(id)s AND NOT is_dropped;
 
 -- name: steer
 SELECT pg_try_advisory_lock(7216335408825);

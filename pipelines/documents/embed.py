@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pgvector import Vector
 
+from core.errors import PermanentError, RateLimitedError
 from db import documents, spaces
 from pipelines.documents.embedders import Embedders
 from pipelines.documents.ingest import swap_if_complete
@@ -18,13 +19,13 @@ from pipelines.transaction import Transaction
 _Texts = list[tuple[UUID, str]]
 
 
-def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome]:
+def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome | Exception]:
     """Embed the slices of all items, one call a space; each writes its own vectors, the last shows its version."""
     context = items[0].context
     with context.read() as transaction:
         found = [spaces.get_space(transaction.connection, item.payload.space_id) for item in items]
         texts = [_texts_of(transaction, item.payload) for item in items]
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, Outcome | Exception] = {}
     for space in dict.fromkeys(found):
         places = [place for place, each in enumerate(found) if each == space]
         if space is None:
@@ -37,15 +38,20 @@ def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome]:
     return [outcomes[place] for place in range(len(items))]
 
 
-def _outcomes_of(payloads: Sequence[EmbedChunks], parts: Sequence[_Texts], embedded: Embedded) -> Iterator[Outcome]:
-    """Yield what becomes of each slice: its vectors are written, or it fails with the first text that was refused."""
+def _outcomes_of(
+    payloads: Sequence[EmbedChunks], parts: Sequence[_Texts], embedded: Embedded
+) -> Iterator[Outcome | Exception]:
+    """Yield what becomes of each slice: its vectors are written, or it ends by what befell the first text without."""
     at, total = 0, sum(len(text) for part in parts for _, text in part)
     for payload, part in zip(payloads, parts, strict=True):
-        refused = [embedded.refused[place] for place in range(at, at + len(part)) if place in embedded.refused]
+        failures = [embedded.failures[place] for place in range(at, at + len(part)) if place in embedded.failures]
         vectors = [Vector(row) for row in embedded.vectors[at : at + len(part)]]
         at += len(part)
-        if refused:
+        if refused := [failure for failure in failures if isinstance(failure, PermanentError)]:
             yield Fail(f"{len(refused)} of its texts cannot be embedded: {refused[0]}")
+            continue
+        if failures:
+            yield failures[0]
             continue
         # of what all of them cost, by the length of their texts
         share = sum(len(text) for _, text in part) / max(total, 1)
@@ -55,18 +61,25 @@ def _outcomes_of(payloads: Sequence[EmbedChunks], parts: Sequence[_Texts], embed
         yield Done(result, _writing(payload, [chunk_id for chunk_id, _ in part], vectors))
 
 
-def embed_queries(items: Sequence[BatchItem[EmbedQuery]]) -> list[Outcome]:
-    """Embed the texts of searches; each result holds its vector in pgvector's text form."""
+def embed_queries(items: Sequence[BatchItem[EmbedQuery]]) -> list[Outcome | Exception]:
+    """Embed the texts of searches; each result holds its vector in pgvector's text form.
+
+    Somebody waits: what would have to wait for a provider fails at once, with the reason.
+    """
     context = items[0].context
     with context.read() as transaction:
         space = spaces.active_space(transaction.connection)
     embedded = context.resources.get(Embedders).of(space).compute([item.payload.text for item in items])
-    return [
-        Fail(embedded.refused[place])
-        if place in embedded.refused
-        else Done({"space_id": str(space.id), "vector": Vector(embedded.vectors[place]).to_text()})
-        for place in range(len(items))
-    ]
+    ends: list[Outcome | Exception] = []
+    for place in range(len(items)):
+        failure = embedded.failures.get(place)
+        if failure is None:
+            ends.append(Done({"space_id": str(space.id), "vector": Vector(embedded.vectors[place]).to_text()}))
+        elif isinstance(failure, RateLimitedError):
+            ends.append(Fail(str(failure)))
+        else:
+            ends.append(failure)
+    return ends
 
 
 def _texts_of(transaction: Transaction, payload: EmbedChunks) -> _Texts:

@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from core.settings import Settings
 from db.spaces import Space
-from pipelines.documents.endpoint import REVISION, EndpointEmbedder, EndpointModel, endpoint_model
+from pipelines.documents.endpoint import EndpointEmbedder, EndpointModel, endpoint_model, is_endpoint
 from pipelines.documents.errors import ModelFilesError, UnknownModelError
 from pipelines.documents.models import ModelFiles, find_model
 from pipelines.documents.vectors import TextEmbedder
@@ -35,10 +36,13 @@ class Models:
         return [self._model(name) for name in self.names]
 
     def named(self, name: str) -> Model | None:
-        """Return a model by its name, or by what the settings call it."""
-        for called, model in zip(self.names, self.all(), strict=True):
-            if name in (called, model.name):
-                return model
+        """Return a model by its name, or by what the settings call it; raises ModelFilesError where it is damaged."""
+        if name in self.names:
+            return self._model(name)
+        for called in self.names:
+            with suppress(ModelFilesError):
+                if (model := self._model(called)).name == name:
+                    return model
         return None
 
     def of(self, space: Space) -> Model:
@@ -107,7 +111,7 @@ class Embedders:
 
 def limit_key_of(space: Space) -> str | None:
     """Return what tasks for an endpoint's space share: who refuses one of them refuses all. None for a local model."""
-    return _key_of(space.model) if space.revision == REVISION else None
+    return _key_of(space.model) if is_endpoint(space.revision) else None
 
 
 def _key_of(model: str) -> str:

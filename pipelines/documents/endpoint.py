@@ -1,8 +1,9 @@
 """Texts to vectors by an endpoint that speaks OpenAI's protocol: the one place that loads its client.
 
 What it answers is believed only after a look: as many vectors as texts, of the right length, finite. What it refuses as
-too much is halved, what it refuses as wrong is narrowed down to the text at fault. Its library would retry by itself,
-and follow redirects; neither is wanted: whoever calls waits by what the endpoint asks for, and asks no other address.
+too much is halved, what it refuses as wrong is narrowed down to the text at fault; while it is away, or wants to be
+left alone, its tasks wait. Its library would retry by itself, and follow redirects; neither is wanted: whoever calls
+waits by what the endpoint asks for, and asks no other address.
 """
 
 import email.utils
@@ -12,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from core.backoff import Backoff
 from core.errors import PermanentError, RateLimitedError, RetryableError, SettingsError
 from core.settings import EndpointSettings
 from pipelines.documents.tokens import Cl100k
@@ -24,15 +27,20 @@ from pipelines.documents.vectors import Embedded, Vectors
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI
 
-REVISION: Final = "endpoint"
-"""Of a model whose weights nobody here has seen."""
+_REVISION: Final = "endpoint"
 _REFUSED: Final = (400, 422)
 _TOO_LARGE: Final = 413
 _BUSY: Final = (429, 503)
-# A wrong key does not become right by asking often; it does when somebody mends it.
-_LOCKED: Final = (401, 403)
+_AWAY: Final = (502, 504)
+# A wrong key, or one that is not paid for, does not become right by asking often; it does when somebody mends it.
+_LOCKED: Final = (401, 402, 403)
 _LOCKED_PAUSE: Final = timedelta(minutes=5)
-_MOST_WAIT: Final = 3600.0
+_LEAST_WAIT, _MOST_WAIT = 1.0, 3600.0
+_WHILE_AWAY: Final = Backoff(base=2.0, factor=2.0, maximum=300.0)
+# Texts that were refused one by one, and none taken: it may be the model's name that it refuses, or an option.
+_ENOUGH_REFUSED: Final = 4
+# So much of a text in a row that it is not there by chance.
+_QUOTED: Final = 20
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,12 @@ class EndpointModel:
     name: str
     max_tokens: int
     dimensions: int
-    revision: str = REVISION
+    told_by: str | None = None
+
+    @property
+    def revision(self) -> str:
+        """What its space is told by: nobody here has seen its weights, so it is what the settings say."""
+        return _REVISION if self.told_by is None else f"{_REVISION}:{self.told_by}"
 
     @cached_property
     def tokenizer(self) -> Cl100k:
@@ -60,36 +73,49 @@ class EndpointEmbedder:
         self.model = model
         self._settings = settings
         self._limit_key = limit_key
+        self._times_away = 0
         self._client = _client(settings)
 
     def compute(self, texts: Sequence[str]) -> Embedded:
-        """Return the L2-normalised vectors of texts, and why there is none of those that the endpoint refuses.
+        """Return the L2-normalised vectors of texts, and why there is none of those that the endpoint did not embed.
 
-        Raises RateLimitedError while it refuses all, RetryableError where it does not answer or answers nonsense.
+        A PermanentError for a text that it refuses, a RateLimitedError for all that it did not come to while it refuses
+        everything, a RetryableError where it does not answer or answers nonsense. What it gave before is kept.
         """
         vectors: Vectors = np.zeros((len(texts), self.model.dimensions), dtype=np.float32)
-        refused: dict[int, str] = {}
-        tokens = 0
+        failures: dict[int, Exception] = {}
+        tokens = taken = 0
         batch = self._settings.batch
         todo = [range(at, min(at + batch, len(texts))) for at in range(0, len(texts), batch)]
         while todo:
             places = todo.pop()
             try:
-                found, used = self._ask([texts[place] for place in places])
+                found, used = self._ask([self._cut(texts[place]) for place in places])
             except _TextsRefusedError as error:
                 if len(places) == 1:
-                    refused[places[0]] = str(error)
+                    failures[places[0]] = PermanentError(str(error))
+                    if not taken and len(failures) >= _ENOUGH_REFUSED:
+                        rest = RetryableError(f"{len(failures)} texts were refused one by one, and none taken: {error}")
+                        failures |= dict.fromkeys(chain(*todo), rest)
+                        break
                 else:
                     middle = len(places) // 2
                     todo += [places[middle:], places[:middle]]
                 continue
+            except (RetryableError, PermanentError) as error:
+                failures |= dict.fromkeys(chain(places, *todo), error)
+                break
             vectors[places.start : places.stop] = found
+            taken += len(places)
             tokens += used
-        return Embedded(vectors, refused, tokens, tokens * self._settings.price / 1e6)
+        return Embedded(vectors, failures, tokens, tokens * self._settings.price / 1e6)
 
     def close(self) -> None:
         """Close its connections."""
         self._client.close()
+
+    def _cut(self, text: str) -> str:
+        return self.model.tokenizer.cut(text, self.model.max_tokens)
 
     def _ask(self, texts: list[str]) -> tuple[Vectors, int]:
         import openai
@@ -102,12 +128,14 @@ class EndpointEmbedder:
             rows = [row.embedding for row in sorted(answer.data, key=lambda row: row.index)]
             used = int(getattr(answer.usage, "total_tokens", 0))  # some endpoints leave it out
         except openai.APIStatusError as error:
-            raise self._translated(error) from error
+            raise self._translated(error, texts) from error
         except openai.OpenAIError as error:
-            raise RetryableError(f"the endpoint does not answer: {type(error).__name__}") from error
+            raise self._silent(error) from error
         except (AttributeError, TypeError, ValueError) as error:
             raise RetryableError("the endpoint's answer is none of this protocol") from error
-        return self._checked(rows, len(texts)), used
+        checked = self._checked(rows, len(texts))
+        self._times_away = 0
+        return checked, used
 
     def _checked(self, rows: list[list[float]], count: int) -> Vectors:
         if len(rows) != count:
@@ -124,13 +152,26 @@ class EndpointEmbedder:
         normalised: Vectors = vectors / norms
         return normalised
 
-    def _translated(self, error: "APIStatusError") -> Exception:
+    def _silent(self, error: Exception) -> RetryableError:
+        """Return what it means that there is no answer: nobody is there, or it was lost, maybe for these texts."""
+        said = f"the endpoint does not answer: {type(error).__name__}"
+        if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
+            return RateLimitedError(self._limit_key, f"{said}, no connection", retry_after=self._while_away())
+        return RetryableError(said)
+
+    def _while_away(self) -> timedelta:
+        self._times_away += 1
+        return timedelta(seconds=max(_WHILE_AWAY.delay(self._times_away), _LEAST_WAIT))
+
+    def _translated(self, error: "APIStatusError", texts: Sequence[str]) -> Exception:
         """Return what an answer that is no success means."""
         status, after = error.status_code, _seconds_of(error.response.headers.get("retry-after"))
-        told = f"the endpoint answered {status}: {_told(error)}"
+        told = f"the endpoint answered {status}: {self._told(error, texts)}"
         wait = None if after is None else timedelta(seconds=after)
         if status in _BUSY:
             return RateLimitedError(self._limit_key, told, retry_after=wait)
+        if status in _AWAY:
+            return RateLimitedError(self._limit_key, told, retry_after=wait or self._while_away())
         if status in _LOCKED:
             return RateLimitedError(self._limit_key, f"{told}: mend its key", retry_after=_LOCKED_PAUSE)
         if status == _TOO_LARGE or status in _REFUSED:
@@ -138,6 +179,18 @@ class EndpointEmbedder:
         if status >= 500 or status in (408, 409, 425):
             return RetryableError(told, retry_after=wait)
         return PermanentError(f"{told}; check GREENROOM_ENDPOINT_URL and GREENROOM_ENDPOINT_MODEL")
+
+    def _told(self, error: "APIStatusError", texts: Sequence[str]) -> str:
+        """Return what the endpoint says of itself, in a line that is not long, without what is nobody's business."""
+        body = error.body
+        message = body.get("message") if isinstance(body, dict) else None
+        told = str(message or error.message or "")
+        if (key := self._settings.api_key) is not None:
+            told = told.replace(key.get_secret_value(), "…")
+        pieces = (told[at : at + _QUOTED] for at in range(len(told) - _QUOTED + 1))
+        if any(piece in text for piece in pieces for text in texts):
+            return "(with words of the text)"
+        return " ".join(told.split())[:300]
 
 
 class _TextsRefusedError(Exception):
@@ -148,7 +201,12 @@ def endpoint_model(settings: EndpointSettings) -> EndpointModel:
     """Return the model that the settings describe; raises SettingsError where they do not."""
     if settings.url is None or settings.model is None or settings.dimensions is None:
         raise SettingsError("an endpoint needs its url, the name of its model and the dimensions of its vectors")
-    return EndpointModel(settings.model, settings.max_tokens, settings.dimensions)
+    return EndpointModel(settings.model, settings.max_tokens, settings.dimensions, settings.revision)
+
+
+def is_endpoint(revision: str) -> bool:
+    """Tell by a space's revision whether its model stands behind an endpoint."""
+    return revision.partition(":")[0] == _REVISION
 
 
 def _client(settings: EndpointSettings) -> "OpenAI":
@@ -168,13 +226,6 @@ def _client(settings: EndpointSettings) -> "OpenAI":
     )
 
 
-def _told(error: "APIStatusError") -> str:
-    """Return what the endpoint says of itself, in a line that is not long."""
-    body = error.body
-    message = body.get("message") if isinstance(body, dict) else None
-    return " ".join(str(message or error.message or "").split())[:300]
-
-
 def _seconds_of(header: str | None) -> float | None:
     """Return the seconds of a Retry-After header: a number of them, or a date (RFC 9110, 10.2.3)."""
     if not header:
@@ -186,4 +237,4 @@ def _seconds_of(header: str | None) -> float | None:
             seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
         except ValueError:
             return None
-    return min(max(seconds, 0.0), _MOST_WAIT) if seconds == seconds else None
+    return min(max(seconds, _LEAST_WAIT), _MOST_WAIT) if seconds == seconds else None

@@ -7,6 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from db import spaces
+from db.connection import Connection
 from pipelines.documents.embedders import limit_key_of
 from pipelines.documents.payloads import EmbedChunks, FillSpace
 from pipelines.enqueue import Options
@@ -19,71 +20,96 @@ EMBED_SLICE = 64
 """Chunks of one embedding task: a lost attempt repeats no more than this, and several workers share a long document."""
 BESIDE_PRIORITY = -10
 """Of tasks for a space which nobody searches yet: what comes in for the one that is searched goes first."""
-# Chunks that are enqueued at a time, minutes of work; the next page follows when a quarter of it is left.
+# Chunks that are looked at a time, minutes of work; the next page follows when a quarter of it is left.
 _PAGE = 20_000
 _LEFT = 4
-# Looks of which the next comes later each time, and after how many that found nothing done a page is left as it is:
-# what is left was refused, or is held for a tenant that is suspended.
-_FIRST_LOOK, _LAST_LOOK, _SLOWER, _VAIN_LOOKS = 1.0, 15.0, 1.5, 12
-_FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
+# Seconds between looks, each time longer while nothing is done.
+_FIRST_LOOK, _LAST_LOOK, _SLOWER, _MOST_SLOWER = 1.0, 15.0, 1.5, 10
+_FIRST = str(UUID(int=0))
 
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """Where a filling stands: the page between two ids, what is left of it, and how often that was seen to be so.
+    """Where a filling stands, in ids of chunks: what is behind `after` up to `until` is looked at, `end` is the last.
 
-    `enqueued` counts the chunks of all pages, `total` all that there were at the beginning.
+    `underway` counts those of them that have a task, `looks` how often that was seen to be so; `enqueued` the chunks of
+    all pages, `total` all that were lacking at the beginning. What comes in later has tasks of its own.
     """
 
-    after: str = str(_FIRST)
-    until: str = ""
-    left: int = 0
+    end: str
+    total: int
+    after: str = _FIRST
+    until: str = _FIRST
+    underway: int = 0
     looks: int = 0
     enqueued: int = 0
-    total: int = 0
+
+    @property
+    def is_through(self) -> bool:
+        """Whether nothing is left to enqueue: all is looked at together."""
+        return (self.after, self.until) == (_FIRST, self.end)
+
+    @property
+    def done(self) -> int:
+        """How many of `total` have their vectors, or will not get them now."""
+        return self.total if self.is_through and not self.underway else min(self.enqueued - self.underway, self.total)
 
 
 def fill(context: TaskContext, payload: FillSpace) -> Outcome:
-    """Enqueue what the space lacks, page by page; done when each chunk has its vector, or will not get it now."""
+    """Enqueue what the space lacks, page by page; done when each chunk has its vector, or will not get it now.
+
+    What has a task already gets no second one. What no task is left for that may run, since it failed or a suspended
+    tenant's is held, is `missing` at the end.
+    """
     with context.read() as transaction:
         connection = transaction.connection
         space = spaces.get_space(connection, payload.space_id)
         if space is None:
             return Cancel("the space was dropped")
-        now = _Standing(**spaces.standing(connection, context.task_id))
-        if not now.until:
-            now = replace(now, total=spaces.lacking(connection, space.id, _FIRST, _LAST), until=str(_FIRST))
-        left = spaces.lacking(connection, space.id, UUID(now.after), UUID(now.until))
-        now = replace(now, left=left, looks=now.looks + 1 if left == now.left else 0)
-        is_over = left == 0 or now.looks >= _VAIN_LOOKS
-        is_last = now.until == str(_LAST)
-        wants_more = not is_last and (is_over or left <= _PAGE // _LEFT)
-        page = spaces.next_page(connection, space.id, UUID(now.until), _PAGE) if wants_more else None
-    context.progress(_done(now) / max(now.total, 1), f"{_done(now):,} of {now.total:,} chunks")
-    if is_last and is_over:
-        return Done({"enqueued": now.enqueued, "missing": left}, lambda transaction: _show(transaction, space))
-    if page is not None:
-        chunks = sum(len(each.indexes) for each in page.slices)
-        now = replace(now, after=now.until, until=str(page.until), left=chunks, looks=0, enqueued=now.enqueued + chunks)
-    elif wants_more:  # the last look is at all of them, whoever came meanwhile
-        now = replace(now, after=str(_FIRST), until=str(_LAST), left=0, looks=0)
+        noted = spaces.standing(connection, context.task_id)
+        now = _Standing(**noted) if noted else _beginning(connection, space.id)
+        lacking, before = _lacking(connection, space.id, now), now.underway
+        page = None
+        if not now.is_through and lacking.underway <= _PAGE // _LEFT:
+            page = spaces.next_page(connection, space.id, UUID(now.until), UUID(now.end), _PAGE)
+            now = (
+                replace(now, after=now.until, until=str(page.until))
+                if page
+                else replace(now, after=_FIRST, until=now.end)
+            )
+            lacking = _lacking(connection, space.id, now)
+    found = [] if page is None else page.slices
+    chunks = sum(len(each.indexes) for each in found)
+    underway = lacking.underway + chunks
+    looks = now.looks + 1 if underway == before else 0
+    now = replace(now, underway=underway, looks=looks, enqueued=now.enqueued + chunks)
+    context.progress(now.done / max(now.total, 1), f"{now.done:,} of {now.total:,} chunks")
+    if now.is_through and not underway:
+        return Done(
+            {"enqueued": now.enqueued, "missing": lacking.total}, lambda transaction: _show(transaction, space.id)
+        )
 
     def apply(transaction: Transaction) -> None:
-        if page is not None:
-            enqueue_slices(transaction, space, page.slices)
+        enqueue_slices(transaction, space, found)
         spaces.note(transaction.connection, context.task_id, asdict(now))
 
-    return Snooze(timedelta(seconds=min(_FIRST_LOOK * _SLOWER**now.looks, _LAST_LOOK)), apply)
+    return Snooze(timedelta(seconds=min(_FIRST_LOOK * _SLOWER ** min(looks, _MOST_SLOWER), _LAST_LOOK)), apply)
 
 
-def _show(transaction: Transaction, space: spaces.Space) -> None:
+def _beginning(connection: Connection, space_id: UUID) -> _Standing:
+    end = spaces.newest_chunk(connection) or UUID(_FIRST)
+    return _Standing(str(end), spaces.lacking(connection, space_id, UUID(_FIRST), end).total)
+
+
+def _lacking(connection: Connection, space_id: UUID, now: _Standing) -> spaces.Lacking:
+    return spaces.lacking(connection, space_id, UUID(now.after), UUID(now.until))
+
+
+def _show(transaction: Transaction, space_id: UUID) -> None:
     """Have versions shown that were whole here before the space was switched to: nothing of theirs is left to come."""
-    if space.is_active:
-        enqueue_slices(transaction, space, spaces.unshown(transaction.connection, space.id))
-
-
-def _done(now: _Standing) -> int:
-    return max(min(now.enqueued - now.left, now.total), 0)
+    space = spaces.get_space(transaction.connection, space_id)
+    if space is not None and space.is_active:
+        enqueue_slices(transaction, space, spaces.unshown(transaction.connection, space_id))
 
 
 def enqueue_slices(transaction: Transaction, space: spaces.Space, lacking: Iterable[spaces.Slice]) -> None:

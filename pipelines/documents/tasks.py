@@ -46,6 +46,8 @@ TASKS: tuple[AnyTask, ...] = (
         queue=EMBEDDING_QUEUE,
         batch_size=4,
         time_limit=timedelta(minutes=15),
+        # As often as its endpoint refuses for now: for months, at the longest pause between two looks.
+        max_snoozes=100_000,
     ),
     Task(payload=DeleteDocument, run=delete_document, queue=DOCUMENTS_QUEUE),
     # Alone: a store elsewhere may hang, and nobody's outcome shall wait for it. And for two days: what is left there is

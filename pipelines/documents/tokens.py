@@ -86,6 +86,13 @@ class Cl100k:
         """Return the tokens of a text."""
         return _Encoded(encoding().encode_ordinary(text))
 
+    def cut(self, text: str, most: int) -> str:
+        """Return as much of a text as has `most` tokens: all of it, or what whole characters there are in those."""
+        if len(text.encode()) <= most:  # a token has a byte at least
+            return text
+        encoded = encoding().encode_ordinary(text)
+        return text if len(encoded) <= most else encoding().decode_bytes(encoded[:most]).decode(errors="ignore")
+
     def encode_batch_fast(self, texts: Sequence[str]) -> list[_Encoded]:
         """Return the tokens of each text."""
         return [self.encode(text) for text in texts]

@@ -12,13 +12,13 @@ Vectors = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Vectors of texts, in their order. `refused` says of those that got none why; their rows are zero.
+    """Vectors of texts, in their order. `failures` says of those that got none why; their rows are zero.
 
     `tokens` is what a provider counted, `cost` what it asks for them, in whatever its price was given.
     """
 
     vectors: Vectors
-    refused: Mapping[int, str] = field(default_factory=dict)
+    failures: Mapping[int, Exception] = field(default_factory=dict)
     tokens: int = 0
     cost: float = 0.0
 

@@ -187,37 +187,6 @@ def test_a_document_fails_with_what_it_cannot_be_shown_without_and_with_nothing_
     monkeypatch.undo()
 
 
-def test_tasks_of_a_suspended_tenant_hold_up_no_filling_and_no_switch(shelf: Library, small: Path) -> None:
-    space_id = second_space(shelf, small)
-    other = shelf.database.value("INSERT INTO identity.tenants (name, slug) VALUES ('B', 'b') RETURNING id")
-    shelf.database.rows(
-        "INSERT INTO knowledge.documents (tenant_id, name, status, current_version, next_version)"
-        " VALUES (%s, 'theirs', 'completed', 1, 1)",
-        (other,),
-    )
-    shelf.database.rows(
-        "INSERT INTO knowledge.chunks (tenant_id, document_id, version, chunk_index, text, text_hash, start_offset,"
-        " end_offset) SELECT tenant_id, id, 1, 0, 'theirs', sha256('theirs'), 0, 6 FROM knowledge.documents"
-        " WHERE name = 'theirs'"
-    )
-    shelf.database.rows("UPDATE identity.tenants SET status = 'suspended' WHERE id = %s", (other,))
-    task_id = enqueue(shelf.connection, FillSpace(space_id=space_id))
-    finish(shelf, task_id)
-    assert shelf.line.task(task_id)["result"]["missing"] == 1
-    owner = shelf.database.connect()
-    space = spaces.named(owner, "small")
-    spaces.build_index(owner, space)
-    spaces.switch(owner, space)
-    shelf.database.rows("UPDATE identity.tenants SET status = 'active' WHERE id = %s", (other,))
-    shelf.work()
-    assert (
-        shelf.database.value(
-            "SELECT count(*) FROM knowledge.chunk_vectors WHERE space_id = %s AND tenant_id = %s", (space_id, other)
-        )
-        == 1
-    ), "its task was held and goes on"
-
-
 def test_a_switch_is_refused_while_the_space_lacks_what_is_shown(shelf: Library, small: Path) -> None:
     second = filled(shelf, small)
     shelf.database.rows(
@@ -239,25 +208,3 @@ def test_a_deleted_document_leaves_no_vector_in_any_space(shelf: Library, small:
     shelf.work()
     counts = shelf.database.rows("SELECT space_id, count(*) FROM knowledge.chunk_vectors GROUP BY 1")
     assert [count for _, count in counts] == [7, 7]
-
-
-def test_what_fails_is_not_tried_for_ever_and_fails_no_document(
-    shelf: Library, small: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    space_id = second_space(shelf, small)
-    usual = Embedder.embed
-
-    def refuse_tea(self: Embedder, texts: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        if self.dimensions == DIMENSIONS and any("tea" in text for text in texts):
-            raise ModelFilesError("no tea")
-        return usual(self, texts)
-
-    monkeypatch.setattr(Embedder, "embed", refuse_tea)
-    task_id = enqueue(shelf.connection, FillSpace(space_id=space_id))
-    finish(shelf, task_id)
-    assert shelf.line.task(task_id)["result"]["missing"] == 1
-    assert shelf.database.value("SELECT count(*) FROM knowledge.documents WHERE status = 'completed'") == 8
-    monkeypatch.undo()
-    task_id = enqueue(shelf.connection, FillSpace(space_id=space_id))
-    finish(shelf, task_id)
-    assert shelf.line.task(task_id)["result"] == {"enqueued": 1, "missing": 0}
