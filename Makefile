@@ -14,7 +14,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
 
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format lock faults bench bench-peers bench-history clean
+.PHONY: help demo up test check format lock faults bench bench-peers bench-frameworks bench-history clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -50,6 +50,11 @@ bench-peers: $(DEV) ## Measure Greenroom beside its peers (half an hour); ARGS g
 	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip --disable-pip-version-check --no-input --quiet install --no-deps -r tests/benchmarks/peers/requirements.txt
 	@$(BIN)/python -m tests.benchmarks.peers $(ARGS)
+
+bench-frameworks: $(DEV) ## Measure the documents pipeline beside LlamaIndex and LangChain (half an hour); ARGS go to the bench
+	@test -x .venv-frameworks/bin/python || $(PYTHON) -m venv .venv-frameworks
+	@.venv-frameworks/bin/python -m pip --disable-pip-version-check --no-input --quiet install --no-deps -r tests/benchmarks/frameworks/requirements.txt
+	@$(BIN)/python -m tests.benchmarks.frameworks $(ARGS)
 
 bench-history: $(DEV) ## Measure a queue long in use (over an hour), and idle processes; ARGS go to the bench
 	@.ci/system-parts

@@ -211,7 +211,10 @@ class EndpointSettings(Group):
     dimensions: int | None = Field(None, ge=1, le=4000, description="Length of its vectors.")
     asks_dimensions: bool = Field(False, description="Ask for that length in each request; few models know others.")
     revision: str | None = Field(
-        None, max_length=100, description="What its vectors are told by from others of that name; change it with them."
+        None,
+        min_length=1,
+        max_length=50,
+        description="What its vectors are told by from others of that name; change it with them.",
     )
     max_tokens: int = Field(
         8191, ge=32, description="Tokens (cl100k_base) that it reads; of longer texts the rest is cut."

@@ -257,7 +257,9 @@ def switch(connection: Connection, space: Space) -> None:
         require_filled(connection, space)
         QUERIES.count(connection, "deactivate", {"id": space.id})
         if not QUERIES.count(connection, "activate", {"id": space.id}):
-            raise UsageError(f"the space of {space.model} is being dropped: `greenroom embeddings fill` makes another")
+            raise UsageError(
+                f"the space of {space.model} is being dropped: `greenroom embeddings drop {space.id} --yes` ends that"
+            )
         summary = f"searches read the space of {space.model}"
         record(connection, "space.switched", summary, Resource("space", space.id), metadata={"model": space.model})
 

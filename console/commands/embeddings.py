@@ -90,8 +90,6 @@ def fill(
             _follow(operation, task_id, quiet=as_json)
             _build(operation, owner, space_id, memory, quiet=as_json)
         _show(owner, space_id, task_id, as_json=as_json, waited=wait)
-        if wait:
-            _require_searchable(owner, space_id)
 
 
 @app.command()
@@ -110,7 +108,7 @@ def switch(model: Name, memory: Memory = spaces.BUILD_MEMORY, as_json: AsJson = 
         with owner.transaction():
             spaces.switch(owner, space)
             # Versions that are being made may lack vectors here, of tasks that failed when that mattered to nobody.
-            enqueue(owner, FillSpace(space_id=space.id), unique_key=f"space.fill:{space.id}")
+            enqueue(owner, FillSpace(space_id=space.id))
     if as_json:
         output.show_json({"space_id": space.id, "model": space.model})
     else:
@@ -205,14 +203,6 @@ def _build(operation: Operation, owner: Connection, space_id: UUID, memory: str,
         raise failures[0]
 
 
-def _require_searchable(owner: Connection, space_id: UUID) -> None:
-    if (space := spaces.get_space(owner, space_id)) is not None and (count := spaces.count_unready(owner, space)):
-        raise GreenroomError(
-            f"{count:,} chunks that searches find were not embedded: `greenroom tasks list --status failed --type "
-            "chunks.embed` says why; then fill it again"
-        )
-
-
 def _show(owner: Connection, space_id: UUID, task_id: UUID, *, as_json: bool, waited: bool) -> None:
     space = spaces.get_space(owner, space_id)
     if space is None:
@@ -225,5 +215,12 @@ def _show(owner: Connection, space_id: UUID, task_id: UUID, *, as_json: bool, wa
         output.show_line(f"the task {task_id} fills the space of {space.model}")
     else:
         output.show_line(f"{vectors:,} vectors of {space.model}, {missing:,} missing")
-        if not space.is_active:
-            output.note(f"`greenroom embeddings switch {space.model}` lets searches read them")
+    if not waited:
+        return
+    if count := spaces.count_unready(owner, space):
+        raise GreenroomError(
+            f"{count:,} chunks that searches find have no vector of {space.model} yet: their tasks wait still, or "
+            "failed (`greenroom tasks list --type chunks.embed --status failed` says why; then fill it again)"
+        )
+    if not space.is_active and not as_json:
+        output.note(f"`greenroom embeddings switch {space.model}` lets searches read them")

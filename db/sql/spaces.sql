@@ -24,13 +24,15 @@ SELECT id FROM knowledge.chunks ORDER BY id DESC LIMIT 1;
 -- part: embedded
 -- Of `wanted`, those that a task embeds, and whether all such tasks are held. Tasks are their document's, or the space's.
 tasks AS MATERIALIZED (
-    SELECT (t.payload->>'document_id')::uuid AS document_id, (t.payload->>'version')::integer AS version,
-        (t.payload->>'first')::integer AS first, (t.payload->>'last')::integer AS last, t.hold_reason IS NOT NULL AS is_held
+    -- those of a foreign producer may say anything: what it says is compared as text, or as a number of any size
+    SELECT t.payload->>'document_id' AS document_id, t.payload->>'version' AS version,
+        (t.payload->>'first')::numeric AS first, (t.payload->>'last')::numeric AS last, t.hold_reason IS NOT NULL AS is_held
     FROM queue.tasks_live t
     WHERE t.owner_id = ANY (ARRAY(SELECT DISTINCT document_id FROM wanted) || %(id)s::uuid)
-        AND t.task_type = 'chunks.embed' AND t.payload->>'space_id' = %(id)s::text
+        AND t.task_type = 'chunks.embed' AND t.payload_version IS NOT NULL AND t.payload->>'space_id' = %(id)s::text
 ), embedded AS (
-    SELECT wanted.id, bool_and(tasks.is_held) AS is_held FROM wanted JOIN tasks USING (document_id, version)
+    SELECT wanted.id, bool_and(tasks.is_held) AS is_held FROM wanted
+    JOIN tasks ON tasks.document_id = wanted.document_id::text AND tasks.version = wanted.version::text
     WHERE wanted.chunk_index BETWEEN tasks.first AND tasks.last GROUP BY wanted.id
 )
 
@@ -65,11 +67,11 @@ WHERE d.next_version > d.current_version AND d.deleted_at IS NULL
         AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(id)s AND v.chunk_id = c.id));
 
 -- name: standing
-SELECT metadata->'fill' FROM queue.tasks_live WHERE id = %(id)s;
+SELECT metadata->'filling' FROM queue.tasks_live WHERE id = %(id)s;
 
 -- name: note
 -- Keep where a filling stands, with the page that brought it there.
-UPDATE queue.tasks_live SET metadata = metadata || jsonb_build_object('fill', %(standing)s::jsonb) WHERE id = %(id)s;
+UPDATE queue.tasks_live SET metadata = metadata || jsonb_build_object('filling', %(standing)s::jsonb) WHERE id = %(id)s;
 
 -- name: index
 -- The index that searches of a space use: its name, whether it is whole, its size; and the size of all.

@@ -6,13 +6,13 @@ from uuid import UUID
 
 from pgvector import Vector
 
-from core.errors import PermanentError, RateLimitedError
+from core.errors import PermanentError, RateLimitedError, RetryableError
 from db import documents, spaces
 from pipelines.documents.embedders import Embedders
 from pipelines.documents.ingest import swap_if_complete
 from pipelines.documents.payloads import EmbedChunks, EmbedQuery
 from pipelines.documents.vectors import Embedded
-from pipelines.outcomes import Apply, Cancel, Done, Fail, Outcome
+from pipelines.outcomes import Apply, Cancel, Done, Fail, Outcome, Snooze
 from pipelines.task import BatchItem
 from pipelines.transaction import Transaction
 
@@ -20,7 +20,10 @@ _Texts = list[tuple[UUID, str]]
 
 
 def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome | Exception]:
-    """Embed the slices of all items, one call a space; each writes its own vectors, the last shows its version."""
+    """Embed the slices of all items, one call a space; each writes its own vectors, the last shows its version.
+
+    What befalls one space's embedder is for the slices of that space alone.
+    """
     context = items[0].context
     with context.read() as transaction:
         found = [spaces.get_space(transaction.connection, item.payload.space_id) for item in items]
@@ -32,7 +35,11 @@ def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome | Exce
             outcomes |= dict.fromkeys(places, Cancel("the space was dropped"))
             continue
         parts = [texts[place] for place in places]
-        embedded = context.resources.get(Embedders).of(space).compute([text for part in parts for _, text in part])
+        try:
+            embedded = context.resources.get(Embedders).of(space).compute([text for part in parts for _, text in part])
+        except RetryableError as error:
+            outcomes |= dict.fromkeys(places, error)
+            continue
         ends = _outcomes_of([items[place].payload for place in places], parts, embedded)
         outcomes |= zip(places, ends, strict=True)
     return [outcomes[place] for place in range(len(items))]
@@ -41,24 +48,35 @@ def embed_chunks(items: Sequence[BatchItem[EmbedChunks]]) -> list[Outcome | Exce
 def _outcomes_of(
     payloads: Sequence[EmbedChunks], parts: Sequence[_Texts], embedded: Embedded
 ) -> Iterator[Outcome | Exception]:
-    """Yield what becomes of each slice: its vectors are written, or it ends by what befell the first text without."""
-    at, total = 0, sum(len(text) for part in parts for _, text in part)
+    """Yield what becomes of each slice: its vectors are written, or it ends by what befell the first text without.
+
+    One that a provider broke off keeps what it got, and goes on from there.
+    """
+    texts = [text for part in parts for _, text in part]
+    at, total = 0, sum(len(text) for place, text in enumerate(texts) if place not in embedded.failures)
     for payload, part in zip(payloads, parts, strict=True):
+        got = [place for place in range(at, at + len(part)) if place not in embedded.failures]
         failures = [embedded.failures[place] for place in range(at, at + len(part)) if place in embedded.failures]
-        vectors = [Vector(row) for row in embedded.vectors[at : at + len(part)]]
+        writing = _writing(
+            payload, [part[place - at][0] for place in got], [Vector(embedded.vectors[place]) for place in got]
+        )
+        # of what all of them cost, by the length of their texts
+        share = sum(len(texts[place]) for place in got) / max(total, 1)
         at += len(part)
         if refused := [failure for failure in failures if isinstance(failure, PermanentError)]:
             yield Fail(f"{len(refused)} of its texts cannot be embedded: {refused[0]}")
             continue
         if failures:
-            yield failures[0]
+            failure = failures[0]
+            if got and isinstance(failure, RateLimitedError):
+                yield Snooze(failure.pause, writing, str(failure))
+            else:
+                yield failure
             continue
-        # of what all of them cost, by the length of their texts
-        share = sum(len(text) for _, text in part) / max(total, 1)
         result: dict[str, Any] = {"embedded": len(part)}
         if embedded.tokens:
             result |= {"tokens": round(embedded.tokens * share), "cost": round(embedded.cost * share, 9)}
-        yield Done(result, _writing(payload, [chunk_id for chunk_id, _ in part], vectors))
+        yield Done(result, writing)
 
 
 def embed_queries(items: Sequence[BatchItem[EmbedQuery]]) -> list[Outcome | Exception]:

@@ -8,6 +8,7 @@ waits by what the endpoint asks for, and asks no other address.
 
 import email.utils
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ class EndpointEmbedder:
         self.model = model
         self._settings = settings
         self._limit_key = limit_key
-        self._times_away = 0
+        self._times_away, self._away_until = 0, 0.0
+        self._lock = threading.Lock()
         self._client = _client(settings)
 
     def compute(self, texts: Sequence[str]) -> Embedded:
@@ -86,7 +88,7 @@ class EndpointEmbedder:
         failures: dict[int, Exception] = {}
         tokens = taken = 0
         batch = self._settings.batch
-        todo = [range(at, min(at + batch, len(texts))) for at in range(0, len(texts), batch)]
+        todo = [range(at, min(at + batch, len(texts))) for at in range(0, len(texts), batch)][::-1]
         while todo:
             places = todo.pop()
             try:
@@ -127,14 +129,14 @@ class EndpointEmbedder:
             )
             rows = [row.embedding for row in sorted(answer.data, key=lambda row: row.index)]
             used = int(getattr(answer.usage, "total_tokens", 0))  # some endpoints leave it out
+            checked = self._checked(rows, len(texts))
+            self._times_away = 0
         except openai.APIStatusError as error:
             raise self._translated(error, texts) from error
         except openai.OpenAIError as error:
             raise self._silent(error) from error
         except (AttributeError, TypeError, ValueError) as error:
             raise RetryableError("the endpoint's answer is none of this protocol") from error
-        checked = self._checked(rows, len(texts))
-        self._times_away = 0
         return checked, used
 
     def _checked(self, rows: list[list[float]], count: int) -> Vectors:
@@ -160,8 +162,13 @@ class EndpointEmbedder:
         return RetryableError(said)
 
     def _while_away(self) -> timedelta:
-        self._times_away += 1
-        return timedelta(seconds=max(_WHILE_AWAY.delay(self._times_away), _LEAST_WAIT))
+        """Return for how long it is left alone: longer each time, and once for all who find that out together."""
+        with self._lock:
+            now = time.monotonic()
+            if now >= self._away_until:
+                self._times_away += 1
+                self._away_until = now + max(_WHILE_AWAY.delay(self._times_away), _LEAST_WAIT)
+            return timedelta(seconds=self._away_until - now)
 
     def _translated(self, error: "APIStatusError", texts: Sequence[str]) -> Exception:
         """Return what an answer that is no success means."""
@@ -184,13 +191,14 @@ class EndpointEmbedder:
         """Return what the endpoint says of itself, in a line that is not long, without what is nobody's business."""
         body = error.body
         message = body.get("message") if isinstance(body, dict) else None
-        told = str(message or error.message or "")
-        if (key := self._settings.api_key) is not None:
-            told = told.replace(key.get_secret_value(), "…")
-        pieces = (told[at : at + _QUOTED] for at in range(len(told) - _QUOTED + 1))
-        if any(piece in text for piece in pieces for text in texts):
+        told = _in_a_line(str(message or error.message or "").replace("\\n", " "))
+        if key := self._settings.api_key and self._settings.api_key.get_secret_value():
+            told = told.replace(key, "…")
+        asked = [_in_a_line(text) for text in texts]
+        pieces = [told[at : at + _QUOTED] for at in range(max(len(told) - _QUOTED + 1, 0))]
+        if any(text in told if len(text) < _QUOTED else any(piece in text for piece in pieces) for text in asked):
             return "(with words of the text)"
-        return " ".join(told.split())[:300]
+        return told[:300]
 
 
 class _TextsRefusedError(Exception):
@@ -224,6 +232,10 @@ def _client(settings: EndpointSettings) -> "OpenAI":
         timeout=settings.seconds,
         http_client=DefaultHttpxClient(follow_redirects=False, timeout=settings.seconds),
     )
+
+
+def _in_a_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _seconds_of(header: str | None) -> float | None:

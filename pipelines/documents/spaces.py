@@ -1,5 +1,6 @@
 """Handler of `space.fill`: a space comes to have a vector of each chunk, while another one is searched."""
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -23,8 +24,9 @@ BESIDE_PRIORITY = -10
 # Chunks that are looked at a time, minutes of work; the next page follows when a quarter of it is left.
 _PAGE = 20_000
 _LEFT = 4
-# Seconds between looks, each time longer while nothing is done.
+# Seconds between looks, each time longer while nothing is done; and so many times what a look takes.
 _FIRST_LOOK, _LAST_LOOK, _SLOWER, _MOST_SLOWER = 1.0, 15.0, 1.5, 10
+_SHARE = 20
 _FIRST = str(UUID(int=0))
 
 
@@ -32,14 +34,16 @@ _FIRST = str(UUID(int=0))
 class _Standing:
     """Where a filling stands, in ids of chunks: what is behind `after` up to `until` is looked at, `end` is the last.
 
-    `underway` counts those of them that have a task, `looks` how often that was seen to be so; `enqueued` the chunks of
-    all pages, `total` all that were lacking at the beginning. What comes in later has tasks of its own.
+    `lacking` counts those of them without a vector, `underway` those of these that have a task, `looks` how often that
+    was seen to be so; `enqueued` the chunks of all pages, `total` all that were lacking at the beginning. What comes in
+    later has tasks of its own.
     """
 
     end: str
     total: int
     after: str = _FIRST
     until: str = _FIRST
+    lacking: int = 0
     underway: int = 0
     looks: int = 0
     enqueued: int = 0
@@ -52,7 +56,8 @@ class _Standing:
     @property
     def done(self) -> int:
         """How many of `total` have their vectors, or will not get them now."""
-        return self.total if self.is_through and not self.underway else min(self.enqueued - self.underway, self.total)
+        is_over = self.is_through and not self.underway
+        return self.total if is_over else max(min(self.enqueued - self.underway, self.total), 0)
 
 
 def fill(context: TaskContext, payload: FillSpace) -> Outcome:
@@ -61,39 +66,44 @@ def fill(context: TaskContext, payload: FillSpace) -> Outcome:
     What has a task already gets no second one. What no task is left for that may run, since it failed or a suspended
     tenant's is held, is `missing` at the end.
     """
+    begun = time.monotonic()
     with context.read() as transaction:
-        connection = transaction.connection
-        space = spaces.get_space(connection, payload.space_id)
+        space = spaces.get_space(transaction.connection, payload.space_id)
         if space is None:
             return Cancel("the space was dropped")
-        noted = spaces.standing(connection, context.task_id)
-        now = _Standing(**noted) if noted else _beginning(connection, space.id)
-        lacking, before = _lacking(connection, space.id, now), now.underway
-        page = None
-        if not now.is_through and lacking.underway <= _PAGE // _LEFT:
-            page = spaces.next_page(connection, space.id, UUID(now.until), UUID(now.end), _PAGE)
-            now = (
-                replace(now, after=now.until, until=str(page.until))
-                if page
-                else replace(now, after=_FIRST, until=now.end)
-            )
-            lacking = _lacking(connection, space.id, now)
-    found = [] if page is None else page.slices
-    chunks = sum(len(each.indexes) for each in found)
-    underway = lacking.underway + chunks
-    looks = now.looks + 1 if underway == before else 0
-    now = replace(now, underway=underway, looks=looks, enqueued=now.enqueued + chunks)
+        noted = spaces.standing(transaction.connection, context.task_id)
+        before = _Standing(**noted) if noted else _beginning(transaction.connection, space.id)
+        now, found = _advance(transaction.connection, space.id, before)
+    seconds = time.monotonic() - begun
     context.progress(now.done / max(now.total, 1), f"{now.done:,} of {now.total:,} chunks")
-    if now.is_through and not underway:
-        return Done(
-            {"enqueued": now.enqueued, "missing": lacking.total}, lambda transaction: _show(transaction, space.id)
-        )
+    if now.is_through and not now.underway:
+        result = {"enqueued": now.enqueued, "missing": now.lacking}
+        return Done(result, lambda transaction: _show(transaction, space.id))
 
     def apply(transaction: Transaction) -> None:
         enqueue_slices(transaction, space, found)
         spaces.note(transaction.connection, context.task_id, asdict(now))
 
-    return Snooze(timedelta(seconds=min(_FIRST_LOOK * _SLOWER ** min(looks, _MOST_SLOWER), _LAST_LOOK)), apply)
+    wait = min(_FIRST_LOOK * _SLOWER ** min(now.looks, _MOST_SLOWER), _LAST_LOOK)
+    return Snooze(timedelta(seconds=max(wait, seconds * _SHARE)), apply)
+
+
+def _advance(connection: Connection, space_id: UUID, now: _Standing) -> tuple[_Standing, list[spaces.Slice]]:
+    """Look at what is under way; return where the filling stands then, and the next slices if it is time for them."""
+    lacking = _lacking(connection, space_id, now)
+    found: list[spaces.Slice] = []
+    if not now.is_through and lacking.underway <= _PAGE // _LEFT:
+        page = spaces.next_page(connection, space_id, UUID(now.until), UUID(now.end), _PAGE)
+        if page is None:
+            now = replace(now, after=_FIRST, until=now.end)
+        else:
+            now, found = replace(now, after=now.until, until=str(page.until)), page.slices
+        lacking = _lacking(connection, space_id, now)
+    chunks = sum(len(each.indexes) for each in found)
+    underway = lacking.underway + chunks
+    looks = now.looks + 1 if underway == now.underway else 0
+    enqueued = now.enqueued + chunks
+    return replace(now, lacking=lacking.total, underway=underway, looks=looks, enqueued=enqueued), found
 
 
 def _beginning(connection: Connection, space_id: UUID) -> _Standing:

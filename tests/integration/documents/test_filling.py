@@ -5,6 +5,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from psycopg.types.json import Jsonb
 
 from db import spaces, tasks
 from pipelines.documents import spaces as filling
@@ -139,3 +140,24 @@ def test_what_fails_is_not_tried_for_ever_and_fails_no_document(
     task_id = enqueue(shelf.connection, FillSpace(space_id=space_id))
     finish(shelf, task_id)
     assert shelf.line.task(task_id)["result"] == {"enqueued": 1, "missing": 0}
+
+
+def test_what_a_foreign_producer_says_of_it_holds_up_no_filling(shelf: Library, small: Path) -> None:
+    space_id = second_space(shelf, small)
+    document_id = shelf.database.value("SELECT id FROM knowledge.documents LIMIT 1")
+    for version in ("x", 10**20):
+        payload = {
+            "document_id": str(document_id),
+            "version": version,
+            "space_id": str(space_id),
+            "first": 0,
+            "last": 0,
+        }
+        shelf.database.rows(
+            "INSERT INTO queue.outbox_tasks (task_type, payload, owner_kind, owner_id)"
+            " VALUES ('chunks.embed', %s, 'space', %s) RETURNING id",
+            (Jsonb(payload), space_id),
+        )
+    task_id = enqueue(shelf.connection, FillSpace(space_id=space_id))
+    finish(shelf, task_id)
+    assert shelf.line.task(task_id)["result"] == {"enqueued": 8, "missing": 0}
