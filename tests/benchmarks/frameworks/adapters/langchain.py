@@ -12,8 +12,8 @@ from tests.benchmarks.frameworks.adapters.protocol import WARM_UP, Job, run
 def prepare(job: Job) -> Callable[[list[tuple[str, str]]], int]:
     """Return what indexes texts; its model is warm."""
     import torch
-    from langchain_core.documents import Document  # type: ignore[import-not-found]  # the frameworks' environment has it
     from langchain_core import indexing  # type: ignore[import-not-found]
+    from langchain_core.documents import Document  # type: ignore[import-not-found]  # the frameworks' environment has it
     from langchain_huggingface import HuggingFaceEmbeddings  # type: ignore[import-not-found]
     from langchain_postgres import PGVector  # type: ignore[import-not-found]
     from langchain_text_splitters import RecursiveCharacterTextSplitter  # type: ignore[import-not-found]
