@@ -74,8 +74,7 @@ def look(connection: Connection, thresholds: Thresholds, *, pause: float, keep_d
             return None
         values = {name: getattr(thresholds, name) for name in Thresholds.__slots__}
         seen = QUERIES.run(connection, "sight", values)
-        over = QUERIES.run(connection, "resolve", values)
-        QUERIES.run(connection, "prune", {"days": keep_days})
+        over = QUERIES.run(connection, "resolve", values | {"days": keep_days})
     return Looked([(kind, key) for kind, key, is_new in seen if is_new], [(kind, key) for kind, key in over])
 
 

@@ -20,7 +20,7 @@ from db.connection import Connection
 # Lanes that one claim goes through; more take their turn in the looks that follow.
 _LANES = 200
 # Seconds between looks at all of a queue; where a look takes long, it takes at most a twentieth of the time.
-_LOOK_SECONDS, _MOST_LOOK_SECONDS, LOOK_SHARE = 0.25, 5.0, 20
+_LOOK_SECONDS, _MOST_LOOK_SECONDS, LOOK_SHARE = 0.25, 15.0, 20
 # A look that takes this long walks over what was claimed already: it is not repeated for each task that comes.
 DEAR_SECONDS = _LOOK_SECONDS / LOOK_SHARE
 # What is claimed of each lane where there had been nothing: whoever finds more looks how much it is.

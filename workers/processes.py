@@ -87,7 +87,7 @@ class RelayProcess:
         self._settler = Loop(
             Settler(
                 near("settler"),
-                lambda: settings.relay.poll_seconds if listener.hears() else settings.relay.poll_seconds_deaf,
+                lambda: 2 * settings.relay.poll_seconds if listener.hears() else settings.relay.poll_seconds_deaf,
                 self.wake,
             )
         )

@@ -1,14 +1,19 @@
 """What a relay's process does beside the relay: it gives back what was lost, and keeps the queue's house in order."""
 
+import time
 from collections.abc import Callable
 
 from core import events
 from db import limits, processes, queue
 from db.connection import KeptConnection
+from workers.claiming import LOOK_SHARE
 
 _RESCUE_LIMIT = 1000
 # What is claimed after a look at nothing is not overdue before its claim, and whoever ends a lease early rings.
-_SELDOM = 5
+_SELDOM = 10
+# While an old transaction keeps what was claimed and is gone, a look walks over all of that: it takes at most a
+# twentieth of the time then, as a claim's look does.
+_MOST_SECONDS = 15.0
 _CARE_SECONDS = 45.0
 
 
@@ -17,14 +22,21 @@ class Rescuer:
 
     name = "rescuer"
 
-    def __init__(self, connection: KeptConnection, pause: float, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: KeptConnection,
+        pause: float,
+        wake: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connection = connection
         self._pause = pause
         self._wake = wake
+        self._clock = clock
 
     def run_once(self) -> float:
         """Rescue one batch; at once again while there is more, and seldom while nothing is claimed or runs."""
-        connection = self._connection.get()
+        connection, started = self._connection.get(), self._clock()
         if not queue.is_occupied(connection):
             return self._pause * _SELDOM
         retried, failed, cancelled = queue.rescue(connection, _RESCUE_LIMIT)
@@ -34,7 +46,9 @@ class Rescuer:
             events.emit(events.TasksRescued(retried, failed, cancelled, unclaimed))
             self._wake()
             queue.ring(connection)  # other relays may have the room
-        return 0.0 if max(rescued, unclaimed) >= _RESCUE_LIMIT else self._pause
+        if max(rescued, unclaimed) >= _RESCUE_LIMIT:
+            return 0.0
+        return max(self._pause, min((self._clock() - started) * LOOK_SHARE, _MOST_SECONDS))
 
     def close(self) -> None:
         """Close the connection."""

@@ -77,7 +77,10 @@ ON CONFLICT (key) WHERE state = 'raised' DO UPDATE SET seen_at = now(), facts = 
 RETURNING kind, key, kept.xmax = 0 AS is_new;
 
 -- name: resolve
--- What was not seen for a while is over.
+-- What was not seen for a while is over; what has been over for %(days)s days is forgotten.
+WITH forgotten AS (
+    DELETE FROM queue.alerts WHERE state = 'resolved' AND resolved_at < now() - make_interval(days => %(days)s)
+)
 UPDATE queue.alerts SET state = 'resolved', resolved_at = now(),
     -- that it was raised is told first, if it has not been, at its time
     next_try_at = COALESCE(next_try_at, now())
@@ -105,10 +108,6 @@ WHERE id = %(id)s AND notified_state IS DISTINCT FROM %(state)s;
 -- name: put_off
 -- The webhook did not take it: again after %(delay)s seconds.
 UPDATE queue.alerts SET next_try_at = now() + make_interval(secs => %(delay)s) WHERE id = %(id)s AND next_try_at IS NOT NULL;
-
--- name: prune
--- Forget what has been over for %(days)s days.
-DELETE FROM queue.alerts WHERE state = 'resolved' AND resolved_at < now() - make_interval(days => %(days)s);
 
 -- name: raised
 -- What is wrong now, the oldest first.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -321,9 +322,18 @@ def test_the_rescuer_reports_and_wakes(database: Database, line: Line, recorded:
     assert rescuer.run_once() == 1.0
     assert [e for e in recorded if isinstance(e, events.TasksRescued)] == [events.TasksRescued(0, 1, 0, 1)]
     assert woken == [1]
-    assert rescuer.run_once() == 5.0, "seldom, while nothing can be overdue"
+    assert rescuer.run_once() == 10.0, "seldom, while nothing can be overdue"
     assert woken == [1], "nothing to rescue, nobody to wake"
     rescuer.close()
+
+
+def test_a_look_that_takes_long_takes_a_twentieth_of_the_time(database: Database, line: Line) -> None:
+    enqueue_many(database.connect("producer"), [Noop()])
+    line.claim()
+    for took, pause in ((0.01, 1.0), (0.25, 5.0), (60.0, 15.0)):
+        rescuer = Rescuer(kept(database), 1.0, lambda: None, partial(next, iter((0.0, took))))
+        assert rescuer.run_once() == pytest.approx(pause)
+        rescuer.close()
 
 
 def test_the_caretaker_makes_months_and_forgets_the_silent(database: Database) -> None:
