@@ -2,9 +2,8 @@
 
 import contextlib
 import hashlib
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
@@ -12,11 +11,11 @@ from uuid import UUID
 from console import output
 from console.progress import Stages
 from console.runtime import Operation
-from core.errors import PermanentError, RetryableError, UnavailableError, UsageError, WaitTimeoutError
+from console.sources import File, Source
+from core.errors import PermanentError, RetryableError, UnavailableError, WaitTimeoutError
 from db import collections, documents, library, tasks
 from db.connection import tenant_transaction
 from db.library import DocumentState, states
-from pipelines.documents.parsing import is_read
 from pipelines.documents.payloads import DOCUMENTS_QUEUE, EMBEDDING_QUEUE, ChunkDocument, IngestDocument
 from pipelines.documents.registering import enqueue_ingest, forget_former, is_held
 from pipelines.documents.storage import StoredObject, storage_of
@@ -24,7 +23,6 @@ from pipelines.transaction import Transaction
 from pipelines.waiting import wait_for
 
 STAGES = ("stored", "parsed", "chunked", "embedded")
-_WEB = ("http://", "https://")
 _POLL_SECONDS = (0.05, 0.5)
 _LOOK_SECONDS = 5.0
 _STORE_TRIES = 3
@@ -47,31 +45,6 @@ class Ingested:
         return self.status != "queued"
 
 
-def find_files(paths: Sequence[str]) -> list[Path | str]:
-    """Return the files that paths, folders and patterns name, each once, and URLs as they stand.
-
-    Of a folder, those whose ending is one that is read, hidden ones left out. Raises UsageError for what names nothing.
-    """
-    found: dict[Path | str, None] = {}
-    for given in paths:
-        if given.startswith(_WEB):
-            found[given] = None
-            continue
-        path = Path(given)
-        if given and path.is_dir():
-            members = list(_files_below(path))
-        elif given and os.path.lexists(path):
-            members = [path]
-        else:
-            members = _matching(given)
-        if not members:
-            raise UsageError(
-                f"{given} names no file that can be ingested: give a file, a folder of documents or a pattern"
-            )
-        found |= dict.fromkeys(member.absolute() for member in members)
-    return list(found)
-
-
 def _collection_of(operation: Operation, tenant_id: UUID, slug: str) -> UUID:
     """Return the id of a tenant's collection, made if there is none; raises InvalidOptionsError for a bad slug."""
     with tenant_transaction(operation.connection, tenant_id):
@@ -82,9 +55,22 @@ def _collection_of(operation: Operation, tenant_id: UUID, slug: str) -> UUID:
 
 
 class Ingest:
-    """Ingests files into one collection of one tenant."""
+    """Ingests files into one collection of one tenant, of a persona if one is given.
 
-    def __init__(self, operation: Operation, tenant_id: UUID, slug: str) -> None:
+    With `force`, those that have not changed are made anew, too.
+    """
+
+    def __init__(
+        self,
+        operation: Operation,
+        tenant_id: UUID,
+        slug: str,
+        *,
+        persona_id: UUID | None = None,
+        force: bool = False,
+    ) -> None:
+        self._persona_id = persona_id
+        self._force = force
         self._slug = slug
         self._operation = operation
         self._connection = operation.connection
@@ -92,14 +78,14 @@ class Ingest:
         self._collection_id = _collection_of(operation, tenant_id, slug)
         self._storage = storage_of(operation.settings)
 
-    def run(self, files: Sequence[Path | str], *, wait: bool, quiet: bool) -> list[Ingested]:
+    def run(self, files: Sequence[Source], *, wait: bool, quiet: bool) -> list[Ingested]:
         """Store and enqueue files, have those at URLs fetched; with `wait`, follow them until each has ended."""
         with Stages(STAGES, len(files), quiet=quiet) as stages:
             fetches = {file: self._enqueue_fetch(file) for file in files if isinstance(file, str)}
             results = []
             for file in files:
-                results.append(self._add(file) if isinstance(file, Path) else Ingested(file, file, "queued"))
-                stages.reach("stored", sum(isinstance(done, Path) for done in files[: len(results)]))
+                results.append(self._add(file) if isinstance(file, File) else Ingested(file, file, "queued"))
+                stages.reach("stored", sum(isinstance(done, File) for done in files[: len(results)]))
             if not wait:
                 return results
             ended = {}
@@ -110,7 +96,7 @@ class Ingest:
 
     def _enqueue_fetch(self, url: str) -> UUID:
         with tenant_transaction(self._connection, self._tenant_id):
-            payload = IngestDocument(url=url, collection=self._slug)
+            payload = IngestDocument(url=url, collection=self._slug, persona_id=self._persona_id, force=self._force)
             return Transaction(self._connection, self._tenant_id).enqueue(payload)
 
     def _fetched(self, url: str, task_id: UUID) -> Ingested:
@@ -130,11 +116,10 @@ class Ingest:
             document_id = library.by_external_id(self._connection, self._collection_id, url)
         return replace(result, document_id=document_id, status="queued" if document_id else "deleted")
 
-    def _add(self, path: Path) -> Ingested:
-        source = _text_of(path)
-        result = Ingested(source, _text_of(Path(path.name)), "queued")
+    def _add(self, file: File) -> Ingested:
+        result = Ingested(file.source, file.name, "queued")
         try:
-            document_id, is_unchanged = self._register(path, result)
+            document_id, is_unchanged = self._register(file.path, result)
         except (PermanentError, RetryableError) as error:
             return replace(result, status="failed", error=str(error))
         except OSError as error:
@@ -155,6 +140,7 @@ class Ingest:
             self._connection,
             tenant_id=self._tenant_id,
             collection_id=self._collection_id,
+            persona_id=self._persona_id,
             external_id=_key_of(result.path),
             name=result.name,
             source="file",
@@ -162,9 +148,10 @@ class Ingest:
             file_size=stored.size,
         )
         forget_former(Transaction(self._connection, self._tenant_id), registered, stored.key)
-        if registered.status == "completed" and registered.content_hash == bytes.fromhex(stored.sha256):
+        is_unchanged = registered.status == "completed" and registered.content_hash == bytes.fromhex(stored.sha256)
+        if is_unchanged and not self._force:
             return registered.id, True
-        enqueue_ingest(Transaction(self._connection, self._tenant_id), registered.id)
+        enqueue_ingest(Transaction(self._connection, self._tenant_id), registered.id, force=self._force)
         return registered.id, False
 
     def _follow(self, results: list[Ingested], stages: Stages) -> list[Ingested]:
@@ -218,31 +205,6 @@ def _seen(result: Ingested, now: Mapping[UUID, DocumentState]) -> Ingested:
     if not state.has_ended:
         return result
     return replace(result, status=state.status, chunks=state.chunk_count, error=state.error_message)
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not is_hidden and path.is_file() and is_read(path.name):
-            yield path
-
-
-def _matching(pattern: str) -> list[Path]:
-    """Return the files that a shell's pattern names; `**` is any folder below."""
-    path = Path(pattern)
-    if not pattern:
-        return []
-    try:
-        found = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
-        hidden_too = path.name.startswith(".")
-        return sorted(match for match in found if match.is_file() and (hidden_too or not match.name.startswith(".")))
-    except ValueError:  # not a pattern that can be
-        return []
-
-
-def _text_of(path: Path) -> str:
-    """Return a path as text that Postgres holds: bytes of a name that are no UTF-8 become visible escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _key_of(source: str) -> str:

@@ -39,10 +39,12 @@ def demo() -> None:
 
 
 def _ingest(operation: Operation) -> "list[Ingested]":
-    from console.ingesting import Ingest, find_files
+    from console.ingesting import Ingest
+    from console.sources import find_files, sources_of
 
     tenant_id = operation.tenant_id()
-    results = Ingest(operation, tenant_id, "default").run(find_files([str(SAMPLES)]), wait=True, quiet=False)
+    samples = sources_of(find_files([str(SAMPLES)]), SAMPLES)
+    results = Ingest(operation, tenant_id, "default").run(samples, wait=True, quiet=False)
     show_ingested(results, as_json=False)
     embedded = sum(result.chunks or 0 for result in results if result.status == "completed")
     if embedded:

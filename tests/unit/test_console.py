@@ -13,8 +13,8 @@ from console import output
 from console.addresses import given_place
 from console.checks import Check, broker, database, listening, living, queues, transactions
 from console.commands.tasks import masked
-from console.ingesting import find_files
 from console.runtime import when_database_answers
+from console.sources import find_files
 from console.values import moment_of, payload_of
 from core import events
 from core.errors import SettingsError, UnavailableError, UsageError

@@ -4,13 +4,12 @@ from io import BytesIO
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-from pipelines.documents.errors import BrokenFileError, EncryptedFileError, TooLargeError
+from pipelines.documents.errors import BrokenFileError, TooLargeError
 from pipelines.documents.parsing.types import ParseLimits
 
 CORE_PROPERTIES = "docProps/core.xml"
 
 _CONTENT_TYPES = "[Content_Types].xml"
-_ENCRYPTED = 0x1
 _MAX_MEMBERS = 20_000
 
 
@@ -30,8 +29,6 @@ class Archive:
                 f"The file unpacks to {unpacked} bytes in {len(members)} parts, {limits.max_unpacked_bytes} bytes in "
                 f"{_MAX_MEMBERS} parts are allowed; split it or raise the limit."
             )
-        if any(member.flag_bits & _ENCRYPTED for member in members):
-            raise EncryptedFileError("The file is encrypted; remove its password and ingest it again.")
         self.names = frozenset(member.filename for member in members)
 
     def read(self, name: str) -> bytes:

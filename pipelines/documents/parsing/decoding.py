@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import sys
 from typing import Final
 from unicodedata import category
 
@@ -32,7 +33,7 @@ def is_binary(data: bytes) -> bool:
 
 def is_blank(text: str) -> bool:
     """Tell whether a text has no character that is seen: blanks, and those that only shape others."""
-    return all(character.isspace() or category(character) == "Cf" for character in text)
+    return all(character.isspace() or category(character) == "Cf" for character in text.strip())
 
 
 def decode(data: bytes) -> str:
@@ -47,7 +48,11 @@ def decode(data: bytes) -> str:
 
 
 def _marked(data: bytes) -> str | None:
-    return next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
+    found = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
+    # A text in UTF-16 that begins with a NUL has the mark of UTF-32; what follows is no character of that.
+    if found == "utf-32" and int.from_bytes(data[4:8], "little" if data[0] else "big") > sys.maxunicode:
+        return "utf-16" if data[0] else None
+    return found
 
 
 def _decode_declared(data: bytes) -> str | None:

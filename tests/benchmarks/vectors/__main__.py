@@ -64,21 +64,19 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.8, help="length of the noise beside a centre of length 1")
     parser.add_argument("--halfvec", action="store_true")
     parser.add_argument("--memory", default="3GB", help="what the index is built in")
-    parser.add_argument("--ef-search", type=int, help="another breadth of the index's search than the function's own")
+    parser.add_argument("--ef-search", help="breadths of the index's search, with commas; without: the function's own")
     options = parser.parse_args()
     made = _made(options.vectors, options.queries, options.clusters, options.noise)
     with fast_server() as server, cloned(server, migrate_template(server)) as database:
         bench = _Bench(database, made)
         figures = bench.fill(options.memory, halfvec=options.halfvec)
-        if options.ef_search:
-            owner = database.connect()
-            owner.execute("SELECT '[1]'::vector")  # loads the library, which knows the setting
-            owner.execute(f"ALTER FUNCTION knowledge.search SET hnsw.ef_search = {options.ef_search}")
-        searches = {str(share): bench.ask(share) for share in _SHARES}
+        breadths = [int(breadth) for breadth in (options.ef_search or "0").split(",")]
+        searches = {breadth or "own": bench.ask_all(breadth) for breadth in breadths}
     run = {"parameters": vars(options), "machine": machine(), "synthetic": True} | figures | {"searches": searches}
     sys.stdout.write(json.dumps(run, indent=2) + "\n")
-    poor = [share for share, found in searches.items() if found["recall"] < _LEAST_RECALL]
-    if poor or searches["1.0"]["p95_ms"] > _MOST_MS:
+    last = searches[breadths[-1] or "own"]
+    poor = [share for share, found in last.items() if found["recall"] < _LEAST_RECALL]
+    if poor or last["1.0"]["p95_ms"] > _MOST_MS:
         raise SystemExit(f"recall below {_LEAST_RECALL} at {poor}, or unfiltered slower than {_MOST_MS} ms")
 
 
@@ -165,6 +163,13 @@ class _Bench:
             documents.insert_vectors(owner, self._space_id, values["ids"], vectors)
             sys.stderr.write(f"\r{places.stop:,} of {len(self._made.chunk_ids):,}")
         sys.stderr.write("\n")
+
+    def ask_all(self, breadth: int) -> dict[str, dict[str, float]]:
+        """Search among all shares by a breadth of the index's search, 0 for the function's own; return by share."""
+        if breadth:
+            self._owner.execute("SELECT '[1]'::vector")  # loads the library, which knows the setting
+            self._owner.execute(f"ALTER FUNCTION knowledge.search SET hnsw.ef_search = {breadth}".encode())
+        return {str(share): self.ask(share) for share in _SHARES}
 
     def ask(self, share: float) -> dict[str, float]:
         """Search for each query among a share of the documents; return recall and milliseconds."""

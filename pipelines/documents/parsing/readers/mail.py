@@ -14,6 +14,8 @@ from pipelines.documents.parsing.types import Block, Reading, Source, normalise
 
 _SHOWN: Final = ("From", "To", "Cc", "Date", "Subject")
 _MAX_DEPTH: Final = 10
+# What the library raises on headers that break the rules.
+_UNREADABLE: Final = (ValueError, TypeError, AttributeError, IndexError, RecursionError)
 
 
 def read(source: Source) -> Reading:
@@ -35,7 +37,7 @@ def _blocks(message: MIMEPart, depth: int) -> Iterator[Block]:
 
 def _part(part: MIMEPart, headings: Headings, depth: int) -> Iterator[Block]:
     """Yield the texts of a part and of the parts in it, in their order."""
-    kind = part.get_content_type()
+    kind = _kind(part)
     if kind == "message/rfc822":
         _check_depth(depth)
         for inner in part.iter_parts():
@@ -61,21 +63,23 @@ def _check_depth(depth: int) -> None:
 
 def _best(alternatives: list[MIMEPart]) -> list[MIMEPart]:
     """Return the plain one of several forms of a text, unless it is blank, else the last, which is the richest."""
-    plain = (part for part in alternatives if part.get_content_type() == "text/plain" and _content(part).strip())
+    plain = (part for part in alternatives if _kind(part) == "text/plain" and _content(part).strip())
     return [next(plain, alternatives[-1])] if alternatives else []
+
+
+def _kind(part: MIMEPart) -> str:
+    """Return a part's type: plain text where what it says of that cannot be read."""
+    try:
+        return part.get_content_type()
+    except _UNREADABLE:
+        return "text/plain"
 
 
 def _header(message: MIMEPart, name: str) -> str:
     """Return a header in one line, as it was sent where it cannot be read."""
     try:
         return _line(str(message.get(name, "")))
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        RecursionError,
-    ):  # what the library raises on headers that break the rules
+    except _UNREADABLE:
         raw = {key.casefold(): value for key, value in message.raw_items()}
         return _line(str(raw.get(name.casefold(), "")))
 
@@ -95,7 +99,7 @@ def _content(part: MIMEPart) -> str:
     """Return a part's text, whatever it says of its encoding."""
     try:
         return str(part.get_content())
-    except (LookupError, UnicodeError, ValueError, KeyError):
+    except (LookupError, *_UNREADABLE):
         payload = part.get_payload(decode=True)
         return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else ""
 

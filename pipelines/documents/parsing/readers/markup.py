@@ -84,6 +84,8 @@ def _markdown_blocks(text: str) -> Iterator[Block]:
         if is_long:
             yield Block(piece.strip(), "text", None, headings.path)
         elif piece.strip():
+            if "<" in piece:  # HTML may stand in it
+                _check_depth(piece)
             yield from _blocks(partitioners().markdown(piece), headings)
 
 

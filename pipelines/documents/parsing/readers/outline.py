@@ -13,7 +13,10 @@ _ORG_CODE: Final = re.compile(
     r"^[ \t]*#\+begin_(src|example)\b[^\n]*\n(.*?)^[ \t]*#\+end_\1[^\n]*$", re.M | re.S | re.I
 )
 _ORG_KEYWORDS: Final = re.compile(r"^[ \t]*#\+\w+:[^\n]*$", re.M)
-_OPEN_DRAWER: Final = re.compile(r"^[ \t]*:PROPERTIES:[ \t]*$(?!(?:\n(?!\*+ ).*)*?\n[ \t]*:END:[ \t]*$)", re.M | re.I)
+_HEADLINE: Final = re.compile(r"^\*+ ", re.M)
+_DRAWER: Final = re.compile(
+    r"[ \t]*:PROPERTIES:[ \t]*\n(?:(?![ \t]*:END:)[ \t]*(?::[^:\s]+:(?:[ \t][^\n]*)?)?\n)*[ \t]*:END:[ \t]*(?:\n|\Z)"
+)
 _QUIET: Final[dict[str, Any]] = {
     "file_insertion_enabled": False,
     "raw_enabled": False,
@@ -28,13 +31,25 @@ def read(source: Source) -> Reading:
     """Read an Org file: its headlines are sections. One with dates or drawers that are none is read as plain text."""
     import orgparse
 
-    if _OPEN_DRAWER.search(source.text) is None:  # orgparse takes all that follows for properties
+    if not _hides_text(source.text):
         try:
             root = orgparse.loads(source.text)
             return Reading(next(iter(root.get_file_property_list("TITLE")), None), tuple(_org_blocks(root)))
         except ValueError:  # of a date that no calendar has
             pass
     return Reading(None, plain_blocks(source.text, Headings()))
+
+
+def _hides_text(text: str) -> bool:
+    """Tell whether orgparse would take text for properties, and keep none of it.
+
+    It has the first drawer of a section begin and end with any line that has `:PROPERTIES:` or `:END:` in it.
+    """
+    for section in _HEADLINE.split(text):
+        begin = section.find(":PROPERTIES:")
+        if begin >= 0 and _DRAWER.match(section, section.rfind("\n", 0, begin) + 1) is None:
+            return True
+    return False
 
 
 def _org_blocks(root: Any) -> Iterator[Block]:

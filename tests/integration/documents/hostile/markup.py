@@ -1,15 +1,9 @@
 """Markup that is nested or unclosed, or would have something read, run or sent: HTML, Markdown, Org, rst, RTF."""
 
 from pipelines.documents import errors
-from tests.integration.documents.hostile.outcome import WICK, Case, reads, refused
+from tests.integration.documents.hostile.outcome import EXTERNAL, LAUGHS, WICK, Case, reads, refused
 
 _DEEP = 10_000
-_LAUGHS = (
-    '<!DOCTYPE x [<!ENTITY a "lollollol">'
-    + "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(10))
-    + "]>"
-)
-_EXTERNAL = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
 
 
 def _page(body: str) -> str:
@@ -32,8 +26,8 @@ _HTML: list[Case] = [
     reads("closed and never opened.html", _page("</div></b></p></table>" * 5_000 + WICK)),
     reads("an attribute of a megabyte.html", _page(f'<p title="{"x" * 1_000_000}">{WICK}</p>'), lacks="xxx"),
     reads("many attributes.html", _page("<p " + " ".join(f"a{n}=1" for n in range(5_000)) + f">{WICK}</p>")),
-    reads("entities that grow.html", _LAUGHS + f"<html><body><p>{WICK} &k;</p></body></html>", most=2_000),
-    reads("an entity from a file.html", _EXTERNAL + f"<html><body><p>{WICK} &a;</p></body></html>"),
+    reads("entities that grow.html", LAUGHS + f"<html><body><p>{WICK} &k;</p></body></html>", most=2_000),
+    reads("an entity from a file.html", EXTERNAL + f"<html><body><p>{WICK} &a;</p></body></html>"),
     reads("a script never closed.html", _page(f"<p>{WICK}</p><script>var evil = 1;"), lacks="evil"),
     reads("a style never closed.html", _page(f"<p>{WICK}</p><style>p {{ evil: 1 }}"), lacks="evil"),
     refused("all in a remark.html", "<html><body><!-- " + WICK, errors.NoTextError),
@@ -69,6 +63,12 @@ _TEXTS: list[Case] = [
     reads("stars.md", "*" * 20_000 + WICK + "_" * 20_000),
     reads("backticks.md", "".join("`" * n + " " for n in range(1, 400)) + WICK),
     refused("nested lists.md", "".join("  " * n + "- x\n" for n in range(500)) + f"\n{WICK}", errors.BrokenFileError),
+    refused(
+        "nested divisions.md",
+        f"# a\n\n{'<div>' * _DEEP}{WICK}{'</div>' * _DEEP}\n",
+        errors.BrokenFileError,
+        "deeper than 300",
+    ),
     reads("code never closed.md", f"```python\n{WICK}\n"),
     reads("a wide table.md", "|" + "a|" * 5_000 + "\n|" + "-|" * 5_000 + f"\n|{WICK}|\n"),
     reads("references in a circle.md", f"[a]: [b]\n[b]: [a]\n\n{WICK} [a][b]\n"),
@@ -88,9 +88,14 @@ _TEXTS: list[Case] = [
     reads("deep headlines.org", "".join("*" * n + " x\n" for n in range(1, 500)) + f"{WICK}\n"),
     reads("code never closed.org", f"#+begin_src sh\n{WICK}\n"),
     reads("drawers never closed.org", f"* a\n:PROPERTIES:\n:x: 1\n{WICK}\n"),
+    reads("a drawer closed in small letters.org", f"* a\n:PROPERTIES:\n:x: 1\n:end:\n{WICK}\n"),
+    reads("a drawer closed in a sentence.org", f"* a\n:PROPERTIES:\n:x: 1\n{WICK} :END:\n"),
+    reads("a drawer in a sentence.org", f"* a\nHere are :PROPERTIES: of it.\n{WICK}\n:END:\n", WICK, "Here are"),
+    reads("text in a drawer.org", f"* a\n:PROPERTIES:\n:x: 1\n{WICK}\n:END:\n"),
+    reads("many drawers.org", "* a\n" + ":PROPERTIES:\n:x: 1\n" * 100_000 + f":END:\n{WICK}\n"),
     reads("dates that are none.org", f"* a <9999-99-99 Xxx>\nSCHEDULED: <0000-00-00>\n{WICK}\n"),
-    reads("entities that grow.xml", f"{_LAUGHS}<x>{WICK} &k;</x>", most=5_000),
-    reads("an entity from a file.svg", f"{_EXTERNAL}<svg><text>{WICK} &a;</text></svg>"),
+    reads("entities that grow.xml", f"{LAUGHS}<x>{WICK} &k;</x>", most=5_000),
+    reads("an entity from a file.svg", f"{EXTERNAL}<svg><text>{WICK} &a;</text></svg>"),
     reads(
         "another document.xml",
         f'<x xmlns:xi="http://www.w3.org/2001/XInclude">{WICK}<xi:include href="/etc/passwd"/></x>',

@@ -6,7 +6,7 @@ import zipfile
 
 from pipelines.documents import errors
 from tests.integration.documents import files
-from tests.integration.documents.hostile.outcome import WICK, Case, reads, refused
+from tests.integration.documents.hostile.outcome import EXTERNAL, LAUGHS, WICK, Case, reads, refused
 
 _WORD = files.word()
 _BOOK = files.workbook()
@@ -15,12 +15,6 @@ _W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 _SHEET = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006/relationships"
 _TEMPLATE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/attachedTemplate"
-_LAUGHS = (
-    '<!DOCTYPE x [<!ENTITY a "lollollol">'
-    + "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(10))
-    + "]>"
-)
-_EXTERNAL = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
 
 
 def _members(content: bytes) -> dict[str, bytes]:
@@ -83,13 +77,13 @@ _ARCHIVES: list[Case] = [
     refused("a program.docx", b"MZ\x90\0" + b"\0" * 500, errors.WrongTypeError, "a program"),
     refused("plain text.docx", "only text", errors.WrongTypeError),
     refused("nothing.docx", b"", errors.EmptyFileError),
-    refused("cut off.docx", _WORD[:2_000], errors.WrongTypeError),
+    refused("cut off.docx", _WORD[:2_000], errors.BrokenFileError, "cut off"),
     refused("an archive of texts.zip", files.archive({"a.txt": WICK}), errors.WrongTypeError),
     refused("an archive of nothing.docx", files.archive({}), errors.WrongTypeError, "empty ZIP"),
     refused(
         "parts that need a password.odt",
         _patched(_patched(files.opendocument(), _CENTRAL, 8, b"\x01\0"), _LOCAL, 6, b"\x01\0"),
-        errors.WrongTypeError,
+        errors.EncryptedFileError,
     ),
     refused(
         "a method nobody knows.docx",
@@ -119,8 +113,8 @@ _WORDS: list[Case] = [
         errors.BrokenFileError,
     ),
     refused("relations that are none.docx", _with(_WORD, {"_rels/.rels": "<x"}), errors.BrokenFileError),
-    refused("entities that grow.docx", _document(_paragraph(f"{WICK} &k;"), _LAUGHS), errors.BrokenFileError),
-    reads("an entity from a file.docx", _document(_paragraph(f"{WICK} &a;"), _EXTERNAL)),
+    refused("entities that grow.docx", _document(_paragraph(f"{WICK} &k;"), LAUGHS), errors.BrokenFileError),
+    reads("an entity from a file.docx", _document(_paragraph(f"{WICK} &a;"), EXTERNAL)),
     reads(
         "tables in tables.docx",
         _document("<w:tbl><w:tr><w:tc>" * 60 + _paragraph(WICK) + "</w:tc></w:tr></w:tbl>" * 60),
@@ -225,7 +219,7 @@ _OPEN: list[Case] = [
         files.archive(
             {
                 "mimetype": "application/vnd.oasis.opendocument.text",
-                "content.xml": f"{_LAUGHS}<x {files.OFFICE}><text:p>{WICK} &k;</text:p></x>",
+                "content.xml": f"{LAUGHS}<x {files.OFFICE}><text:p>{WICK} &k;</text:p></x>",
             }
         ),
         errors.BrokenFileError,
@@ -265,9 +259,14 @@ _BOOKS: list[Case] = [
     reads("a chapter that is no XML.epub", files.epub({"one": f"<p>{WICK}", "two": "</p></p><b>"})),
     reads(
         "an entity from a file.epub",
-        files.epub(extra={"OEBPS/one.xhtml": f"{_EXTERNAL}<html><body><p>{WICK} &a;</p></body></html>"}),
+        files.epub(extra={"OEBPS/one.xhtml": f"{EXTERNAL}<html><body><p>{WICK} &a;</p></body></html>"}),
     ),
-    reads("a chapter twice.epub", files.epub(extra={"OEBPS/toc.ncx": "<ncx"})),
+    reads("a table of contents cut off.epub", files.epub(extra={"OEBPS/toc.ncx": "<ncx"})),
+    reads(
+        "a chapter a thousand times.epub",
+        files.rewritten(files.epub(), "OEBPS/book.opf", '<itemref idref="one"/>', '<itemref idref="one"/>' * 1_000),
+        most=200_000,
+    ),
     reads("a script.epub", files.epub({"one": f"<p>{WICK}</p><script>evil()</script>"}), lacks="evil"),
 ]
 

@@ -2,6 +2,14 @@
 
 from dataclasses import dataclass
 
+LAUGHS = (
+    '<!DOCTYPE x [<!ENTITY a "lollollol">'
+    + "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(10))
+    + "]>"
+)
+"""Entities of which the last, `k`, would be ninety gigabytes."""
+EXTERNAL = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
+"""An entity, `a`, that would be a file of this machine."""
 WICK = "The keeper trims the wick at dusk."
 SECRET = "root:x:0"
 """What stands in a file of this machine that nothing may be read from."""

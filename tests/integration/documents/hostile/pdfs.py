@@ -73,7 +73,8 @@ CASES: list[Case] = [
     refused("a page that is none.pdf", pdf({2: b"<</Type/Pages/Kids[3 0 R 99 0 R]/Count 2>>"}), errors.BrokenFileError),
     reads("a table of zeros.pdf", pdf(table=b"xref\n0 6\n" + b"0000000000 00000 n \n" * 6)),
     reads("no table.pdf", pdf(table=b"nothing here\n")),
-    reads("a table before itself.pdf", pdf(trailer=b"/Prev 9")),
+    reads("a table before that is none.pdf", pdf(trailer=b"/Prev 9")),
+    reads("a table before itself.pdf", pdf(trailer=b"/Prev %d" % pdf().rindex(b"xref\n0"))),
     reads("a wrong length.pdf", pdf({4: stream(_SHOW, length=3)})),
     reads("a length beyond the end.pdf", pdf({4: stream(_SHOW, length=999_999_999)})),
     reads("no font.pdf", pdf({5: b"null"})),
@@ -126,8 +127,11 @@ CASES: list[Case] = [
     reads("a form to be sent.pdf", pdf({1: _CATALOG[:-2] + b"/AcroForm<</XFA 6 0 R>>>>", 6: stream(b"<xdp/>")})),
     reads("junk before the mark.pdf", b"junk " * 20 + pdf()),
     reads("junk behind the end.pdf", pdf() + b"\0" * 5_000),
-    reads("thousands of saves in brackets.pdf", pdf({4: stream(b"q " * 100_000 + _SHOW)})),
-    reads("nested lists.pdf", pdf({6: b"[" * 50_000 + b"]" * 50_000})),
+    reads("thousands of saves.pdf", pdf({4: stream(b"q " * 100_000 + _SHOW)})),
+    reads(
+        "nested lists.pdf",
+        pdf({3: _PAGE.replace(b"/Parent", b"/Annots 6 0 R/Parent"), 6: b"[" * 50_000 + b"]" * 50_000}),
+    ),
     refused("a picture and no text.pdf", pdf({4: stream(b"0 0 m 9 9 l S")}), errors.NoTextError),
     refused("a stream that is none.pdf", pdf({4: stream(b"not deflated", b"/Filter/FlateDecode")}), errors.NoTextError),
     refused(

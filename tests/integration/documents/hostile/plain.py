@@ -48,6 +48,8 @@ CASES: list[Case] = [
     reads("UTF-16 cut in the middle.txt", WICK.encode("utf-16") + b"x"),
     reads("UTF-16, big end first.txt", b"\xfe\xff" + WICK.encode("utf-16-be")),
     reads("UTF-32.txt", WICK.encode("utf-32")),
+    reads("UTF-16 that begins with a zero.txt", ("\0" + WICK).encode("utf-16")),
+    refused("fifty megabytes of blanks.txt", b" " * 50_000_000, errors.EmptyFileError),
     reads("UTF-8 then Latin-1.txt", f"Caf\u00e9. {WICK} ".encode() + "cr\u00e8me".encode("latin-1"), WICK, "Caf\u00e9"),
     reads("two byte order marks.txt", b"\xef\xbb\xbf\xef\xbb\xbf" + WICK.encode()),
     reads("overlong UTF-8.txt", b"\xc0\xaf " + WICK.encode()),

@@ -1,0 +1,151 @@
+"""`greenroom ingest` of archives, by persona, by force, and of folders that change."""
+
+import io
+import signal
+import tarfile
+import zipfile
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from console import sources
+from console.sources import File, Watch, find_files, sources_of
+from core.errors import UsageError
+from tests.support.command import Greenroom, Inline, Running
+from tests.support.waiting import eventually
+
+KNOT = "# Knots\n\nA bowline makes a loop that does not slip.\n"
+
+
+def zip_of(path: Path, members: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return path
+
+
+def tar_of(path: Path, members: dict[str, str], mode: str = "w:gz") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]  # the mode is a word of many
+        for name, text in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+        link = tarfile.TarInfo("link.txt")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    return path
+
+
+def test_what_an_archive_holds_is_found_and_known_by_its_place(inline: Inline, tmp_path: Path) -> None:
+    packed = zip_of(tmp_path / "pack.zip", {"sea/knots.md": KNOT, "sea/logo.png": "x", ".git/a.md": "x"})
+    done = inline.json("ingest", str(packed), "--collection", "packed")
+    [document] = done["documents"]
+    assert (document["status"], document["name"]) == ("completed", "knots.md")
+    assert document["path"] == f"{packed}!/sea/knots.md"
+    [hit] = inline.json("search", "a loop that does not slip", "--collection", "packed")["hits"]
+    assert hit["document_name"] == "knots.md"
+    assert inline.json("ingest", str(packed), "--collection", "packed")["counts"] == {"unchanged": 1}
+    assert inline.json("ingest", str(packed), "--collection", "packed", "--force")["counts"] == {"completed": 1}
+
+
+@pytest.mark.parametrize(("ending", "mode"), [(".tar", "w"), (".tar.gz", "w:gz"), (".tbz2", "w:bz2"), (".txz", "w:xz")])
+def test_members_of_a_tar_lead_nowhere(tmp_path: Path, ending: str, mode: str) -> None:
+    folder = tmp_path / "into"
+    folder.mkdir()
+    packed = tar_of(tmp_path / f"pack{ending}", {"../../../out.txt": KNOT, "/etc/in.md": "b", "a.txt": "c"}, mode)
+    found = sources_of(find_files([str(packed)]), folder)
+    assert [(file.name, file.path.read_text()) for file in found if isinstance(file, File)] == [
+        ("in.md", "b"),
+        ("a.txt", "c"),
+    ], "a name that begins with a dot is hidden, two dots among them"
+    assert all(file.path.is_relative_to(folder) for file in found if isinstance(file, File))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.zip", b"no archive", "damaged or no archive"),
+        ("a.tar.gz", b"\x1f\x8b no archive", "damaged or no archive"),
+        ("cut.zip", b"PK\x03\x04", "damaged or no archive"),
+    ],
+)
+def test_what_is_no_archive_is_refused_before_anything_is_ingested(
+    inline: Inline, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    done = inline.run("ingest", str(tmp_path / name))
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_archives_that_are_locked_endless_or_of_nothing_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = zip_of(tmp_path / "locked.zip", {"a.txt": "x"})
+    content = bytearray(locked.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    locked.write_bytes(content)
+    large = zip_of(tmp_path / "large.zip", {f"{n}.txt": "x" * 100 for n in range(5)})
+    nothing = zip_of(tmp_path / "nothing.zip", {"a.png": "x"})
+    for number, (path, says) in enumerate(((locked, "password"), (nothing, "no file that can be"))):
+        (tmp_path / f"into{number}").mkdir()
+        with pytest.raises(UsageError, match=says):
+            sources_of([path], tmp_path / f"into{number}")
+    for number, (limit, value, says) in enumerate(
+        (("_MOST_BYTES", 450, "more than 450 bytes"), ("_MOST_MEMBERS", 4, "more than 4 members"))
+    ):
+        (tmp_path / f"out{number}").mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(sources, limit, value)
+            with pytest.raises(UsageError, match=says):
+                sources_of([large], tmp_path / f"out{number}")
+
+
+def test_documents_are_a_persona_s(inline: Inline, tmp_path: Path) -> None:
+    (tmp_path / "hers.md").write_text(KNOT)
+    persona = str(uuid4())
+    inline.json("ingest", str(tmp_path / "hers.md"), "--persona", persona, "--collection", "personas")
+    asked = ("search", "a loop", "--collection", "personas", "--persona")
+    assert len(inline.json(*asked, persona)["hits"]) == 1
+    assert inline.json(*asked, str(uuid4()))["hits"] == []
+    assert inline.run("ingest", str(tmp_path), "--persona", "nobody").returncode == 2
+
+
+def test_a_watch_tells_what_stands_still_once_and_what_changed_again(tmp_path: Path) -> None:
+    watch = Watch([str(tmp_path)])
+    assert watch.look() == []
+    file = tmp_path / "a.md"
+    file.write_text("one")
+    assert watch.look() == [], "it may still be written to"
+    file.write_text("one and more")
+    assert watch.look() == []
+    assert watch.look() == [file]
+    assert watch.look() == []
+    file.write_text("two, and more than before")
+    watch.look()
+    assert watch.look() == [file]
+    file.unlink()
+    assert watch.look() == []
+    for wrong, says in (("https://example.org/a", "URL"), (str(tmp_path / "none"), "nothing to follow")):
+        with pytest.raises(UsageError, match=says):
+            Watch([wrong])
+
+
+def test_a_folder_that_is_followed_is_searched_as_it_changes(greenroom: Greenroom, up: Running, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    (shelf / "first.md").write_text("# First\n\nA halyard hoists the sail.\n")
+
+    def found() -> set[str]:
+        hits = greenroom.json("search", "sail halyard sheet", "--collection", "shelf")["hits"]
+        return {hit["text"] for hit in hits}
+
+    with greenroom.running("ingest", "--follow", str(shelf), "--collection", "shelf", "--json") as following:
+        eventually(lambda: "completed" in following.said(), 60)
+        (shelf / "second.md").write_text("# Second\n\nA sheet trims it.\n")
+        eventually(lambda: following.said().count("completed") >= 2 * 2, 60)
+        assert {"A halyard hoists the sail.", "A sheet trims it."} <= {text.split("\n")[-1] for text in found()}
+        assert following.process.poll() is None
+        assert following.stop(signal.SIGINT) == 0
+    assert "Traceback" not in following.said()
