@@ -12,7 +12,7 @@ from console import output
 from console.progress import Stages
 from console.runtime import Operation
 from console.sources import File, Source
-from core.errors import PermanentError, RetryableError, UnavailableError, WaitTimeoutError
+from core.errors import NotFoundError, PermanentError, RetryableError, UnavailableError, WaitTimeoutError
 from db import collections, documents, library, tasks
 from db.connection import tenant_transaction
 from db.library import DocumentState, states
@@ -76,6 +76,7 @@ class Ingest:
         self._connection = operation.connection
         self._tenant_id = tenant_id
         self._collection_id = _collection_of(operation, tenant_id, slug)
+        self._require_persona()
         self._storage = storage_of(operation.settings)
 
     def run(self, files: Sequence[Source], *, wait: bool, quiet: bool) -> list[Ingested]:
@@ -93,6 +94,13 @@ class Ingest:
                 ended[url] = self._fetched(url, task_id)
                 stages.reach("stored", len(results) - len(fetches) + len(ended))
             return self._follow([ended.get(result.path, result) for result in results], stages)
+
+    def _require_persona(self) -> None:
+        if self._persona_id is None:
+            return
+        with tenant_transaction(self._connection, self._tenant_id):
+            if not library.has_persona(self._connection, self._persona_id):
+                raise NotFoundError(f"the tenant has no persona with the id {self._persona_id}")
 
     def _enqueue_fetch(self, url: str) -> UUID:
         with tenant_transaction(self._connection, self._tenant_id):

@@ -13,6 +13,7 @@ import typer
 from console import output
 from console.commands import (
     bench,
+    collections,
     database,
     demo,
     doctor,
@@ -36,6 +37,7 @@ app.command()(up.up)
 app.command()(demo.demo)
 app.command()(ingest.ingest)
 app.add_typer(documents.app, name="documents")
+app.add_typer(collections.app, name="collections")
 app.command()(search.search)
 app.add_typer(embeddings.app, name="embeddings")
 app.command()(enqueue.enqueue)

@@ -113,6 +113,11 @@ def show(connection: Connection, document_id: UUID) -> DocumentDetail | None:
     return DocumentDetail(*rows[0]) if rows else None
 
 
+def has_persona(connection: Connection, persona_id: UUID) -> bool:
+    """Tell whether the tenant has that persona, for documents that shall be its own."""
+    return bool(QUERIES.run(connection, "persona", {"id": persona_id}))
+
+
 def chunks(connection: Connection, document_id: UUID, *, limit: int) -> list[ChunkSummary]:
     """Return the first chunks of the version that searches find."""
     return [ChunkSummary(*row) for row in QUERIES.run(connection, "chunk_list", {"id": document_id, "limit": limit})]

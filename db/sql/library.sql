@@ -50,3 +50,6 @@ WHERE d.status = 'failed' AND d.deleted_at IS NULL AND (%(ids)s::uuid[] IS NULL 
             SELECT FROM queue.tasks_history later WHERE later.owner_id = d.id AND later.owner_kind = 'document'
                 AND later.task_type = 'document.ingest' AND later.completed_at > t.completed_at))
 ORDER BY t.completed_at LIMIT 10000;
+
+-- name: persona
+SELECT id FROM assistants.personas WHERE id = %(id)s;

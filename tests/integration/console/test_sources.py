@@ -7,11 +7,13 @@ import zipfile
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from console import sources
 from console.sources import File, Watch, find_files, sources_of
 from core.errors import UsageError
+from db.embedded import running_url
 from tests.support.command import Greenroom, Inline, Running
 from tests.support.waiting import eventually
 
@@ -102,14 +104,20 @@ def test_archives_that_are_locked_endless_or_of_nothing_are_refused(
                 sources_of([large], tmp_path / f"out{number}")
 
 
-def test_documents_are_a_persona_s(inline: Inline, tmp_path: Path) -> None:
+def test_documents_are_a_persona_s(inline: Inline, home: Path, tmp_path: Path) -> None:
     (tmp_path / "hers.md").write_text(KNOT)
-    persona = str(uuid4())
+    with psycopg.connect(running_url(home)) as owner:
+        [persona] = owner.execute(
+            "INSERT INTO assistants.personas (tenant_id, name) VALUES (identity.default_tenant_id(), 'Ada') RETURNING id::text"
+        ).fetchone() or [""]
     inline.json("ingest", str(tmp_path / "hers.md"), "--persona", persona, "--collection", "personas")
     asked = ("search", "a loop", "--collection", "personas", "--persona")
     assert len(inline.json(*asked, persona)["hits"]) == 1
     assert inline.json(*asked, str(uuid4()))["hits"] == []
     assert inline.run("ingest", str(tmp_path), "--persona", "nobody").returncode == 2
+    stranger = inline.run("ingest", str(tmp_path), "--persona", str(uuid4()))
+    assert stranger.returncode == 1
+    assert "has no persona with the id" in stranger.stderr
 
 
 def test_a_watch_tells_what_stands_still_once_and_what_changed_again(tmp_path: Path) -> None:
