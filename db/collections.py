@@ -77,8 +77,8 @@ def change_collection(
         changed = QUERIES.count(connection, "change", values)
     except psycopg.errors.CheckViolation as error:
         raise InvalidOptionsError(
-            "a collection has a name of 1 to 255 characters, chunks of 16 to 8,192 tokens and an overlap of at most half "
-            "of that"
+            "a collection has a name of 1 to 255 characters, chunks of 16 to 8,192 tokens and an overlap of at most "
+            "half of that"
         ) from error
     if not changed:
         raise NotFoundError("the collection was deleted meanwhile")

@@ -108,7 +108,8 @@ def test_documents_are_a_persona_s(inline: Inline, home: Path, tmp_path: Path) -
     (tmp_path / "hers.md").write_text(KNOT)
     with psycopg.connect(running_url(home)) as owner:
         [persona] = owner.execute(
-            "INSERT INTO assistants.personas (tenant_id, name) VALUES (identity.default_tenant_id(), 'Ada') RETURNING id::text"
+            "INSERT INTO assistants.personas (tenant_id, name) VALUES (identity.default_tenant_id(), 'Ada')"
+            " RETURNING id::text"
         ).fetchone() or [""]
     inline.json("ingest", str(tmp_path / "hers.md"), "--persona", persona, "--collection", "personas")
     asked = ("search", "a loop", "--collection", "personas", "--persona")
