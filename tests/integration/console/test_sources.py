@@ -108,7 +108,8 @@ def test_documents_are_a_persona_s(inline: Inline, home: Path, tmp_path: Path) -
     (tmp_path / "hers.md").write_text(KNOT)
     with psycopg.connect(running_url(home)) as owner:
         [persona] = owner.execute(
-            "INSERT INTO assistants.personas (tenant_id, name) VALUES (identity.default_tenant_id(), 'Ada')"
+            "INSERT INTO assistants.personas (tenant_id, name, system_prompt)"
+            " VALUES (identity.default_tenant_id(), 'Ada', 'You are Ada.')"
             " RETURNING id::text"
         ).fetchone() or [""]
     inline.json("ingest", str(tmp_path / "hers.md"), "--persona", persona, "--collection", "personas")
@@ -157,4 +158,4 @@ def test_a_folder_that_is_followed_is_searched_as_it_changes(greenroom: Greenroo
         assert {"A halyard hoists the sail.", "A sheet trims it."} <= {text.split("\n")[-1] for text in found()}
         assert following.process.poll() is None
         assert following.stop(signal.SIGINT) == 0
-    assert "Traceback" not in following.said()
+        assert "Traceback" not in following.said()

@@ -37,7 +37,7 @@ def _blocks(message: MIMEPart, depth: int) -> Iterator[Block]:
 
 def _part(part: MIMEPart, headings: Headings, depth: int) -> Iterator[Block]:
     """Yield the texts of a part and of the parts in it, in their order."""
-    kind = _kind(part)
+    kind = part.get_content_type()
     if kind == "message/rfc822":
         _check_depth(depth)
         for inner in part.iter_parts():
@@ -63,16 +63,8 @@ def _check_depth(depth: int) -> None:
 
 def _best(alternatives: list[MIMEPart]) -> list[MIMEPart]:
     """Return the plain one of several forms of a text, unless it is blank, else the last, which is the richest."""
-    plain = (part for part in alternatives if _kind(part) == "text/plain" and _content(part).strip())
+    plain = (part for part in alternatives if part.get_content_type() == "text/plain" and _content(part).strip())
     return [next(plain, alternatives[-1])] if alternatives else []
-
-
-def _kind(part: MIMEPart) -> str:
-    """Return a part's type: plain text where what it says of that cannot be read."""
-    try:
-        return part.get_content_type()
-    except _UNREADABLE:
-        return "text/plain"
 
 
 def _header(message: MIMEPart, name: str) -> str:
@@ -99,7 +91,7 @@ def _content(part: MIMEPart) -> str:
     """Return a part's text, whatever it says of its encoding."""
     try:
         return str(part.get_content())
-    except (LookupError, *_UNREADABLE):
+    except (LookupError, UnicodeError, ValueError, KeyError):
         payload = part.get_payload(decode=True)
         return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else ""
 

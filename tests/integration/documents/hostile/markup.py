@@ -63,9 +63,10 @@ _TEXTS: list[Case] = [
     reads("stars.md", "*" * 20_000 + WICK + "_" * 20_000),
     reads("backticks.md", "".join("`" * n + " " for n in range(1, 400)) + WICK),
     refused("nested lists.md", "".join("  " * n + "- x\n" for n in range(500)) + f"\n{WICK}", errors.BrokenFileError),
+    reads("nested divisions in a line.md", f"# a\n\n{'<div>' * _DEEP}{WICK}\n"),
     refused(
         "nested divisions.md",
-        f"# a\n\n{'<div>' * _DEEP}{WICK}{'</div>' * _DEEP}\n",
+        "# a\n\n" + "<div>\n" * _DEEP + WICK,
         errors.BrokenFileError,
         "deeper than 300",
     ),

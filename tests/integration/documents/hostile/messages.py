@@ -59,10 +59,15 @@ _EML: list[Case] = [
         "10,000 receivers.eml",
         _HEAD + b"To: " + b", ".join(b"a%d@example.org" % n for n in range(10_000)) + b"\r\n\r\n" + _LINE,
     ),
-    reads("brackets in a type.eml", _HEAD + b"Content-Type: " + b"(" * 5_000 + b"\r\n\r\n" + _LINE),
-    reads(
+    refused(
+        "brackets in a type.eml",
+        _HEAD + b"Content-Type: " + b"(" * 5_000 + b"\r\n\r\n" + _LINE,
+        errors.BrokenFileError,
+    ),
+    refused(
         "brackets in an encoding.eml",
         _message(b"text/plain", _LINE, b"Content-Transfer-Encoding: " + b"(" * 5_000 + b"\r\n"),
+        errors.BrokenFileError,
     ),
     reads("brackets in an address.eml", _HEAD + b"To: " + b"(" * 5_000 + b"\r\n\r\n" + _LINE),
     reads("eight bits and no charset.eml", _HEAD + b"\r\n" + _LINE + b"caf\xe9 \xff\xfe\r\n"),

@@ -182,9 +182,12 @@ _SHEETS: list[Case] = [
 
 _OPEN: list[Case] = [
     refused(
-        "no body.odt", files.archive({"mimetype": "application/vnd.oasis.opendocument.text"}), errors.BrokenFileError
+        "no body.odt",
+        files.archive({"mimetype": "application/vnd.oasis.opendocument.text"}),
+        errors.BrokenFileError,
+        "missing or damaged",
     ),
-    refused("half of its XML.odt", files.opendocument("<text:p>"), errors.BrokenFileError),
+    refused("half of its XML.odt", files.opendocument("<text:p>"), errors.BrokenFileError, "well-formed"),
     refused("blanks.odt", files.opendocument("<text:p> </text:p>"), errors.NoTextError),
     reads(
         "a million blanks.odt", files.opendocument(f'<text:p>{WICK}<text:s text:c="1000000000"/></text:p>'), most=500
@@ -206,6 +209,7 @@ _OPEN: list[Case] = [
         "spans without end.odt",
         files.opendocument("<text:p>" + "<text:span>" * 20_000 + WICK + "</text:span>" * 20_000 + "</text:p>"),
         errors.BrokenFileError,
+        "well-formed",
     ),
     reads(
         "numbers that are none.odt",
@@ -234,7 +238,12 @@ _OPEN: list[Case] = [
 ]
 
 _BOOKS: list[Case] = [
-    refused("no container.epub", files.archive({"mimetype": "application/epub+zip"}), errors.BrokenFileError),
+    refused(
+        "no container.epub",
+        files.archive({"mimetype": "application/epub+zip"}),
+        errors.BrokenFileError,
+        "missing or damaged",
+    ),
     refused(
         "a container that leads out.epub",
         files.epub(
@@ -244,6 +253,7 @@ _BOOKS: list[Case] = [
             }
         ),
         errors.BrokenFileError,
+        "missing or damaged",
     ),
     refused("2,001 chapters.epub", files.epub({f"c{n}": "<p>x</p>" for n in range(2_001)}), errors.TooManyPagesError),
     refused(

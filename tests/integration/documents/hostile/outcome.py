@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pipelines.documents import errors
+
 LAUGHS = (
     '<!DOCTYPE x [<!ENTITY a "lollollol">'
     + "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(10))
@@ -29,9 +31,19 @@ class Case:
     """No more characters than that."""
 
 
+_USUAL = {
+    errors.BrokenFileError: "is damaged and cannot be read; save it anew",
+    errors.EmptyFileError: "is empty|nothing but blank space",
+    errors.EncryptedFileError: "is encrypted|needs a password",
+    errors.NoTextError: "holds no text",
+    errors.TruncatedFileError: "is cut off before its end",
+    errors.WrongTypeError: "Greenroom reads|rename or replace it",
+}
+
+
 def refused(name: str, content: bytes | str, error: type[Exception], says: str = "") -> Case:
-    """Return a file that is refused for good, with an error that says why."""
-    return Case(name, content, error, says)
+    """Return a file that is refused for good, with an error that says why: as usual for its class, or as told."""
+    return Case(name, content, error, says or _USUAL.get(error, ""))
 
 
 def reads(name: str, content: bytes | str, *holds: str, lacks: str = SECRET, most: int | None = None) -> Case:
