@@ -106,7 +106,7 @@ def test_archives_that_are_locked_endless_or_of_nothing_are_refused(
 
 def test_documents_are_a_persona_s(inline: Inline, home: Path, tmp_path: Path) -> None:
     (tmp_path / "hers.md").write_text(KNOT)
-    with psycopg.connect(running_url(home)) as owner:
+    with psycopg.connect(running_url(home) or "") as owner:
         [persona] = owner.execute(
             "INSERT INTO assistants.personas (tenant_id, name, system_prompt)"
             " VALUES (identity.default_tenant_id(), 'Ada', 'You are Ada.')"

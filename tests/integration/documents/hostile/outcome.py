@@ -31,7 +31,7 @@ class Case:
     """No more characters than that."""
 
 
-_USUAL = {
+_USUAL: dict[type[Exception], str] = {
     errors.BrokenFileError: "is damaged and cannot be read; save it anew",
     errors.EmptyFileError: "is empty|nothing but blank space",
     errors.EncryptedFileError: "is encrypted|needs a password",
