@@ -74,7 +74,7 @@ format: $(DEV) ## Format the code and mend what the linter can
 
 lock: $(DEV) ## Make the lock files new from pyproject.toml; ARGS go to pip-compile (--upgrade, -P NAME)
 	$(BIN)/pip-compile $(ARGS) -o requirements.lock pyproject.toml
-	$(BIN)/pip-compile $(ARGS) --extra dev --extra openai --extra s3 -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(BIN)/pip-compile $(ARGS) --extra dev --extra ocr --extra openai --extra s3 -c requirements.lock -o requirements-dev.lock pyproject.toml
 
 clean: ## Remove the environment and what tools left behind; data in GREENROOM_HOME stays
 	rm -rf $(VENV) .venv-peers build dist *.egg-info .*_cache

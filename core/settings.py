@@ -158,6 +158,9 @@ class DocumentsSettings(Group):
     fetch_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (), description="Networks that are not public and may be fetched from, with commas: 10.0.8.0/24."
     )
+    ocr: bool = Field(
+        False, description="Read pages of PDFs that are pictures, and PNG and JPEG (extra: ocr); seconds a page."
+    )
     chunk_header: str = Field(
         "{title} \u203a {section}",
         max_length=200,

@@ -1,7 +1,9 @@
 """Task types of the documents pipeline, and how their handlers' resources are made."""
 
 from datetime import timedelta
+from importlib.util import find_spec
 
+from core.errors import SettingsError
 from core.settings import Settings
 from pipelines.documents.delete import delete_document, delete_file
 from pipelines.documents.embed import embed_chunks, embed_queries
@@ -71,7 +73,14 @@ TASKS: tuple[AnyTask, ...] = (
 
 
 def provide(resources: Resources, settings: Settings) -> None:
-    """Say how storage, parser, splitter and model are made; each is made at its first use."""
+    """Say how storage, parser, splitter and model are made; each is made at its first use.
+
+    Raises SettingsError where scans shall be read and nothing is installed that reads them.
+    """
+    if settings.documents.ocr and find_spec("rapidocr") is None:
+        raise SettingsError(
+            "scans are read by what is not installed: `greenroom[ocr]`, or GREENROOM_DOCUMENTS_OCR=false"
+        )
     limits = ParseLimits(
         max_bytes=settings.documents.max_bytes,
         max_pages=settings.documents.max_pages,
@@ -81,7 +90,8 @@ def provide(resources: Resources, settings: Settings) -> None:
     )
     resources.provide(Storage, lambda: storage_of(settings))
     resources.provide(ParseLimits, lambda: limits)
-    resources.provide(ParserProcess, lambda: ParserProcess(language=settings.documents.language))
+    language, reads_pictures = settings.documents.language, settings.documents.ocr
+    resources.provide(ParserProcess, lambda: ParserProcess(language=language, reads_pictures=reads_pictures))
     resources.provide(
         Fetcher,
         lambda: Fetcher(

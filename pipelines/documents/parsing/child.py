@@ -22,7 +22,18 @@ from core.errors import PermanentError
 from pipelines.documents.errors import NoTextError, ParserOutOfMemoryError, TooLargeError
 from pipelines.documents.parsing import language, readers, wire
 from pipelines.documents.parsing.archive import Archive
-from pipelines.documents.parsing.formats import EML, EPUB, HTML, MARKDOWN, MSG, Format, recognise, too_odd
+from pipelines.documents.parsing.formats import (
+    EML,
+    EPUB,
+    HTML,
+    MARKDOWN,
+    MSG,
+    PDF,
+    PICTURES,
+    Format,
+    recognise,
+    too_odd,
+)
 from pipelines.documents.parsing.types import (
     SECTION_SEPARATOR,
     Block,
@@ -96,13 +107,13 @@ def _parse(request: wire.Request, answers: BinaryIO) -> ParsedDocument:
     limits = request.limits
     data = _read(request.path, limits)
     with _limited(limits):
-        known, text = recognise(data, request.media_type)
-    read = _load(known, request.language)
+        known, text = recognise(data, request.media_type, reads_pictures=request.reads_pictures)
+    read = _load(known, request)
     with _limited(limits):
         wire.write(answers, {"state": "parsing"})  # from here on the parent's clock runs
         if known.is_archive:
             Archive(data, limits)  # before a library unpacks it whole
-        reading = read(Source(data, normalise(text), known.media_type, limits))
+        reading = read(Source(data, normalise(text), known.media_type, limits, request.reads_pictures))
         blocks = tuple(_checked(reading.blocks, limits))
         title = " ".join(normalise(reading.title or "").split()) or _first_title(blocks)
         parsed = ParsedDocument(title, known.media_type, blocks)
@@ -110,13 +121,15 @@ def _parse(request: wire.Request, answers: BinaryIO) -> ParsedDocument:
         return replace(parsed, language=language.language_of(parsed.text) if is_auto else request.language)
 
 
-def _load(known: Format, wanted_language: str) -> Reader:
+def _load(known: Format, request: wire.Request) -> Reader:
     """Import what will be needed; a failure there is the installation's, so the process ends and no file is blamed."""
     module, _, function = known.reader.partition(".")
     try:
         if known.media_type in _MARKED_UP:
             import_module(f"{readers.__name__}.markup").partitioners()
-        if wanted_language == language.AUTO:
+        if request.reads_pictures and known.media_type in (PDF, *PICTURES):
+            import_module(f"{readers.__name__}.pictures").engine()
+        if request.language == language.AUTO:
             language.load()
         found: Reader = getattr(import_module(f"{readers.__name__}.{module}"), function)
     except Exception as error:
@@ -166,7 +179,10 @@ def _checked(blocks: Iterable[Block], limits: ParseLimits) -> Iterator[Block]:
             )
         yield block
     if not characters:
-        raise NoTextError("The file holds no text (scripts, pictures or scans only); ingest one that has text.")
+        raise NoTextError(
+            "The file holds no text (scripts, pictures or scans only); ingest one that has text, or have scans read by "
+            "GREENROOM_DOCUMENTS_OCR."
+        )
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ JSON_LINES: Final = "application/jsonl"
 ORG: Final = "text/org"
 RST: Final = "text/x-rst"
 SOURCE: Final = "text/x-source"
+PICTURES: Final = ("image/png", "image/jpeg")
+"""Read where scans are."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,12 @@ _SUFFIXES: Final = {suffix: known.media_type for known in FORMATS for suffix in 
     ".ppt": "application/vnd.ms-powerpoint",
 }
 
+_PICTURES: Final = (
+    (b"\x89PNG\r\n", Format("image/png", "a PNG image", "pictures.read", (".png",), is_text=False)),
+    (b"\xff\xd8\xff", Format("image/jpeg", "a JPEG image", "pictures.read", (".jpg", ".jpeg"), is_text=False)),
+)
 _BINARY_MARKS: Final = (
-    (b"\x89PNG\r\n", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
+    *((mark, known.name) for mark, known in _PICTURES),
     (b"GIF8", "a GIF image"),
     (b"PK\x05\x06", "an empty ZIP archive"),
     (b"\x1f\x8b", "gzip-compressed"),
@@ -132,7 +137,7 @@ def is_read(name: str) -> bool:
     return media_type_of(name) in _BY_TYPE
 
 
-def recognise(data: bytes, claimed: str | None) -> tuple[Format, str]:
+def recognise(data: bytes, claimed: str | None, *, reads_pictures: bool = False) -> tuple[Format, str]:
     """Return the format by content, and the decoded text (empty for what is no text).
 
     `claimed` is the type that the name or the producer states. It chooses between the text formats, which no content
@@ -142,11 +147,8 @@ def recognise(data: bytes, claimed: str | None) -> tuple[Format, str]:
     if not data:
         raise EmptyFileError("The file is empty; ingest a file that has content.")
     claim = (claimed or "").partition(";")[0].strip().lower() or None
-    # Readers accept leading bytes before a PDF's mark; only a claim of PDF makes that worth looking for.
-    if data.lstrip()[:5] == b"%PDF-" or (claim == PDF and b"%PDF-" in data[:1024]):
-        return _BY_TYPE[PDF], ""
-    if data.startswith(b"{\\rtf"):
-        return _BY_TYPE[RTF], ""
+    if (marked := _by_mark(data, claim, reads_pictures=reads_pictures)) is not None:
+        return marked, ""
     found: str | None
     if data.startswith(b"PK\x03\x04"):
         media_type, found = containers.in_archive(data), "a ZIP archive of no format that is read"
@@ -161,6 +163,15 @@ def recognise(data: bytes, claimed: str | None) -> tuple[Format, str]:
     found = found or "binary data of no known kind"
     says = f"The file says {_called(claim)}, but its content is {found}" if claim else f"The file is {found}"
     raise WrongTypeError(f"{says}; Greenroom reads {READ}. Convert it first.")
+
+
+def _by_mark(data: bytes, claim: str | None, *, reads_pictures: bool) -> Format | None:
+    # Readers accept leading bytes before a PDF's mark; only a claim of PDF makes that worth looking for.
+    if data.lstrip()[:5] == b"%PDF-" or (claim == PDF and b"%PDF-" in data[:1024]):
+        return _BY_TYPE[PDF]
+    if data.startswith(b"{\\rtf"):
+        return _BY_TYPE[RTF]
+    return next((known for mark, known in _PICTURES if reads_pictures and data.startswith(mark)), None)
 
 
 def _text_format(data: bytes, claim: str | None) -> tuple[Format, str]:

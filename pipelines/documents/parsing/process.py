@@ -58,12 +58,14 @@ class ParserProcess:
 
     `documents_per_process` bounds what a leak in a parser can add up to. Safe to use from many threads: whoever finds
     it busy is sent away, for a slow file would otherwise park every thread of a worker behind it. `language` is the
-    text search configuration of every document; auto: of what each is written in.
+    text search configuration of every document; auto: of what each is written in. `reads_pictures`: scans are read, by
+    the extra `ocr`.
     """
 
-    def __init__(self, *, documents_per_process: int = 200, language: str = AUTO) -> None:
+    def __init__(self, *, documents_per_process: int = 200, language: str = AUTO, reads_pictures: bool = False) -> None:
         self._documents_per_process = documents_per_process
         self._language = language
+        self._reads_pictures = reads_pictures
         self._lock = threading.RLock()  # `parse` takes the turn that its caller may have
         self._process: subprocess.Popen[bytes] | None = None
         self._parsed = 0
@@ -77,7 +79,8 @@ class ParserProcess:
         """
         check_file(path, limits)
         with self.turn():
-            answer = self._ask(wire.Request(path.absolute(), media_type, limits, self._language))
+            request = wire.Request(path.absolute(), media_type, limits, self._language, self._reads_pictures)
+            answer = self._ask(request)
         if "error" in answer:
             raise wire.error_from(answer)
         return wire.document_from(answer)

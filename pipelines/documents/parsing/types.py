@@ -105,6 +105,8 @@ class Source:
     """Normalised; empty for formats that are no text."""
     media_type: str
     limits: ParseLimits
+    reads_pictures: bool = False
+    """Whether pages that are pictures are read (the extra `ocr`)."""
 
 
 class Reading(NamedTuple):

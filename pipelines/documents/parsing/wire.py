@@ -28,6 +28,7 @@ class Request:
     limits: ParseLimits
     language: str
     """A text search configuration of Postgres, or auto."""
+    reads_pictures: bool = False
 
 
 def encode(message: Message) -> bytes:
@@ -63,13 +64,14 @@ def request_message(request: Request) -> Message:
     """Return the message of a request. Paths are bytes to the system: odd ones travel as surrogate escapes."""
     path = str(request.path).encode("utf-8", "surrogateescape").hex()
     facts = {"media_type": request.media_type, "language": request.language}
-    return {"path": path, "limits": asdict(request.limits)} | facts
+    return {"path": path, "limits": asdict(request.limits), "reads_pictures": request.reads_pictures} | facts
 
 
 def request_from(message: Message) -> Request:
     """Return the request in a message."""
     path = bytes.fromhex(message["path"]).decode("utf-8", "surrogateescape")
-    return Request(Path(path), message["media_type"], ParseLimits(**message["limits"]), message["language"])
+    limits = ParseLimits(**message["limits"])
+    return Request(Path(path), message["media_type"], limits, message["language"], message["reads_pictures"])
 
 
 def document_message(document: ParsedDocument) -> Message:
