@@ -75,18 +75,19 @@ class Ingest:
         self._operation = operation
         self._connection = operation.connection
         self._tenant_id = tenant_id
-        self._collection_id = _collection_of(operation, tenant_id, slug)
         self._require_persona()
+        self._collection_id = _collection_of(operation, tenant_id, slug)
         self._storage = storage_of(operation.settings)
 
     def run(self, files: Sequence[Source], *, wait: bool, quiet: bool) -> list[Ingested]:
         """Store and enqueue files, have those at URLs fetched; with `wait`, follow them until each has ended."""
         with Stages(STAGES, len(files), quiet=quiet) as stages:
             fetches = {file: self._enqueue_fetch(file) for file in files if isinstance(file, str)}
-            results = []
+            results, stored = [], 0
             for file in files:
                 results.append(self._add(file) if isinstance(file, File) else Ingested(file, file, "queued"))
-                stages.reach("stored", sum(isinstance(done, File) for done in files[: len(results)]))
+                stored += isinstance(file, File)
+                stages.reach("stored", stored)
             if not wait:
                 return results
             ended = {}

@@ -15,7 +15,8 @@ from pipelines.documents.parsing import is_read
 
 _WEB = ("http://", "https://")
 _ZIP, _TAR = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-_DAMAGED = (BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, NotImplementedError)
+# ValueError: a name that is no text
+_DAMAGED = (BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, ValueError)
 _MOST_MEMBERS, _MOST_BYTES = 100_000, 4_000_000_000
 _PIECE = 1 << 20
 
@@ -52,43 +53,55 @@ def find_files(paths: Sequence[str]) -> list[Path | str]:
     return list(found)
 
 
-def sources_of(found: Sequence[Path | str], folder: Path) -> list[Source]:
-    """Return what there is to ingest: of archives what is in them, unpacked into a folder. Raises UsageError."""
+def sources_of(found: Sequence[Path | str], folder: Path) -> tuple[list[Source], dict[Path, str]]:
+    """Return what there is to ingest, of archives what is in them, and why an archive cannot be unpacked.
+
+    They are unpacked into a folder, 4 GB and 100,000 members in all.
+    """
     sources: list[Source] = []
-    for number, each in enumerate(found):
+    refused: dict[Path, str] = {}
+    room = _Room(folder, _MOST_BYTES, _MOST_MEMBERS)
+    for each in found:
         if isinstance(each, str):
             sources.append(each)
         elif each.name.lower().endswith(_ZIP + _TAR):
-            (folder / str(number)).mkdir()
-            sources += _unpack(each, folder / str(number))
+            try:
+                sources += _unpack(each, room)
+            except UsageError as error:
+                refused[each] = str(error)
         else:
             sources.append(File(each, text_of(each), text_of(each.name)))
-    return sources
+    return sources, refused
 
 
 class Watch:
-    """Tells which files of paths are new or changed, each once it stands still for two looks."""
+    """Tells which files of paths are new or changed, each once it stands still for two looks, until it is `done`."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         if any(path.startswith(_WEB) for path in paths):
             raise UsageError("--follow looks at files and folders: a URL is ingested without it")
-        if missing := [path for path in paths if not path or (not os.path.lexists(path) and "*" not in path)]:
+        if missing := [
+            path for path in paths if not path or (not os.path.lexists(path) and not set(path) & set("*?["))
+        ]:
             raise UsageError(f"there is nothing to follow at {missing[0]}")
         self._paths = paths
         self._seen: dict[Path, tuple[int, int]] = {}
-        self._told: dict[Path, tuple[int, int]] = {}
+        self._done: dict[Path, tuple[int, int]] = {}
 
     def look(self) -> list[Path | str]:
-        """Return what has changed since it was last told; what is gone is not told."""
-        members = dict.fromkeys(member.absolute() for path in self._paths for member in _named(path))
+        """Return what has changed and is not done; what is gone is not told, and forgotten."""
+        try:
+            members = dict.fromkeys(member.absolute() for path in self._paths for member in _named(path))
+        except OSError:  # a folder that goes, or closes, while it is walked through: the next look sees what is left
+            return []
         now = {path: stamp for path in members if (stamp := _stamp(path)) is not None}
-        still: list[Path | str] = []
-        for path, stamp in now.items():
-            if self._seen.get(path) == stamp != self._told.get(path):
-                self._told[path] = stamp
-                still.append(path)
-        self._seen = now
-        return still
+        before, self._seen = self._seen, now
+        self._done = {path: stamp for path, stamp in self._done.items() if path in now}
+        return [path for path, stamp in now.items() if before.get(path) == stamp != self._done.get(path)]
+
+    def done(self, files: Sequence[Path | str]) -> None:
+        """Learn that files were ingested, or refused, as they were seen: they are told again when they change."""
+        self._done |= {file: self._seen[file] for file in files if isinstance(file, Path)}
 
 
 def text_of(name: Path | str) -> str:
@@ -137,46 +150,68 @@ def _matching(pattern: str) -> list[Path]:
 # ---------------------------------------------------------------------------------------------------- archives
 
 
-def _unpack(archive: Path, folder: Path) -> list[File]:
-    """Write what can be ingested of an archive into a folder, under numbers: what members are called leads nowhere."""
+@dataclass
+class _Room:
+    """Where archives are unpacked to, and what may still come."""
+
+    folder: Path
+    bytes: int
+    members: int
+
+
+def _unpack(archive: Path, room: _Room) -> list[File]:
+    """Write what can be ingested of an archive, under numbers: what members are called leads nowhere."""
     found: dict[str, File] = {}
-    left = _MOST_BYTES
     try:
-        for number, (name, content) in enumerate(_members(archive)):
+        for name, content in _members(archive, room):
             place = PurePosixPath(name.replace("\\", "/"))
-            if number >= _MOST_MEMBERS:
-                raise UsageError(f"{archive} has more than {_MOST_MEMBERS:,} members: unpack it and ingest the folder")
-            if not _is_wanted(place):
+            if content is None or not _is_wanted(place):
                 continue
+            path = room.folder / str(room.members)
             with content:
-                left = _copy(content, folder / str(number), left)
-            if left < 0:
+                room.bytes = _copy(content, path, room.bytes)
+            if room.bytes < 0:
                 raise UsageError(
                     f"{archive} unpacks to more than {_MOST_BYTES:,} bytes: unpack it and ingest the folder"
                 )
             source = text_of(f"{archive}!/{name}")
-            found[source] = File(folder / str(number), source, text_of(place.name))
+            found[source] = File(path, source, text_of(place.name))
     except _DAMAGED as error:
         raise UsageError(f"{archive} cannot be unpacked, it is damaged or no archive: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{archive} cannot be unpacked: {error.strerror or error}") from error
     if not found:
         raise UsageError(f"{archive} holds no file that can be ingested")
     return list(found.values())
 
 
-def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _members(archive: Path, room: _Room) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """Yield names and contents, None for what is no file; each counts, whatever it is."""
     if archive.name.lower().endswith(_ZIP):
         with ZipFile(archive) as opened:
             for info in opened.infolist():
+                _count(archive, room)
                 if info.flag_bits & 0x1:
                     raise UsageError(f"{archive} needs a password: unpack it and ingest the folder")
-                if not info.is_dir():
-                    yield info.filename, opened.open(info)
+                yield info.filename, None if info.is_dir() else opened.open(info)
         return
     with tarfile.open(archive) as packed:
         for member in packed:
-            content = packed.extractfile(member) if member.isreg() else None  # links lead elsewhere
-            if content is not None:
-                yield member.name, content
+            _count(archive, room)
+            packed.members = []  # type: ignore[attr-defined]  # it would keep them all
+            # To come to the next one, this one is unpacked, whether it is wanted or not.
+            room.bytes -= 0 if member.isreg() and _is_wanted(PurePosixPath(member.name)) else max(member.size, 0)
+            if room.bytes < 0:
+                raise UsageError(
+                    f"{archive} unpacks to more than {_MOST_BYTES:,} bytes: unpack it and ingest the folder"
+                )
+            yield member.name, packed.extractfile(member) if member.isreg() else None  # links lead elsewhere
+
+
+def _count(archive: Path, room: _Room) -> None:
+    room.members -= 1
+    if room.members < 0:
+        raise UsageError(f"{archive} has more than {_MOST_MEMBERS:,} members: unpack it and ingest the folder")
 
 
 def _copy(content: IO[bytes], path: Path, left: int) -> int:

@@ -75,7 +75,7 @@ def change_collection(
     }
     try:
         changed = QUERIES.count(connection, "change", values)
-    except psycopg.errors.CheckViolation as error:
+    except (psycopg.errors.CheckViolation, psycopg.DataError) as error:
         raise InvalidOptionsError(
             "a collection has a name of 1 to 255 characters, chunks of 16 to 8,192 tokens and an overlap of at most "
             "half of that"

@@ -43,7 +43,7 @@ def _ingest(operation: Operation) -> "list[Ingested]":
     from console.sources import find_files, sources_of
 
     tenant_id = operation.tenant_id()
-    samples = sources_of(find_files([str(SAMPLES)]), SAMPLES)
+    samples, _ = sources_of(find_files([str(SAMPLES)]), SAMPLES)
     results = Ingest(operation, tenant_id, "default").run(samples, wait=True, quiet=False)
     show_ingested(results, as_json=False)
     embedded = sum(result.chunks or 0 for result in results if result.status == "completed")

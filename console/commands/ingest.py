@@ -14,7 +14,7 @@ import typer
 from console import output
 from console.options import AsJson, Collection, Tenant, id_of
 from console.runtime import operate
-from core.errors import UsageError
+from core.errors import UnavailableError
 
 if TYPE_CHECKING:
     from console.ingesting import Ingested
@@ -35,8 +35,8 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Make files searchable. What has not changed since is left as it is; what is gone stays searchable."""
-    from console.ingesting import Ingest
-    from console.sources import Watch, find_files, sources_of
+    from console.ingesting import Ingest, Ingested
+    from console.sources import Watch, find_files, sources_of, text_of
     from pipelines.documents.payloads import DOCUMENTS_QUEUE
 
     watch = Watch(paths) if follow else None
@@ -54,7 +54,9 @@ def ingest(
 
         def do(files: Sequence[Path | str]) -> bool:
             with TemporaryDirectory(prefix="greenroom-archives-") as folder:
-                results = work.run(sources_of(files, Path(folder)), wait=wait, quiet=as_json)
+                sources, refused = sources_of(files, Path(folder))
+                results = work.run(sources, wait=wait, quiet=as_json)
+            results += [Ingested(text_of(path), path.name, "failed", error=why) for path, why in refused.items()]
             show(results, as_json=as_json, in_a_line=follow)
             return not any(result.status in _TROUBLE for result in results)
 
@@ -71,8 +73,10 @@ def _follow(watch: "Watch", do: Callable[[Sequence[Path | str]], bool]) -> None:
             if files := watch.look():
                 try:
                     do(files)
-                except UsageError as error:  # an archive that is damaged, say
+                except UnavailableError as error:  # no worker now: they are looked at again
                     output.note(str(error))
+                else:
+                    watch.done(files)
             time.sleep(_LOOK_SECONDS)
 
 

@@ -31,8 +31,8 @@ _OFFLINE: Final = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 _BF16_FLAGS: Final = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
-# M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h.
-_KEPT_BY: Final = (-1, -3)
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES: Final = 256 << 20
 # Matrix units work in tiles of 16 rows: attention over a width between two tiles is a third slower.
 _TILE: Final = 16
@@ -163,7 +163,10 @@ def keep_memory() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt"):
         return False
-    return all(library.mallopt(kept_by, _KEPT_BYTES) == 1 for kept_by in _KEPT_BY)
+    # Older ones take no more than 32 MB for the first; without it the second only stops glibc's own choice.
+    if not any(library.mallopt(_M_MMAP_THRESHOLD, kept) == 1 for kept in (_KEPT_BYTES, 32 << 20)):
+        return False
+    return bool(library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES) == 1)
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

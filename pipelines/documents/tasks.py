@@ -77,7 +77,7 @@ def provide(resources: Resources, settings: Settings) -> None:
 
     Raises SettingsError where scans shall be read and nothing is installed that reads them.
     """
-    if settings.documents.ocr and find_spec("rapidocr") is None:
+    if settings.documents.ocr and not (find_spec("rapidocr") and find_spec("onnxruntime")):
         raise SettingsError(
             "scans are read by what is not installed: `greenroom[ocr]`, or GREENROOM_DOCUMENTS_OCR=false"
         )

@@ -28,6 +28,7 @@ from pipelines.enqueue import enqueue_many
 from pipelines.registry import load_registry, provide_resources
 from pipelines.resources import Resources
 from tests.benchmarks.search.manual import Query, pages_of, queries_of
+from tests.benchmarks.search.splitters import split_by_langchain
 from tests.support.database import Database, cloned, fast_server, migrate_template
 from tests.support.engine import Line
 
@@ -58,7 +59,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--queries", type=int, default=1_000)
     parser.add_argument("--header", default=None, help="another template of chunks' headers")
+    parser.add_argument("--langchain", type=Path, help="split by LangChain's splitter, of this site-packages, instead")
     options = parser.parse_args()
+    if options.langchain:
+        split_by_langchain(options.langchain)
     pages, queries = pages_of(options.folder), queries_of(options.folder, options.queries)
     with (
         fast_server() as server,

@@ -29,6 +29,7 @@ def test_documents_are_cut_as_their_collection_says(inline: Inline, tmp_path: Pa
 def test_what_cannot_be_is_refused_and_changes_nothing(inline: Inline) -> None:
     for given, says in (
         (("default", "--chunk-size", "8"), "16 to 8,192 tokens"),
+        (("default", "--chunk-size", "99999999999"), "16 to 8,192 tokens"),
         (("default", "--chunk-overlap", "200"), "at most half"),
         (("default", "--name", ""), "1 to 255 characters"),
         (("No Such", "--chunk-size", "64"), "cannot be a collection"),

@@ -1,6 +1,7 @@
 """`greenroom ingest` of archives, by persona, by force, and of folders that change."""
 
 import io
+import json
 import signal
 import tarfile
 import zipfile
@@ -56,7 +57,8 @@ def test_members_of_a_tar_lead_nowhere(tmp_path: Path, ending: str, mode: str) -
     folder = tmp_path / "into"
     folder.mkdir()
     packed = tar_of(tmp_path / f"pack{ending}", {"../../../out.txt": KNOT, "/etc/in.md": "b", "a.txt": "c"}, mode)
-    found = sources_of(find_files([str(packed)]), folder)
+    found, refused = sources_of(find_files([str(packed)]), folder)
+    assert refused == {}
     assert [(file.name, file.path.read_text()) for file in found if isinstance(file, File)] == [
         ("in.md", "b"),
         ("a.txt", "c"),
@@ -64,21 +66,21 @@ def test_members_of_a_tar_lead_nowhere(tmp_path: Path, ending: str, mode: str) -
     assert all(file.path.is_relative_to(folder) for file in found if isinstance(file, File))
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
-        ("a.zip", b"no archive", "damaged or no archive"),
-        ("a.tar.gz", b"\x1f\x8b no archive", "damaged or no archive"),
-        ("cut.zip", b"PK\x03\x04", "damaged or no archive"),
-    ],
-)
-def test_what_is_no_archive_is_refused_before_anything_is_ingested(
-    inline: Inline, tmp_path: Path, name: str, content: bytes, says: str
-) -> None:
-    (tmp_path / name).write_bytes(content)
-    done = inline.run("ingest", str(tmp_path / name))
-    assert done.returncode == 2
-    assert says in done.stderr
+def test_an_archive_that_is_none_fails_alone(inline: Inline, tmp_path: Path) -> None:
+    (tmp_path / "good.md").write_text(KNOT)
+    for name, content in (("a.zip", b"none"), ("a.tar.gz", b"\x1f\x8b none"), ("cut.zip", b"PK\x03\x04")):
+        (tmp_path / name).write_bytes(content)
+    odd = zip_of(tmp_path / "odd.zip", {"a.txt": "x"})
+    odd.write_bytes(
+        odd.read_bytes().replace(b"a.txt", b"\xff\xfe.txt"[:5]).replace(b"\x14\x00\x00\x00", b"\x14\x00\x00\x08")
+    )
+    done = inline.run("ingest", str(tmp_path / "*"), "--collection", "some", "--json")
+    assert done.returncode == 1
+    by_name = {document["name"]: document for document in json.loads(done.stdout)["documents"]}
+    assert by_name.pop("good.md")["status"] == "completed"
+    assert sorted(by_name) == ["a.tar.gz", "a.zip", "cut.zip", "odd.zip"]
+    assert {document["status"] for document in by_name.values()} == {"failed"}
+    assert all("cannot be unpacked" in document["error"] for document in by_name.values())
 
 
 def test_archives_that_are_locked_endless_or_of_nothing_are_refused(
@@ -89,19 +91,31 @@ def test_archives_that_are_locked_endless_or_of_nothing_are_refused(
     content[content.index(b"PK\x01\x02") + 8] |= 1
     locked.write_bytes(content)
     large = zip_of(tmp_path / "large.zip", {f"{n}.txt": "x" * 100 for n in range(5)})
+    unread = tar_of(tmp_path / "unread.tgz", {"a.bin": "x" * 1_000, "b.txt": "y"})
+    links = tmp_path / "links.tgz"
+    with tarfile.open(links, "w:gz") as archive:
+        for number in range(20):
+            link = tarfile.TarInfo(f"{number}.txt")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(link)
     nothing = zip_of(tmp_path / "nothing.zip", {"a.png": "x"})
-    for number, (path, says) in enumerate(((locked, "password"), (nothing, "no file that can be"))):
-        (tmp_path / f"into{number}").mkdir()
-        with pytest.raises(UsageError, match=says):
-            sources_of([path], tmp_path / f"into{number}")
-    for number, (limit, value, says) in enumerate(
-        (("_MOST_BYTES", 450, "more than 450 bytes"), ("_MOST_MEMBERS", 4, "more than 4 members"))
+    found, refused = sources_of([locked, nothing, links], tmp_path)
+    assert found == []
+    assert "password" in refused[locked]
+    assert "no file that can be" in refused[nothing]
+    assert "no file that can be" in refused[links]
+    monkeypatch.setattr(sources, "_MOST_BYTES", 450)
+    monkeypatch.setattr(sources, "_MOST_MEMBERS", 12)
+    small = zip_of(tmp_path / "small.zip", {"a.txt": "x" * 300})
+    again = zip_of(tmp_path / "again.zip", {"a.txt": "x" * 300})
+    for given, says in (
+        ([large], "more than 450 bytes"),
+        ([unread], "more than 450 bytes"),
+        ([links], "more than 12 members"),
+        ([small, again], "more than 450 bytes"),
     ):
-        (tmp_path / f"out{number}").mkdir()
-        with monkeypatch.context() as patch:
-            patch.setattr(sources, limit, value)
-            with pytest.raises(UsageError, match=says):
-                sources_of([large], tmp_path / f"out{number}")
+        _, refused = sources_of(given, tmp_path)
+        assert says in refused[given[-1]]
 
 
 def test_documents_are_a_persona_s(inline: Inline, home: Path, tmp_path: Path) -> None:
@@ -120,6 +134,8 @@ def test_documents_are_a_persona_s(inline: Inline, home: Path, tmp_path: Path) -
     stranger = inline.run("ingest", str(tmp_path), "--persona", str(uuid4()))
     assert stranger.returncode == 1
     assert "has no persona with the id" in stranger.stderr
+    assert inline.run("ingest", str(tmp_path), "--persona", str(uuid4()), "--collection", "typo").returncode == 1
+    assert "typo" not in {each["slug"] for each in inline.json("collections", "list")}
 
 
 def test_a_watch_tells_what_stands_still_once_and_what_changed_again(tmp_path: Path) -> None:
@@ -131,12 +147,18 @@ def test_a_watch_tells_what_stands_still_once_and_what_changed_again(tmp_path: P
     file.write_text("one and more")
     assert watch.look() == []
     assert watch.look() == [file]
+    assert watch.look() == [file], "nobody has said that it is done"
+    watch.done([file])
     assert watch.look() == []
     file.write_text("two, and more than before")
     watch.look()
     assert watch.look() == [file]
-    file.unlink()
+    watch.done([file])
+    moved = file.rename(tmp_path.parent / "elsewhere.md")
     assert watch.look() == []
+    moved.rename(file)
+    watch.look()
+    assert watch.look() == [file], "it may have been deleted meanwhile"
     for wrong, says in (("https://example.org/a", "URL"), (str(tmp_path / "none"), "nothing to follow")):
         with pytest.raises(UsageError, match=says):
             Watch([wrong])
@@ -153,6 +175,8 @@ def test_a_folder_that_is_followed_is_searched_as_it_changes(greenroom: Greenroo
 
     with greenroom.running("ingest", "--follow", str(shelf), "--collection", "shelf", "--json") as following:
         eventually(lambda: "completed" in following.said(), 60)
+        (shelf / "gone").mkdir()
+        (shelf / "gone").rmdir()
         (shelf / "second.md").write_text("# Second\n\nA sheet trims it.\n")
         eventually(lambda: following.said().count("completed") >= 2 * 2, 60)
         assert {"A halyard hoists the sail.", "A sheet trims it."} <= {text.split("\n")[-1] for text in found()}

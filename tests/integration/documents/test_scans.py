@@ -10,6 +10,7 @@ from pathlib import Path
 import pypdfium2
 import pytest
 from fpdf import FPDF
+from PIL import Image, ImageOps
 
 from core.errors import SettingsError
 from core.settings import load_settings
@@ -75,6 +76,42 @@ def test_pages_that_are_scans_are_read_beside_those_that_are_not(parser: ParserP
     ]
 
 
+def test_a_picture_is_read_as_it_would_be_shown(parser: ParserProcess, tmp_path: Path) -> None:
+    shown = Image.open(BytesIO(scan_of(LINES[:1]))).convert("L")
+    ink = ImageOps.invert(shown)
+    clear = Image.merge("LA", (Image.new("L", shown.size, 0), ink))
+    deep = shown.convert("I").point(lambda value: value * 256).convert("I;16")
+    turned, exif = shown.rotate(90, expand=True), Image.Exif()
+    exif[0x0112] = 6
+    for name, picture, more in (
+        ("clear.png", clear, {}),
+        ("deep.png", deep, {}),
+        ("turned.jpg", turned, {"exif": exif}),
+    ):
+        content = BytesIO()
+        picture.save(content, "JPEG" if name.endswith("jpg") else "PNG", **more)
+        assert parse(parser, tmp_path, name, content.getvalue()).text == LINES[0], name
+
+
+def test_scans_are_read_after_pages_in_the_same_process(parser: ParserProcess, tmp_path: Path) -> None:
+    parse(parser, tmp_path, "page.html", b"<!doctype html><html><body><p>A page.</p></body></html>")
+    process = parser._process
+    assert parse(parser, tmp_path, "scan.png", scan_of(LINES)).text.split("\n") == list(LINES)
+    assert parser._process is process
+
+
+def test_a_page_that_is_drawn_is_no_scan(parser: ParserProcess, tmp_path: Path) -> None:
+    pdf = FPDF()
+    pdf.set_font("Helvetica", size=14)
+    pdf.add_page()
+    pdf.cell(0, 10, "Of lamps and lenses.")
+    for _ in range(200):
+        pdf.add_page()
+        pdf.line(10, 10, 100, 100)
+    document = parse(parser, tmp_path, "plots.pdf", bytes(pdf.output()))
+    assert document.text == "Of lamps and lenses."
+
+
 def test_without_it_a_scan_is_refused_with_a_hint(tmp_path: Path) -> None:
     process = ParserProcess()
     try:
@@ -107,7 +144,7 @@ def huge() -> bytes:
         ("blank.png", scan_of(()), errors.NoTextError),
         ("cut.png", scan_of(LINES)[:2_000], errors.BrokenFileError),
         ("mark.jpg", b"\xff\xd8\xff\xe0" + bytes(300), errors.BrokenFileError),
-        ("huge.png", huge(), errors.DocumentRefusedError),
+        ("huge.png", huge(), errors.TooLargeError),
     ],
     ids=["blank", "cut", "mark", "huge"],
 )

@@ -32,10 +32,10 @@ Partition = Callable[[str], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Partitioners:
-    """The two functions of unstructured that are used."""
+    """What is used of unstructured, and of the library by which it reads Markdown: as HTML."""
 
     html: Partition
-    markdown: Partition
+    render: Callable[[str], str]
 
 
 def read(source: Source) -> Reading:
@@ -84,9 +84,9 @@ def _markdown_blocks(text: str) -> Iterator[Block]:
         if is_long:
             yield Block(piece.strip(), "text", None, headings.path)
         elif piece.strip():
-            if "<" in piece:  # HTML may stand in it
-                _check_depth(piece)
-            yield from _blocks(partitioners().markdown(piece), headings)
+            page = partitioners().render(piece)
+            _check_depth(page)
+            yield from _blocks(partitioners().html(page), headings)
 
 
 def html_title(source: str) -> str | None:
@@ -128,10 +128,10 @@ def _table(markup: str | None) -> str:
 @cache
 def partitioners() -> Partitioners:
     """Import unstructured with its language model replaced; 5 to 6 s, once a process."""
+    import markdown
     import spacy
     from unstructured.nlp import tokenize
     from unstructured.partition.html import parser, partition, partition_html
-    from unstructured.partition.md import partition_md
 
     # unstructured would download en_core_web_sm. It uses it to tell narrative text from other text, a difference that
     # no Block keeps: titles, lists, code and tables came out the same from a blank pipeline, two to nine times as fast.
@@ -152,7 +152,7 @@ def partitioners() -> Partitioners:
     # languages=[""] switches language detection off: two thirds of the time, and its result is not kept.
     return Partitioners(
         html=lambda source: partition_html(text=source, languages=[""]),
-        markdown=lambda source: partition_md(text=source, languages=[""]),
+        render=lambda source: str(markdown.markdown(source, extensions=["tables", "fenced_code"])),
     )
 
 

@@ -15,7 +15,7 @@ _ORG_CODE: Final = re.compile(
 _ORG_KEYWORDS: Final = re.compile(r"^[ \t]*#\+\w+:[^\n]*$", re.M)
 _HEADLINE: Final = re.compile(r"^\*+ ", re.M)
 _DRAWER: Final = re.compile(
-    r"[ \t]*:PROPERTIES:[ \t]*\n(?:(?![ \t]*:END:)[ \t]*(?::[^:\s]+:(?:[ \t][^\n]*)?)?\n)*[ \t]*:END:[ \t]*(?:\n|\Z)"
+    r"[ \t]*:PROPERTIES:[ \t]*\n(?:(?![ \t]*:END:)[ \t]*(?::\S+:(?:[ \t][^\n]*)?)?\n)*[ \t]*:END:[ \t]*(?:\n|\Z)"
 )
 _QUIET: Final[dict[str, Any]] = {
     "file_insertion_enabled": False,

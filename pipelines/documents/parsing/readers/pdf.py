@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import pypdfium2
+from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE
 
 from pipelines.documents.errors import EncryptedFileError, TruncatedFileError
 from pipelines.documents.parsing.formats import check_pdf_ends, too_odd
@@ -23,6 +24,8 @@ _NUMBERING: Final = re.compile(r"^(?:chapter|appendix)?\s*[\dA-Z]{0,3}(?:\.\d+)*
 _MAX_OUTLINE_DEPTH: Final = 8
 # Of 72 dots an inch: a scan is read at 144, as well as at 216 and in half the time.
 _SCALE: Final = 2.0
+# How deep pictures are looked for in forms in one another.
+_FORMS: Final = 3
 
 
 class _Entry(NamedTuple):
@@ -95,11 +98,13 @@ def _page_lines(document: Any, index: int) -> list[str]:
 
 
 def _lines_in_picture(document: Any, index: int) -> list[str]:
-    """Return the lines of a page that is a scan; none of one that is blank."""
+    """Return the lines of a page that is a scan; none of one that is blank, or drawn."""
     from pipelines.documents.parsing.readers.pictures import MOST_SIDE, lines_of
 
     page = document[index]
     try:
+        if not any(drawn.type == FPDF_PAGEOBJ_IMAGE for drawn in page.get_objects(max_depth=_FORMS)):
+            return []
         scale = min(_SCALE, MOST_SIDE / max(*page.get_size(), 1.0))
         return lines_of(page.render(scale=scale).to_pil().convert("RGB"))
     finally:

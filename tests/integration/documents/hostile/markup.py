@@ -70,6 +70,10 @@ _TEXTS: list[Case] = [
         errors.BrokenFileError,
         "deeper than 300",
     ),
+    reads(
+        "addresses and types.md",
+        "```\n" + "<path> Vec<u8>\n" * 400 + "```\n" + "<https://example.org/> " * 400 + f"\n\n{WICK}\n",
+    ),
     reads("code never closed.md", f"```python\n{WICK}\n"),
     reads("a wide table.md", "|" + "a|" * 5_000 + "\n|" + "-|" * 5_000 + f"\n|{WICK}|\n"),
     reads("references in a circle.md", f"[a]: [b]\n[b]: [a]\n\n{WICK} [a][b]\n"),
@@ -93,6 +97,11 @@ _TEXTS: list[Case] = [
     reads("a drawer closed in a sentence.org", f"* a\n:PROPERTIES:\n:x: 1\n{WICK} :END:\n"),
     reads("a drawer in a sentence.org", f"* a\nHere are :PROPERTIES: of it.\n{WICK}\n:END:\n", WICK, "Here are"),
     reads("text in a drawer.org", f"* a\n:PROPERTIES:\n:x: 1\n{WICK}\n:END:\n"),
+    reads(
+        "properties of code.org",
+        f"* a\n:PROPERTIES:\n:header-args:python: :session x\n:END:\n{WICK}\n",
+        lacks="session",
+    ),
     reads("many drawers.org", "* a\n" + ":PROPERTIES:\n:x: 1\n" * 100_000 + f":END:\n{WICK}\n"),
     reads("dates that are none.org", f"* a <9999-99-99 Xxx>\nSCHEDULED: <0000-00-00>\n{WICK}\n"),
     reads("entities that grow.xml", f"{LAUGHS}<x>{WICK} &k;</x>", most=5_000),
