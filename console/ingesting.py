@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from console import output
@@ -55,7 +56,7 @@ def _collection_of(operation: Operation, tenant_id: UUID, slug: str) -> UUID:
 
 
 class Ingest:
-    """Ingests files into one collection of one tenant, of a persona if one is given.
+    """Ingests files into one collection of one tenant, with metadata, of a persona if one is given.
 
     With `force`, those that have not changed are made anew, too.
     """
@@ -67,8 +68,10 @@ class Ingest:
         slug: str,
         *,
         persona_id: UUID | None = None,
+        metadata: Mapping[str, Any] | None = None,
         force: bool = False,
     ) -> None:
+        self._metadata = dict(metadata or {})
         self._persona_id = persona_id
         self._force = force
         self._slug = slug
@@ -105,7 +108,9 @@ class Ingest:
 
     def _enqueue_fetch(self, url: str) -> UUID:
         with tenant_transaction(self._connection, self._tenant_id):
-            payload = IngestDocument(url=url, collection=self._slug, persona_id=self._persona_id, force=self._force)
+            payload = IngestDocument(
+                url=url, collection=self._slug, persona_id=self._persona_id, metadata=self._metadata, force=self._force
+            )
             return Transaction(self._connection, self._tenant_id).enqueue(payload)
 
     def _fetched(self, url: str, task_id: UUID) -> Ingested:
@@ -150,6 +155,7 @@ class Ingest:
             tenant_id=self._tenant_id,
             collection_id=self._collection_id,
             persona_id=self._persona_id,
+            metadata=self._metadata,
             external_id=_key_of(result.path),
             name=result.name,
             source="file",

@@ -148,9 +148,11 @@ class DocumentsSettings(Group):
     """Bounds of what is ingested, and how it is cut into chunks."""
 
     max_bytes: int = Field(50_000_000, ge=1, description="Larger files are refused.")
-    max_pages: int = Field(2_000, ge=1, description="PDFs of more pages are refused.")
+    max_pages: int = Field(2_000, ge=1, description="Documents of more pages, slides, sheets or chapters are refused.")
     max_characters: int = Field(60_000_000, ge=1, description="Files whose text is longer are refused.")
-    parser_seconds: float = Field(300.0, gt=0, description="Wall time of one document in the parser's process.")
+    parser_seconds: float = Field(
+        300.0, gt=0, le=800, description="Wall time of one document in the parser's process; its task has 900 s."
+    )
     parser_memory: int = Field(2_000_000_000, ge=500_000_000, description="Address space of the parser's process.")
     fetch_seconds: float = Field(
         120.0, gt=0, description="Wall time of fetching one file by its URL, redirects included."

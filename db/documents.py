@@ -3,7 +3,7 @@
 Every call runs in a transaction that the caller bound to one tenant; row security shows no other tenant's rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -84,8 +84,12 @@ def register(
     collection_id: UUID | None = None,
     persona_id: UUID | None = None,
     source_url: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Registered:
-    """Make a document of a file, or give the document of that external id a new file. Hold `lock_file` before."""
+    """Make a document of a file, or give the document of that external id a new file. Hold `lock_file` before.
+
+    `metadata` is added to what the document has.
+    """
     values = {
         "tenant_id": tenant_id,
         "collection_id": collection_id,
@@ -96,6 +100,7 @@ def register(
         "source_url": source_url,
         "file_path": file_path,
         "file_size": file_size,
+        "metadata": Jsonb(metadata or {}),
     }
     [row] = QUERIES.run(connection, "register", values)
     registered = Registered(*row)

@@ -33,7 +33,6 @@ def status(as_json: AsJson = False) -> None:
         found = [
             (space, spaces.count_vectors(owner, space.id), spaces.index_of(owner, space.id))
             for space in spaces.spaces(owner)
-            if not space.is_dropped
         ]
         chunks = spaces.count_chunks(owner)
     if as_json:
@@ -49,7 +48,7 @@ def status(as_json: AsJson = False) -> None:
                 space.revision,
                 space.dimensions,
                 f"{space.precision}{'' if index.is_ready else ', not built'}",
-                "yes" if space.is_active else "no",
+                "being dropped" if space.is_dropped else "yes" if space.is_active else "no",
                 vectors,
                 chunks - vectors,
                 output.size(index.total_bytes),

@@ -14,6 +14,7 @@ import typer
 from console import output
 from console.options import AsJson, Collection, Tenant, id_of
 from console.runtime import operate
+from console.values import payload_of
 from core.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def ingest(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, patterns, archives or URLs.")],
     collection: Collection = None,
     persona: Annotated[str | None, typer.Option(help="Whose documents they are: a persona's id.")] = None,
+    meta: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for the documents' metadata; may be repeated.")
+    ] = None,
     tenant: Tenant = None,
     force: Annotated[bool, typer.Option("--force", help="Make anew what has not changed, too.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what is new or changed, until Ctrl-C.")] = False,
@@ -49,6 +53,7 @@ def ingest(
             operation.tenant_id(tenant),
             collection or "default",
             persona_id=id_of(persona),
+            metadata=payload_of(meta or []),
             force=force,
         )
 

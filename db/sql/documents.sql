@@ -11,11 +11,12 @@ WITH before AS MATERIALIZED (
     SELECT file_path FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND collection_id IS NOT DISTINCT FROM %(collection_id)s
         AND external_id = %(external_id)s AND deleted_at IS NULL
 )
-INSERT INTO knowledge.documents AS d (tenant_id, collection_id, persona_id, external_id, name, source, source_url, file_path, file_size)
-VALUES (%(tenant_id)s, %(collection_id)s, %(persona_id)s, %(external_id)s, %(name)s, %(source)s, %(source_url)s, %(file_path)s, %(file_size)s)
+INSERT INTO knowledge.documents AS d (tenant_id, collection_id, persona_id, external_id, name, source, source_url, file_path, file_size, metadata)
+VALUES (%(tenant_id)s, %(collection_id)s, %(persona_id)s, %(external_id)s, %(name)s, %(source)s, %(source_url)s, %(file_path)s, %(file_size)s,
+    %(metadata)s)
 ON CONFLICT (tenant_id, collection_id, external_id) WHERE external_id IS NOT NULL AND deleted_at IS NULL
 DO UPDATE SET file_path = EXCLUDED.file_path, file_size = EXCLUDED.file_size, name = EXCLUDED.name, source = EXCLUDED.source,
-    persona_id = COALESCE(EXCLUDED.persona_id, d.persona_id), uploaded_at = clock_timestamp()
+    persona_id = COALESCE(EXCLUDED.persona_id, d.persona_id), metadata = d.metadata || EXCLUDED.metadata, uploaded_at = clock_timestamp()
 RETURNING d.id, d.status, d.content_hash, (SELECT file_path FROM before);
 
 -- name: give_chunks_persona

@@ -73,10 +73,14 @@ def _outcomes_of(
             else:
                 yield failure
             continue
-        result: dict[str, Any] = {"embedded": len(part)}
-        if embedded.tokens:
-            result |= {"tokens": round(embedded.tokens * share), "cost": round(embedded.cost * share, 9)}
-        yield Done(result, writing)
+        yield Done({"embedded": len(part)} | _cost_of(embedded, share), writing)
+
+
+def _cost_of(embedded: Embedded, share: float) -> dict[str, Any]:
+    """Return what a provider counted of a share of its texts, for a task's result; nothing of a local model."""
+    if not embedded.tokens:
+        return {}
+    return {"tokens": round(embedded.tokens * share), "cost": round(embedded.cost * share, 9)}
 
 
 def embed_queries(items: Sequence[BatchItem[EmbedQuery]]) -> list[Outcome | Exception]:
@@ -92,7 +96,8 @@ def embed_queries(items: Sequence[BatchItem[EmbedQuery]]) -> list[Outcome | Exce
     for place in range(len(items)):
         failure = embedded.failures.get(place)
         if failure is None:
-            ends.append(Done({"space_id": str(space.id), "vector": Vector(embedded.vectors[place]).to_text()}))
+            result: dict[str, Any] = {"space_id": str(space.id), "vector": Vector(embedded.vectors[place]).to_text()}
+            ends.append(Done(result | _cost_of(embedded, 1 / (len(items) - len(embedded.failures)))))
         elif isinstance(failure, RateLimitedError):
             ends.append(Fail(str(failure)))
         else:

@@ -1,6 +1,6 @@
 """Payloads of the documents pipeline; all that a producer has to import."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from pydantic import Field, model_validator
@@ -17,8 +17,9 @@ class IngestDocument(Payload):
     """Make a file searchable: parse, chunk, embed, swap in.
 
     Give `path`, a file below the tenant's folder of the storage, or `url`, a file that is public on the web, to make a
-    document of it (or a new version of the document that came from there before); or `document_id` of a document that
-    is registered already.
+    document of it (or a new version of the document that came from there before), known by that as its `external_id`:
+    the task is done when the document stands there, which goes on by tasks of its own. Or give `document_id` of one
+    that is registered already. `collection` is made if it is missing; `metadata` is added to what the document has.
     """
 
     task_type: ClassVar[str] = "document.ingest"
@@ -28,12 +29,15 @@ class IngestDocument(Payload):
     document_id: UUID | None = None
     collection: str = Field("default", min_length=1, max_length=100)
     persona_id: UUID | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
     force: bool = False
 
     @model_validator(mode="after")
     def _names_one(self) -> "IngestDocument":
         if sum(given is not None for given in (self.path, self.url, self.document_id)) != 1:
             raise ValueError("give one of path, url and document_id")
+        if self.document_id is not None and (self.collection != "default" or self.persona_id or self.metadata):
+            raise ValueError("a document that is registered has its collection, persona and metadata")
         return self
 
 

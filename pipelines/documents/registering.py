@@ -98,8 +98,9 @@ def _register(transaction: Transaction, tenant_id: UUID, payload: IngestDocument
     registered = documents.register(
         connection,
         tenant_id=tenant_id,
-        collection_id=collections.collection_id_of(connection, tenant_id, payload.collection),
+        collection_id=collections.ensure_collection(connection, tenant_id, payload.collection)[0],
         persona_id=payload.persona_id,
+        metadata=payload.metadata,
         **facts,
     )
     forget_former(transaction, registered, facts["file_path"])

@@ -29,7 +29,7 @@ from tests.benchmarks.peers.servers import Servers, servers
 _TOKENS, _OVERLAP = 256, 32
 _PATIENCE = 1800
 _GOAL_AS_IT_COMES, _GOAL_AT_EQUAL_DTYPE = 3.0, 1.2
-# What memory may have grown by between the first and the last quarter of a long run.
+# What memory may have grown by between the second and the last quarter of a long run.
 _MOST_GROWTH = 1.05
 CAVEATS = (
     "Postgres shares the machine's processor with all of them: ratios count, absolute figures carry the machine",

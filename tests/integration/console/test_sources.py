@@ -138,6 +138,16 @@ def test_documents_are_a_persona_s(inline: Inline, home: Path, tmp_path: Path) -
     assert "typo" not in {each["slug"] for each in inline.json("collections", "list")}
 
 
+def test_documents_have_metadata_that_searches_go_by(inline: Inline, tmp_path: Path) -> None:
+    (tmp_path / "rope.md").write_text(KNOT)
+    given = ("--collection", "tagged", "--meta")
+    inline.json("ingest", str(tmp_path), *given, "kind=rope", "--meta", "year=2026")
+    assert len(inline.json("search", "a loop", *given, "kind=rope", "--meta", "year=2026")["hits"]) == 1
+    assert inline.json("search", "a loop", *given, "kind=chain")["hits"] == []
+    inline.json("ingest", str(tmp_path), *given, "kind=chain")
+    assert len(inline.json("search", "a loop", *given, "kind=chain", "--meta", "year=2026")["hits"]) == 1
+
+
 def test_a_watch_tells_what_stands_still_once_and_what_changed_again(tmp_path: Path) -> None:
     watch = Watch([str(tmp_path)])
     assert watch.look() == []
