@@ -78,10 +78,16 @@ class DocumentState:
 
 
 def list_documents(
-    connection: Connection, *, status: str | None = None, limit: int = 20, before: UUID | None = None
+    connection: Connection,
+    *,
+    status: str | None = None,
+    collection: str | None = None,
+    limit: int = 20,
+    before: UUID | None = None,
 ) -> list[DocumentRow]:
     """Return documents, newest first; a next page goes on `before` the last id of this one."""
-    rows = QUERIES.run(connection, "list", {"status": status, "limit": limit, "before": before})
+    values = {"status": status, "collection": collection, "limit": limit, "before": before}
+    rows = QUERIES.run(connection, "list", values)
     return [DocumentRow(*row) for row in rows]
 
 
@@ -111,6 +117,12 @@ def show(connection: Connection, document_id: UUID) -> DocumentDetail | None:
     """Return a document whole, or None where it is deleted or another tenant's."""
     rows = QUERIES.run(connection, "show", {"id": document_id})
     return DocumentDetail(*rows[0]) if rows else None
+
+
+def text_of(connection: Connection, document_id: UUID) -> str | None:
+    """Return the whole text of the version that searches find, None where there is none (yet)."""
+    rows = QUERIES.run(connection, "text", {"id": document_id})
+    return rows[0][0] if rows else None
 
 
 def has_persona(connection: Connection, persona_id: UUID) -> bool:

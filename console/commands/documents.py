@@ -7,9 +7,9 @@ from uuid import UUID
 import typer
 
 from console import output
-from console.options import AsJson, Before, Limit, Tenant, Timeout, id_of
+from console.options import AsJson, Before, Collection, Limit, Tenant, Timeout, id_of
 from console.runtime import Operation, operate
-from core.errors import GreenroomError, UnavailableError, UsageError
+from core.errors import GreenroomError, NotFoundError, UnavailableError, UsageError
 from db import library, tasks
 from db.connection import tenant_transaction
 
@@ -21,6 +21,7 @@ Named = Annotated[str, typer.Argument(metavar="DOCUMENT", help="Its id, name or 
 @app.command("list")
 def list_(
     status: Annotated[Status | None, typer.Option("--status", help="Only those of that status.")] = None,
+    collection: Collection = None,
     limit: Limit = 20,
     before: Before = None,
     tenant: Tenant = None,
@@ -29,7 +30,9 @@ def list_(
     """List documents, newest first."""
     page = id_of(before)
     with operate() as operation, tenant_transaction(operation.connection, operation.tenant_id(tenant)):
-        rows = library.list_documents(operation.connection, status=status, limit=limit, before=page)
+        rows = library.list_documents(
+            operation.connection, status=status, collection=collection, limit=limit, before=page
+        )
     following = rows[-1].id if len(rows) == limit else None
     if as_json:
         output.show_json({"documents": [asdict(row) for row in rows], "next": following})
@@ -76,6 +79,19 @@ def show(
     if listed:
         columns = ("#chunk", "#tokens", "#page", "section", "text")
         output.show_table(columns, [(c.chunk_index + 1, c.token_count, c.page, c.section, c.text) for c in listed])
+
+
+@app.command()
+def text(document: Named, tenant: Tenant = None, as_json: AsJson = False) -> None:
+    """Print a document's whole text, as searches find it: what its chunks' offsets count in."""
+    with operate() as operation, tenant_transaction(operation.connection, operation.tenant_id(tenant)):
+        found = library.text_of(operation.connection, library.find(operation.connection, document))
+    if found is None:
+        raise NotFoundError(f"{document} has no text that searches find: `greenroom documents show` says why")
+    if as_json:
+        output.show_json({"text": found})
+    else:
+        output.show_line(found)
 
 
 @app.command()

@@ -7,17 +7,36 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from console import output
-from console.options import AsJson, Collection, Tenant, Timeout, id_of
+from console.options import AsJson, Collection, Tenant, Timeout, id_of, task_id
 from console.runtime import Operation, operate
 from console.values import moment_of, payload_of
 from db import collections, library
 from db.connection import tenant_transaction
-from db.search import UNFILTERED, Filters, Hit, Strategy
+from db.search import UNFILTERED, Filters, Hit, Strategy, give_feedback
 
 if TYPE_CHECKING:
     from pipelines.documents.search import Found
 
 Kind = Literal["raw", "curated", "all"]
+Rating = Literal["helpful", "unhelpful"]
+
+
+def feedback(
+    query_id: Annotated[str, typer.Argument(metavar="QUERY", help="The id that the search printed.")],
+    rating: Annotated[Rating, typer.Argument(help="helpful or unhelpful.")],
+    comment: Annotated[str | None, typer.Option(help="Why.")] = None,
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep what a reader thought of a search, in place of what was said of it before."""
+    wanted = task_id(query_id)
+    said = {"rating": rating} | ({"comment": comment} if comment else {})
+    with operate() as operation, tenant_transaction(operation.connection, operation.tenant_id(tenant)):
+        give_feedback(operation.connection, wanted, said)
+    if as_json:
+        output.show_json({"query_id": wanted, "feedback": said})
+    else:
+        output.show_line("kept")
 
 
 def search(

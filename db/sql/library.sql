@@ -5,7 +5,7 @@ SELECT d.id, d.name, c.slug AS collection, d.status, d.chunk_count, d.page_count
     d.current_version, d.uploaded_at, d.completed_at
 FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collection_id
 WHERE d.deleted_at IS NULL AND (%(status)s::text IS NULL OR d.status = %(status)s)
-    AND (%(before)s::uuid IS NULL OR d.id < %(before)s)
+    AND (%(before)s::uuid IS NULL OR d.id < %(before)s) AND (%(collection)s::text IS NULL OR c.slug = %(collection)s)
 ORDER BY d.id DESC LIMIT %(limit)s;
 
 -- name: show
@@ -50,6 +50,11 @@ WHERE d.status = 'failed' AND d.deleted_at IS NULL AND (%(ids)s::uuid[] IS NULL 
             SELECT FROM queue.tasks_history later WHERE later.owner_id = d.id AND later.owner_kind = 'document'
                 AND later.task_type = 'document.ingest' AND later.completed_at > t.completed_at))
 ORDER BY t.completed_at LIMIT 10000;
+
+-- name: text
+-- The text of the version that searches find.
+SELECT t.text FROM knowledge.documents d JOIN knowledge.document_texts t ON t.document_id = d.id AND t.version = d.current_version
+WHERE d.id = %(id)s AND d.deleted_at IS NULL;
 
 -- name: persona
 SELECT id FROM assistants.personas WHERE id = %(id)s;

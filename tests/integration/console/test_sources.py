@@ -148,6 +148,22 @@ def test_documents_have_metadata_that_searches_go_by(inline: Inline, tmp_path: P
     assert len(inline.json("search", "a loop", *given, "kind=chain", "--meta", "year=2026")["hits"]) == 1
 
 
+def test_documents_are_listed_by_collection_printed_whole_and_searches_judged(inline: Inline, tmp_path: Path) -> None:
+    (tmp_path / "bends.md").write_text(KNOT)
+    inline.json("ingest", str(tmp_path), "--collection", "bends")
+    listed = inline.json("documents", "list", "--collection", "bends")["documents"]
+    assert [document["name"] for document in listed] == ["bends.md"]
+    assert inline.json("documents", "list", "--collection", "none")["documents"] == []
+    assert "A bowline makes a loop that does not slip." in inline.ok("documents", "text", "bends.md")
+    assert inline.json("documents", "text", "bends.md")["text"].startswith("Knots")
+    query = inline.json("search", "a loop", "--collection", "bends")["query_id"]
+    kept = inline.json("feedback", query, "helpful", "--comment", "at last")
+    assert kept["feedback"] == {"rating": "helpful", "comment": "at last"}
+    unknown = inline.run("feedback", str(uuid4()), "helpful")
+    assert unknown.returncode == 1
+    assert "no query has the id" in unknown.stderr
+
+
 def test_a_watch_tells_what_stands_still_once_and_what_changed_again(tmp_path: Path) -> None:
     watch = Watch([str(tmp_path)])
     assert watch.look() == []
