@@ -44,8 +44,8 @@ SELECT t.id FROM knowledge.documents d JOIN queue.tasks_history t ON t.owner_id 
 WHERE d.status = 'failed' AND d.deleted_at IS NULL AND (%(ids)s::uuid[] IS NULL OR d.id = ANY (%(ids)s::uuid[]))
     AND t.status IN ('failed', 'cancelled')
     AND (t.task_type IN ('document.chunk', 'chunks.embed') AND t.payload->>'version' = d.next_version::text
-            AND (t.task_type = 'document.chunk' OR t.payload->>'space_id' = (
-                SELECT s.id::text FROM knowledge.spaces s WHERE s.kind = 'chunks' AND s.is_active))
+            AND (t.payload->>'space_id' = (
+                SELECT s.id::text FROM knowledge.spaces s WHERE s.kind = 'chunks' AND s.is_active)) IS NOT FALSE
         OR t.task_type = 'document.ingest' AND NOT EXISTS (
             SELECT FROM queue.tasks_history later WHERE later.owner_id = d.id AND later.owner_kind = 'document'
                 AND later.task_type = 'document.ingest' AND later.completed_at > t.completed_at))

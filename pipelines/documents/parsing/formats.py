@@ -151,7 +151,7 @@ def recognise(data: bytes, claimed: str | None, *, reads_pictures: bool = False)
         return marked, ""
     found: str | None
     if data.startswith(b"PK\x03\x04"):
-        media_type, found = containers.in_archive(data), "a ZIP archive of no format that is read"
+        media_type, found = _in_archive(data, claim), "a ZIP archive of no format that is read"
     elif data.startswith(b"\xd0\xcf\x11\xe0"):
         media_type, found = containers.in_compound(data), "an old Office document"
     else:
@@ -163,6 +163,16 @@ def recognise(data: bytes, claimed: str | None, *, reads_pictures: bool = False)
     found = found or "binary data of no known kind"
     says = f"The file says {_called(claim)}, but its content is {found}" if claim else f"The file is {found}"
     raise WrongTypeError(f"{says}; Greenroom reads {READ}. Convert it first.")
+
+
+def _in_archive(data: bytes, claim: str | None) -> str | None:
+    try:
+        return containers.in_archive(data)
+    except BrokenFileError:
+        known = _BY_TYPE.get(claim or "")
+        if known is not None and known.is_archive:
+            raise
+        return None  # whatever it was, it is not what it says
 
 
 def _by_mark(data: bytes, claim: str | None, *, reads_pictures: bool) -> Format | None:

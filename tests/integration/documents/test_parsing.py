@@ -169,7 +169,7 @@ def test_odd_characters_are_ingested(parse: Parse, content: bytes, text: str) ->
         ("a.pdf", f"<html>{SECRET}</html>", errors.WrongTypeError, "says PDF, but its content is HTML"),
         ("a.md", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), errors.WrongTypeError, "PNG"),
         ("a.txt", b"PK\x03\x04" + SECRET.encode() * 9, errors.WrongTypeError, "ZIP"),
-        ("a.docx", b"PK\x03\x04" + SECRET.encode() * 9, errors.WrongTypeError, "ZIP"),
+        ("a.docx", b"PK\x03\x04" + SECRET.encode() * 9, errors.BrokenFileError, "cut off or damaged"),
         ("a.png", f"just {SECRET}", errors.WrongTypeError, "image/png"),
         ("a.txt", bytes(range(256)) * 40, errors.WrongTypeError, "binary"),
         ("a.pdf", b"%PDF-1.7\n" + SECRET.encode() * 99 + b"\n%%EOF", errors.BrokenFileError, "damaged"),
