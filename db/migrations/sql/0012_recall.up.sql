@@ -21,7 +21,7 @@ CREATE OR REPLACE FUNCTION knowledge.search(tenant uuid, query_text text, query_
         text text, score double precision, similarity double precision, words double precision, highlight text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, public, pg_temp
-    SET hnsw.iterative_scan = relaxed_order SET hnsw.ef_search = 300 SET hnsw.max_scan_tuples = 40000 AS $$
+    SET hnsw.iterative_scan = relaxed_order SET hnsw.ef_search = 400 SET hnsw.max_scan_tuples = 40000 AS $$
 #variable_conflict use_column
 DECLARE
     by_vectors CONSTANT boolean := search.strategy IN ('hybrid', 'vector');
