@@ -150,9 +150,7 @@ class DocumentsSettings(Group):
     max_bytes: int = Field(50_000_000, ge=1, description="Larger files are refused.")
     max_pages: int = Field(2_000, ge=1, description="Documents of more pages, slides, sheets or chapters are refused.")
     max_characters: int = Field(60_000_000, ge=1, description="Files whose text is longer are refused.")
-    parser_seconds: float = Field(
-        300.0, gt=0, le=800, description="Wall time of one document in the parser's process; its task has 900 s."
-    )
+    parser_seconds: float = Field(300.0, gt=0, le=800, description="Wall time of one document in the parser's process.")
     parser_memory: int = Field(2_000_000_000, ge=500_000_000, description="Address space of the parser's process.")
     fetch_seconds: float = Field(
         120.0, gt=0, description="Wall time of fetching one file by its URL, redirects included."
@@ -160,9 +158,7 @@ class DocumentsSettings(Group):
     fetch_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (), description="Networks that are not public and may be fetched from, with commas: 10.0.8.0/24."
     )
-    ocr: bool = Field(
-        False, description="Read pages of PDFs that are pictures, and PNG and JPEG (extra: ocr); seconds a page."
-    )
+    ocr: bool = Field(False, description="Read scans: pages of PDFs, PNG and JPEG (extra: ocr); seconds a page.")
     chunk_header: str = Field(
         "{title} \u203a {section}",
         max_length=200,
@@ -215,15 +211,8 @@ class EndpointSettings(Group):
     model: str | None = Field(None, description="Its model, by whose name embedding.other_models or .model choose it.")
     dimensions: int | None = Field(None, ge=1, le=4000, description="Length of its vectors.")
     asks_dimensions: bool = Field(False, description="Ask for that length in each request; few models know others.")
-    revision: str | None = Field(
-        None,
-        min_length=1,
-        max_length=50,
-        description="What its vectors are told by from others of that name; change it with them.",
-    )
-    max_tokens: int = Field(
-        8191, ge=32, description="Tokens (cl100k_base) that it reads; of longer texts the rest is cut."
-    )
+    revision: str | None = Field(None, min_length=1, max_length=50, description="What tells its vectors from others'.")
+    max_tokens: int = Field(8191, ge=32, description="Tokens (cl100k_base) that it reads; longer texts are cut.")
     batch: int = Field(128, ge=1, le=2048, description="Texts in one request.")
     seconds: float = Field(60.0, gt=0, description="How long an answer may take.")
     price: float = Field(0.0, ge=0, description="For a million tokens; tasks say what they cost.")

@@ -13,6 +13,7 @@ from tests.integration.documents.library import Library
 from tests.integration.documents.parsed import Parse, limits_of
 from tests.integration.documents.two_spaces import SUBJECTS
 from tests.support.database import Database
+from tests.support.embedding_endpoint import Endpoint, embedding_endpoint
 from tests.support.small_model import make_small_model
 
 
@@ -84,3 +85,10 @@ def shelf(database: Database, both: Resources, storage_root: Path) -> Iterator[L
     own.work()
     yield own
     own.line.close()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """An endpoint that embeds, on the loopback."""
+    with embedding_endpoint() as endpoint:
+        yield endpoint
