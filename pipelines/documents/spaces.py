@@ -129,12 +129,9 @@ def enqueue_slices(transaction: Transaction, space: spaces.Space, lacking: Itera
         kind, owner_id = ("document", each.document_id) if space.is_active else ("space", space.id)
         by_owner[each.tenant_id, kind, owner_id] += _payloads(space.id, each)
     for (tenant_id, kind, owner_id), payloads in by_owner.items():
-        options: Options = {
-            "tenant_id": tenant_id,
-            "owner_kind": kind,
-            "owner_id": owner_id,
-            "priority": 0 if space.is_active else BESIDE_PRIORITY,
-        }
+        options: Options = {"tenant_id": tenant_id, "owner_kind": kind, "owner_id": owner_id}
+        if not space.is_active:
+            options["priority"] = BESIDE_PRIORITY
         if (key := limit_key_of(space)) is not None:
             options["limit_key"] = key
         transaction.enqueue_many(payloads, **options)

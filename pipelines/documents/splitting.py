@@ -12,6 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from semantic_text_splitter import TextSplitter
@@ -33,6 +34,8 @@ _WINDOW: Final = 16_000
 _FULL_ENOUGH: Final = 0.8
 _LEAST_TOKENS: Final = 16
 _CACHED_WORD: Final = 40
+# Of a model, some 20 MB.
+_MOST_WORDS: Final = 200_000
 _SHIFT: Final = 32
 _LOW: Final = (1 << _SHIFT) - 1
 _BOUNDARIES: Final = ("\n\n\n", "\n\n", "\n", ". ", " ")
@@ -102,6 +105,33 @@ class _Words(dict[str, int]):
         return counted
 
 
+class _ModelWords(_Words):
+    """What words count in cl100k_base and in a model's tokens, both in one integer: one sum gives both sums."""
+
+    def __init__(self, count_model_tokens: "CountTokens | Tokenizer | Cl100k") -> None:
+        super().__init__(lambda word: self._packed(word, self.count_many([word])[0]))
+        self.count_many = _many(count_model_tokens)
+        (self.specials,) = self.count_many([""])
+
+    def learn(self, text: str) -> None:
+        """Count the words of a text in one go; one by one, new words were a third of the whole split."""
+        if len(self) > _MOST_WORDS:
+            self.clear()
+        new = [word for word in set(text.split()) if len(word) <= _CACHED_WORD and word not in self]
+        for word, count in zip(new, self.count_many(new), strict=True):
+            self[word] = self._packed(word, count)
+
+    def _packed(self, word: str, model_count: int) -> int:
+        # Most words have a blank before them, which cl100k_base makes part of their token.
+        return (model_count - self.specials << _SHIFT) + tokens.count(" " + word)
+
+
+@lru_cache(maxsize=4)
+def _model_words(count_model_tokens: "CountTokens | Tokenizer | Cl100k") -> _ModelWords:
+    """Return the words of a model, kept from one document to the next: most words of one stand in the other."""
+    return _ModelWords(count_model_tokens)
+
+
 class _Meter:
     """Measures texts against both limits at once, in tokens of the model."""
 
@@ -110,27 +140,14 @@ class _Meter:
     ) -> None:
         self.max_tokens = max_tokens
         self.model_limit = model_limit
-        self.count_model_many = _many(count_model_tokens)
-        (self._specials,) = self.count_model_many([""])
-        self.budget = model_limit - self._specials
-        self._words = _Words(lambda word: self._packed(word, self.count_model_many([word])[0]))
-
-    def learn(self, text: str) -> None:
-        """Count the words of a text in one go; one by one, new words were a third of the whole split."""
-        new = [word for word in set(text.split()) if len(word) <= _CACHED_WORD and word not in self._words]
-        for word, count in zip(new, self.count_model_many(new), strict=True):
-            self._words[word] = self._packed(word, count)
+        self.words = _model_words(count_model_tokens)
+        self.budget = model_limit - self.words.specials
 
     def estimate(self, text: str) -> int:
         """Return about the share of the budget that a text takes; near enough for finding boundaries."""
-        both = sum(map(self._words.__getitem__, text.split()))
+        both = sum(map(self.words.__getitem__, text.split()))
         counted = (both & _LOW) + text.count("\n") + text.count("\n ")
         return max(both >> _SHIFT, self.scaled(counted))
-
-    def _packed(self, word: str, model_count: int) -> int:
-        """Return both counts of a word in one integer: one sum over a text's words gives both sums."""
-        # Most words have a blank before them, which cl100k_base makes part of their token.
-        return (model_count - self._specials << _SHIFT) + tokens.count(" " + word)
 
     def scaled(self, count: int) -> int:
         """Return cl100k_base tokens as that share of the model's budget which they are of `max_tokens`."""
@@ -138,7 +155,7 @@ class _Meter:
 
     def exact(self, texts: list[str]) -> list[tuple[int, int]]:
         """Return the counts of each text, in cl100k_base and in the model's tokens."""
-        return list(zip(tokens.count_many(texts), self.count_model_many(texts), strict=True))
+        return list(zip(tokens.count_many(texts), self.words.count_many(texts), strict=True))
 
     def fits(self, counts: tuple[int, int]) -> bool:
         """Tell whether exact counts keep both limits."""
@@ -161,7 +178,7 @@ class _Splitter:
         piece = text[start:end]
         if _is_dense(piece):
             return [(start + first, start + last) for first, last in self._dense(piece)]
-        self._meter.learn(piece)
+        self._meter.words.learn(piece)
         found = self._text_splitter.chunk_indices(piece)
         return [(start + offset, start + offset + len(chunk)) for offset, chunk in found]
 

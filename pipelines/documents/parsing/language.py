@@ -50,7 +50,7 @@ _CONFIGURATIONS: Final = {
 }
 _SURE: Final = 0.8
 _SAMPLES: Final = 5
-_SAMPLE_CHARACTERS: Final = 2_000
+_SAMPLE_CHARACTERS: Final = 500
 
 
 def language_of(text: str) -> str:

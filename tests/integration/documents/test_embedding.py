@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from pipelines.documents import packing
 from pipelines.documents.embedding import Embedder, batches, has_bf16
 from pipelines.documents.errors import ModelFilesError, VectorsError
 from pipelines.documents.models import find_model
+from pipelines.documents.packing import pack
 from pipelines.documents.vectors import Vectors
 
 TEXTS = [
@@ -51,6 +54,23 @@ def test_bf16_finds_the_same(reference: Vectors) -> None:
     assert vectors.dtype == np.float32
     assert (vectors * reference).sum(axis=1).min() > 0.995
     assert Embedder.load().dtype == ("bf16" if has_bf16() else "fp32")
+
+
+def test_packed_weights_change_no_vector(reference: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = Embedder.load(dtype="bf16")
+    # torch may drop what it does not publish: a version of it that does has to be looked at
+    assert sum(type(layer).__name__ == "_PackedLinear" for layer in packed._model.modules()) == 37
+    monkeypatch.setattr(packing, "_OPERATIONS", ("_no_such_operation",))
+    as_it_came = Embedder.load(dtype="bf16")
+    assert not any(type(layer).__name__ == "_PackedLinear" for layer in as_it_came._model.modules())
+    near, nearer = (float((each.embed(TEXTS) * reference).sum(axis=1).min()) for each in (as_it_came, packed))
+    assert nearer > near - 0.001
+
+
+def test_layers_in_fp32_stay_as_they_are() -> None:
+    layers = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    assert pack(layers) == 0
+    assert isinstance(layers[0], torch.nn.Linear)
 
 
 def test_batching_changes_no_vector(embedder: Embedder) -> None:
