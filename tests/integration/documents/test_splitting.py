@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from pipelines.documents import tokens
+from pipelines.documents import splitting, tokens
 from pipelines.documents.models import find_model
 from pipelines.documents.parsing.headings import Headings
 from pipelines.documents.parsing.readers.plain import plain_blocks
@@ -121,6 +121,17 @@ def test_equal_documents_give_equal_chunks_and_a_function_counts_as_well() -> No
         count_model_tokens=lambda text: len(MODEL.tokenizer.encode(text).ids),
     )
     assert _split(document) == _split(document) == by_function
+
+
+def test_words_are_kept_from_one_document_to_the_next_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = splitting._model_words(MODEL.tokenizer)
+    document = _document(PROSE * 20)
+    found = _split(document)
+    assert {"relay", "claims"} <= set(words)
+    monkeypatch.setattr(splitting, "_MOST_WORDS", 10)
+    _split(_document("Nothing of the other text stands here."))
+    assert "relay" not in words
+    assert _split(document) == found
 
 
 def test_a_line_of_ten_million_characters_takes_bounded_time() -> None:
