@@ -9,9 +9,9 @@ from pgvector import Vector
 from core.errors import PermanentError, RateLimitedError, RetryableError
 from db import documents, spaces
 from pipelines.documents.embedders import Embedders
-from pipelines.documents.ingest import swap_if_complete
 from pipelines.documents.payloads import EmbedChunks, EmbedQuery
 from pipelines.documents.vectors import Embedded
+from pipelines.documents.versions import swap_if_complete
 from pipelines.outcomes import Apply, Cancel, Done, Fail, Outcome, Snooze
 from pipelines.task import BatchItem
 from pipelines.transaction import Transaction

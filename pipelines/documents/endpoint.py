@@ -6,7 +6,6 @@ left alone, its tasks wait. Its library would retry by itself, and follow redire
 waits by what the endpoint asks for, and asks no other address.
 """
 
-import email.utils
 import logging
 import threading
 import time
@@ -21,6 +20,7 @@ import numpy as np
 
 from core.backoff import Backoff
 from core.errors import PermanentError, RateLimitedError, RetryableError, SettingsError
+from core.retry_after import retry_after
 from core.settings import EndpointSettings
 from pipelines.documents.tokens import Cl100k
 from pipelines.documents.vectors import Embedded, Vectors
@@ -36,7 +36,7 @@ _AWAY: Final = (502, 504)
 # A wrong key, or one that is not paid for, does not become right by asking often; it does when somebody mends it.
 _LOCKED: Final = (401, 402, 403)
 _LOCKED_PAUSE: Final = timedelta(minutes=5)
-_LEAST_WAIT, _MOST_WAIT = 1.0, 3600.0
+_LEAST_WAIT, _MOST_WAIT = timedelta(seconds=1), timedelta(hours=1)
 _WHILE_AWAY: Final = Backoff(base=2.0, factor=2.0, maximum=300.0)
 # Texts that were refused one by one, and none taken: it may be the model's name that it refuses, or an option.
 _ENOUGH_REFUSED: Final = 4
@@ -167,14 +167,14 @@ class EndpointEmbedder:
             now = time.monotonic()
             if now >= self._away_until:
                 self._times_away += 1
-                self._away_until = now + max(_WHILE_AWAY.delay(self._times_away), _LEAST_WAIT)
+                self._away_until = now + max(_WHILE_AWAY.delay(self._times_away), _LEAST_WAIT.total_seconds())
             return timedelta(seconds=self._away_until - now)
 
     def _translated(self, error: "APIStatusError", texts: Sequence[str]) -> Exception:
         """Return what an answer that is no success means."""
-        status, after = error.status_code, _seconds_of(error.response.headers.get("retry-after"))
+        status = error.status_code
+        wait = retry_after(error.response.headers.get("retry-after"), least=_LEAST_WAIT, most=_MOST_WAIT)
         told = f"the endpoint answered {status}: {self._told(error, texts)}"
-        wait = None if after is None else timedelta(seconds=after)
         if status in _BUSY:
             return RateLimitedError(self._limit_key, told, retry_after=wait)
         if status in _AWAY:
@@ -236,17 +236,3 @@ def _client(settings: EndpointSettings) -> "OpenAI":
 
 def _in_a_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _seconds_of(header: str | None) -> float | None:
-    """Return the seconds of a Retry-After header: a number of them, or a date (RFC 9110, 10.2.3)."""
-    if not header:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-        except ValueError:
-            return None
-    return min(max(seconds, _LEAST_WAIT), _MOST_WAIT) if seconds == seconds else None

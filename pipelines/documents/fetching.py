@@ -19,6 +19,7 @@ from typing import BinaryIO, Final
 import httpx
 
 from core.errors import RetryableError
+from core.retry_after import retry_after
 from pipelines.documents.errors import AddressRefusedError, FetchRefusedError, TooLargeError
 from pipelines.documents.parsing import is_read, media_type_of
 
@@ -29,7 +30,7 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 _LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215
 
 _MAX_REDIRECTS: Final = 5
-_MAX_WAIT, _MAX_DIGITS = 86_400, 10
+_MAX_WAIT: Final = timedelta(days=1)
 _MAX_NAME: Final = 200
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _HEADERS: Final = {
@@ -164,10 +165,8 @@ def _redirected(target: httpx.URL, location: str) -> httpx.URL:
 def _check_status(response: httpx.Response) -> None:
     status = response.status_code
     if status in _BUSY or status >= 500:
-        after = response.headers.get("Retry-After", "")
-        is_seconds = after.isdecimal() and len(after) < _MAX_DIGITS  # or a date, which is left to our own pauses
-        pause = timedelta(seconds=min(int(after), _MAX_WAIT)) if is_seconds else None
-        raise RetryableError(f"The file's server answered {status}.", retry_after=pause)
+        wait = retry_after(response.headers.get("Retry-After"), most=_MAX_WAIT)
+        raise RetryableError(f"The file's server answered {status}.", retry_after=wait)
     if not 200 <= status < 300:
         raise FetchRefusedError(f"The file's server answered {status}; check the URL and ingest it again.")
 

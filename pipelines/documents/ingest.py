@@ -12,12 +12,12 @@ from pipelines.documents.embedders import Models
 from pipelines.documents.errors import DocumentRefusedError, ParserBusyError
 from pipelines.documents.headers import Headers, HeaderTemplate
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
-from pipelines.documents.payloads import ChunkDocument, DeleteFile, IngestDocument
+from pipelines.documents.payloads import ChunkDocument, IngestDocument
 from pipelines.documents.registering import register_path, register_url
-from pipelines.documents.spaces import enqueue_slices
 from pipelines.documents.splitting import Chunk, split
 from pipelines.documents.storage import Content, Storage
 from pipelines.documents.terms import enqueue_count
+from pipelines.documents.versions import enqueue_slices, swap_if_complete
 from pipelines.outcomes import Cancel, Done, Outcome, Snooze
 from pipelines.resources import Resources
 from pipelines.task import TaskContext
@@ -139,15 +139,6 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
         enqueue_count(transaction)
 
     return Done({"chunks": len(rows)}, apply)
-
-
-def swap_if_complete(transaction: Transaction, document_id: UUID, version: int) -> None:
-    """Let readers see a complete version; the files of the versions that went are removed by tasks of their own."""
-    gone = documents.swap_if_complete(transaction.connection, document_id, version)
-    for file_path in gone:
-        transaction.enqueue(DeleteFile(file_path=file_path))
-    if gone:
-        enqueue_count(transaction)
 
 
 def _newest(context: TaskContext, source: _Source) -> _Source | None:

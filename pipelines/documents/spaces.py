@@ -1,26 +1,18 @@
 """Handler of `space.fill`: a space comes to have a vector of each chunk, while another one is searched."""
 
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
 from db import spaces
 from db.connection import Connection
-from pipelines.documents.embedders import limit_key_of
-from pipelines.documents.payloads import EmbedChunks, FillSpace
-from pipelines.enqueue import Options
+from pipelines.documents.payloads import FillSpace
+from pipelines.documents.versions import enqueue_slices
 from pipelines.outcomes import Cancel, Done, Outcome, Snooze
-from pipelines.payload import Payload
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 
-EMBED_SLICE = 64
-"""Chunks of one embedding task: a lost attempt repeats no more than this, and several workers share a long document."""
-BESIDE_PRIORITY = -10
-"""Of tasks for a space which nobody searches yet: what comes in for the one that is searched goes first."""
 # Chunks that are looked at a time, minutes of work; the next page follows when a quarter of it is left.
 _PAGE = 20_000
 _LEFT = 4
@@ -120,30 +112,3 @@ def _show(transaction: Transaction, space_id: UUID) -> None:
     space = spaces.get_space(transaction.connection, space_id)
     if space is not None and space.is_active:
         enqueue_slices(transaction, space, spaces.unshown(transaction.connection, space_id))
-
-
-def enqueue_slices(transaction: Transaction, space: spaces.Space, lacking: Iterable[spaces.Slice]) -> None:
-    """Enqueue the embedding of chunks for a space: for the active one it is their document's, which fails with it."""
-    by_owner: dict[tuple[UUID, str, UUID], list[Payload]] = defaultdict(list)
-    for each in lacking:
-        kind, owner_id = ("document", each.document_id) if space.is_active else ("space", space.id)
-        by_owner[each.tenant_id, kind, owner_id] += _payloads(space.id, each)
-    for (tenant_id, kind, owner_id), payloads in by_owner.items():
-        options: Options = {"tenant_id": tenant_id, "owner_kind": kind, "owner_id": owner_id}
-        if not space.is_active:
-            options["priority"] = BESIDE_PRIORITY
-        if (key := limit_key_of(space)) is not None:
-            options["limit_key"] = key
-        transaction.enqueue_many(payloads, **options)
-
-
-def _payloads(space_id: UUID, lacking: spaces.Slice) -> Iterator[EmbedChunks]:
-    indexes = lacking.indexes
-    for part in (indexes[at : at + EMBED_SLICE] for at in range(0, len(indexes), EMBED_SLICE)):
-        yield EmbedChunks(
-            document_id=lacking.document_id,
-            version=lacking.version,
-            space_id=space_id,
-            first=part[0],
-            last=part[-1],
-        )
