@@ -20,6 +20,6 @@ def _seconds_of(header: str) -> float | None:
     except ValueError:
         try:
             return email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):  # a year, or an offset, that no clock has
             return None
     return None if math.isnan(seconds) else seconds

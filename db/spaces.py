@@ -24,9 +24,9 @@ Precision = Literal["vector", "halfvec"]
 T = TypeVar("T")
 _MOST_COUNTED = 100_000
 _MOST_DIMENSIONS = 4_000
+# Candidates that an index looks at for each vector that it takes in; those that `create_space` makes have as many.
+_EF_CONSTRUCTION = 128
 _TRIES, _LOCK_TIMEOUT, _PAUSE_SECONDS = 30, "500ms", 0.5
-BUILD_CARE = 128
-"""How many candidates an index looks at for each vector that it takes in, as those that `create_space` makes."""
 BUILD_MEMORY = "1GB"
 """What an index is built in: it holds half a million vectors of 384 dimensions; more take far longer."""
 
@@ -230,8 +230,8 @@ def build_index(connection: Connection, space: Space, memory: str = BUILD_MEMORY
         )
         kind, leaf = sql.Identifier(space.precision), sql.Identifier("knowledge", _leaf_of(space.id))
         ops = sql.Identifier(f"{space.precision}_cosine_ops")
-        width, care = sql.Literal(space.dimensions), sql.Literal(BUILD_CARE)
-        connection.execute(statement.format(leaf, kind, width, ops, care))
+        width, candidates = sql.Literal(space.dimensions), sql.Literal(_EF_CONSTRUCTION)
+        connection.execute(statement.format(leaf, kind, width, ops, candidates))
 
 
 def count_unready(connection: Connection, space: Space) -> int:

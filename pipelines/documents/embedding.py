@@ -1,8 +1,8 @@
-"""Texts to vectors by a local sentence-transformers model: the one place that loads torch.
+"""Texts to vectors by a local sentence-transformers model: with `packing.py` the one place that loads torch.
 
 Texts are sorted by their length in tokens and batched by a budget of tokens, so that little is padded. Batches are
-computed side by side, each by one thread; the model computes in bf16 where the processor has instructions for it
-(`packing.py`), pooling and normalisation in fp32. Figures and choice: docs/decisions/0003-embedding-settings.md.
+computed side by side, each by one thread; the model computes in bf16 where the processor has instructions for it,
+pooling and normalisation in fp32. Figures and choice: docs/decisions/0003-embedding-settings.md.
 """
 
 import ctypes
@@ -82,7 +82,7 @@ class Embedder:
         loaded = SentenceTransformer(str(files.folder), device="cpu", local_files_only=True)
         loaded.eval()
         loaded[0].to(torch.bfloat16 if chosen == "bf16" else torch.float32)
-        pack(loaded[0])
+        pack(loaded[0].get_submodule("model"))
         threads = threads or len(os.sched_getaffinity(0))
         return cls(files, loaded, chosen, batch_tokens=batch_tokens, threads=threads)
 

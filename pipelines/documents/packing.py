@@ -1,16 +1,19 @@
 """A model's weights in the order that the processor's matrix units read them, laid out once and not at every product.
 
-The two operations are torch's own, which it uses for what it compiles and does not publish: where one is missing, the
-model computes as it came. Figures: docs/decisions/0003-embedding-settings.md.
+The operations are torch's own, which it uses for what it compiles and does not publish: where one is missing, or the
+model is of a kind that is not known, it computes as it came. Figures: docs/decisions/0003-embedding-settings.md.
 """
 
 from typing import Final
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.activations import GELUActivation
 
-_OPERATIONS: Final = ("_reorder_linear_weight", "_linear_pointwise")
+_OPERATIONS: Final = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+# Encoders that do nothing with a linear layer but call it; others look at its weights, which are not where they were.
+_MODEL_TYPES: Final = frozenset({"bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
 # Products of about so many rows are expected: the tokens of a batch.
 _ROWS: Final = 2048
 
@@ -31,14 +34,14 @@ class _PackedLinear(nn.Module):
 
 
 def pack(model: nn.Module) -> int:
-    """Pack the linear layers of a model in bf16, in place; return how many: none where torch has no way to."""
-    if not torch._C._has_mkldnn or not all(hasattr(torch.ops.mkldnn, name) for name in _OPERATIONS):
+    """Pack the linear layers of a model in bf16, in place; return how many: none where torch or the model cannot."""
+    if not isinstance(model, PreTrainedModel) or model.config.model_type not in _MODEL_TYPES or not _can_pack():
         return 0
     layers = [
         (owner, name, layer)
         for owner in model.modules()
         for name, layer in owner.named_children()
-        if isinstance(layer, nn.Linear) and layer.weight.dtype == torch.bfloat16
+        if type(layer) is nn.Linear and layer.weight.dtype == torch.bfloat16
     ]
     with torch.inference_mode():
         for owner, name, layer in layers:
@@ -48,3 +51,8 @@ def pack(model: nn.Module) -> int:
             if has_gelu:
                 owner.intermediate_act_fn = nn.Identity()
     return len(layers)
+
+
+def _can_pack() -> bool:
+    operations = torch.ops.mkldnn
+    return all(hasattr(operations, name) for name in _OPERATIONS) and bool(operations._is_mkldnn_bf16_supported())

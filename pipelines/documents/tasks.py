@@ -41,15 +41,13 @@ TASKS: tuple[AnyTask, ...] = (
         # five hundred of those before it. And each time that its file got other bytes while it was read.
         max_snoozes=10_000,
     ),
-    # A document that is begun is finished before the next one is parsed: parser and model work side by side, and
-    # the first of many is found early.
+    # Before the ingests that wait: parser and model work side by side, and the first document of many is found early.
     Task(payload=ChunkDocument, run=chunk, queue=DOCUMENTS_QUEUE, priority=10, time_limit=timedelta(minutes=15)),
     Task(
         payload=EmbedChunks,
         run_batch=embed_chunks,
         queue=EMBEDDING_QUEUE,
         batch_size=4,
-        priority=20,
         time_limit=timedelta(minutes=15),
         # As often as its endpoint refuses for now: for months, at the longest pause between two looks.
         max_snoozes=100_000,
@@ -67,7 +65,7 @@ TASKS: tuple[AnyTask, ...] = (
         payload=EmbedQuery,
         run_batch=embed_queries,
         queue=EMBEDDING_QUEUE,
-        batch_size=4,
+        batch_size=16,
         priority=100,
         max_attempts=2,
         time_limit=timedelta(seconds=60),

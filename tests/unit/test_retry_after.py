@@ -24,6 +24,9 @@ MOST = timedelta(hours=1)
         ("9" * 15, 3600.0),
         ("inf", 3600.0),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Mon, 01 Jan 9999 23:59:59 GMT", 3600.0),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("Mon, 1 Jan 2030 00:00:00 +99999999999999", None),
     ],
 )
 def test_a_wait_is_read_within_bounds(header: str | None, seconds: float | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from pipelines.documents import packing
 from pipelines.documents.embedding import Embedder, batches, has_bf16
@@ -56,21 +57,47 @@ def test_bf16_finds_the_same(reference: Vectors) -> None:
     assert Embedder.load().dtype == ("bf16" if has_bf16() else "fp32")
 
 
+def packed_layers(model: torch.nn.Module) -> int:
+    return sum(type(layer).__name__ == "_PackedLinear" for layer in model.modules())
+
+
 def test_packed_weights_change_no_vector(reference: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = Embedder.load(dtype="bf16")
     # torch may drop what it does not publish: a version of it that does has to be looked at
-    assert sum(type(layer).__name__ == "_PackedLinear" for layer in packed._model.modules()) == 37
+    assert packed_layers(packed._model) == (37 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 0)
     monkeypatch.setattr(packing, "_OPERATIONS", ("_no_such_operation",))
     as_it_came = Embedder.load(dtype="bf16")
-    assert not any(type(layer).__name__ == "_PackedLinear" for layer in as_it_came._model.modules())
+    assert packed_layers(as_it_came._model) == 0
     near, nearer = (float((each.embed(TEXTS) * reference).sum(axis=1).min()) for each in (as_it_came, packed))
     assert nearer > near - 0.001
 
 
-def test_layers_in_fp32_stay_as_they_are() -> None:
-    layers = torch.nn.Sequential(torch.nn.Linear(4, 4))
-    assert pack(layers) == 0
-    assert isinstance(layers[0], torch.nn.Linear)
+@pytest.mark.parametrize("kind", ["Bert", "DistilBert", "Electra", "MPNet", "XLMRoberta"])
+def test_every_kind_that_is_packed_computes_as_before(kind: str) -> None:
+    torch.manual_seed(7)
+    config = getattr(transformers, f"{kind}Config")(vocab_size=99, hidden_size=32, num_hidden_layers=2,
+        num_attention_heads=4, intermediate_size=64, dim=32, n_layers=2, n_heads=4, hidden_dim=64)  # fmt: skip
+    model = getattr(transformers, f"{kind}Model")(config).eval().to(torch.bfloat16)
+    given = {"input_ids": torch.randint(5, 99, (3, 20)), "attention_mask": torch.ones(3, 20, dtype=torch.long)}
+    with torch.inference_mode():
+        before = model(**given).last_hidden_state.float()
+        packed = pack(model)
+        after = model(**given).last_hidden_state.float()
+    assert (packed > 0) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert torch.nn.functional.cosine_similarity(before, after, dim=-1).min() > 0.999
+
+
+def test_what_looks_at_its_weights_or_is_in_fp32_stays_as_it_is() -> None:
+    config = transformers.T5Config(vocab_size=99, d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
+    looks = transformers.T5EncoderModel(config).to(torch.bfloat16)
+    assert pack(looks) == packed_layers(looks) == 0
+    with torch.inference_mode():
+        assert looks(input_ids=torch.tensor([[5, 6, 7]])).last_hidden_state.shape == (1, 3, 32)
+    exact = transformers.BertModel(
+        transformers.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    )
+    assert pack(exact) == packed_layers(exact) == 0
+    assert pack(torch.nn.Sequential(torch.nn.Linear(4, 4)).to(torch.bfloat16)) == 0
 
 
 def test_batching_changes_no_vector(embedder: Embedder) -> None:
