@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from core.errors import SchemaError
+from db import spaces
 from db.connection import connect
 from db.embedded import EmbeddedServer
 from db.migrate import migrate, scripted_revisions, status
@@ -34,6 +35,12 @@ FROM pg_proc WHERE pronamespace IN
 UNION ALL
 SELECT polrelid::regclass::text || polname, 'p', pg_get_expr(polqual, polrelid) FROM pg_policy
 ORDER BY 1, 2
+"""
+
+
+GRAPHS = """
+SELECT c.oid::regclass::text, c.reloptions FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+WHERE a.amname = 'hnsw' AND c.relkind = 'i'
 """
 
 
@@ -99,6 +106,31 @@ def test_down_a_step_and_up_again(empty: Database, revision: str) -> None:
     assert empty.rows(SCHEMA) == before
     migrate(empty.owner_url)
     assert empty.rows(SCHEMA) == newest
+
+
+def test_every_index_over_vectors_looks_at_as_many_candidates(empty: Database) -> None:
+    migrate(empty.owner_url, revision="0012")
+    with connect(empty.owner_url, name="test") as owner:  # as the programs of that revision made it
+        owner.execute("SELECT knowledge.create_space('chunks', 'first', '1', 4, 256)")
+    assert list(dict(empty.rows(GRAPHS)).values()) == [None]
+    empty.close()
+
+    migrate(empty.owner_url)
+    with connect(empty.owner_url, name="test") as owner:
+        spaces.create_space(owner, model="second", revision="1", dimensions=4, max_tokens=256)
+        spaces.build_index(owner, spaces.named(owner, "second"))
+        owner.execute("REINDEX TABLE CONCURRENTLY knowledge.chunk_vectors")  # as docs/documents.md has it
+    assert list(dict(empty.rows(GRAPHS)).values()) == [["ef_construction=128"]] * 2
+    empty.close()
+
+    migrate(empty.owner_url, revision="0012")
+    assert list(dict(empty.rows(GRAPHS)).values()) == [None] * 2
+
+
+def test_a_first_space_looks_at_as_many_candidates(database: Database) -> None:
+    owner = database.connect()
+    spaces.create_space(owner, model="first", revision="1", dimensions=4, max_tokens=256)
+    assert list(dict(database.rows(GRAPHS)).values()) == [["ef_construction=128"]]
 
 
 def test_the_wanted_revision_is_the_newest_script() -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,8 @@ def test_every_kind_that_is_packed_computes_as_before(kind: str) -> None:
 
 def test_what_looks_at_its_weights_or_is_in_fp32_stays_as_it_is() -> None:
     config = transformers.T5Config(vocab_size=99, d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
-    looks = transformers.T5EncoderModel(config).to(torch.bfloat16)
+    looks: Any = transformers.T5EncoderModel(config)
+    looks.to(torch.bfloat16)
     assert pack(looks) == packed_layers(looks) == 0
     with torch.inference_mode():
         assert looks(input_ids=torch.tensor([[5, 6, 7]])).last_hidden_state.shape == (1, 3, 32)
