@@ -1,18 +1,19 @@
-"""Texts to vectors by a local sentence-transformers model: with `packing.py` the one place that loads torch.
+"""Texts to vectors by a local sentence-transformers model: with `packing.py` and `attention.py` all that loads torch.
 
-Texts are sorted by their length in tokens and batched by a budget of tokens, so that little is padded. Batches are
-computed side by side, each by one thread; the model computes in bf16 where the processor has instructions for it,
-pooling and normalisation in fp32. Figures and choice: docs/decisions/0003-embedding-settings.md.
+Texts of like length are computed together (`batching.py`), batches side by side, each by one thread. The model computes
+in bf16 where the processor has instructions for it, pooling and normalisation in fp32. Figures and choice:
+docs/decisions/0003-embedding-settings.md.
 """
 
 import ctypes
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from pipelines.documents.batching import batches
 from pipelines.documents.errors import VectorsError
 from pipelines.documents.models import DEFAULT_MODEL, ModelFiles, find_model
 from pipelines.documents.vectors import Embedded, Vectors
@@ -76,13 +77,16 @@ class Embedder:
         import torch
         from sentence_transformers import SentenceTransformer
 
+        from pipelines.documents.attention import add_masks
         from pipelines.documents.packing import pack
 
         chosen = _computes_in(dtype)
         loaded = SentenceTransformer(str(files.folder), device="cpu", local_files_only=True)
         loaded.eval()
         loaded[0].to(torch.bfloat16 if chosen == "bf16" else torch.float32)
-        pack(loaded[0].get_submodule("model"))
+        model_itself = loaded[0].get_submodule("model")
+        pack(model_itself)
+        add_masks(model_itself)
         threads = threads or len(os.sched_getaffinity(0))
         return cls(files, loaded, chosen, batch_tokens=batch_tokens, threads=threads)
 
@@ -113,8 +117,8 @@ class Embedder:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return the L2-normalised vectors, in the order of the texts. Raises VectorsError."""
         vectors: Vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
-        encoded = [self._ids(text) for text in texts]
-        found = list(batches([len(ids) for ids in encoded], self._batch_tokens))
+        encoded = [self._cut(found.ids) for found in self._tokenizer.encode_batch_fast(texts)]
+        found = list(batches([self._width(len(ids)) for ids in encoded], self._batch_tokens))
         rows = ([encoded[index] for index in batch] for batch in found)
         for batch, part in zip(found, self._pool.map(self._forward, rows), strict=True):
             vectors[batch] = part
@@ -125,16 +129,18 @@ class Embedder:
         """Return the vectors as every embedder does: none is refused, and they cost nothing."""
         return Embedded(self.embed(texts))
 
-    def _ids(self, text: str) -> list[int]:
+    def _cut(self, ids: list[int]) -> list[int]:
         # Chunks fit; a query may not, and is cut as the model's own code would: the end mark stays.
-        ids = self._tokenizer.encode(text).ids
         return ids if len(ids) <= self.max_tokens else [*ids[: self.max_tokens - 1], ids[-1]]
+
+    def _width(self, tokens: int) -> int:
+        """Return what a text of so many tokens is padded to."""
+        return max(tokens, min(-(-tokens // _TILE) * _TILE, self.max_tokens))
 
     def _forward(self, rows: list[list[int]]) -> Vectors:
         import torch
 
-        longest = max(map(len, rows))
-        width = max(longest, min(-(-longest // _TILE) * _TILE, self.max_tokens))
+        width = self._width(max(map(len, rows)))
         ids = torch.full((len(rows), width), self._padding, dtype=torch.long)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
         for place, row in enumerate(rows):
@@ -170,23 +176,6 @@ def keep_memory() -> bool:
     if not any(library.mallopt(_M_MMAP_THRESHOLD, kept) == 1 for kept in (_KEPT_BYTES, 32 << 20)):
         return False
     return bool(library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES) == 1)
-
-
-def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yield the places of texts that are computed together, longest first: at most `budget` tokens, padding included.
-
-    A text that exceeds the budget alone is a batch of its own.
-    """
-    batch: list[int] = []
-    width = 0
-    for index in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        width = width or lengths[index]  # the first is the longest
-        if batch and width * (len(batch) + 1) > budget:
-            yield batch
-            batch, width = [], lengths[index]
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def has_bf16() -> bool:

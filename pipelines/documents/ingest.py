@@ -25,6 +25,8 @@ from pipelines.transaction import Transaction
 
 # A file that changed while it was read may still be written to.
 _AGAIN = timedelta(seconds=2)
+# Bytes of a file that may take long: of a smaller text that is parsed is not worth a transaction of its own.
+_WORTH_TELLING = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ def _read(context: TaskContext, document: documents.Document, *, force: bool) ->
             return Done(
                 {"document_id": str(document.id), "unchanged": True}, lambda transaction: _hold(transaction, source)
             )
-        context.progress(0.05, "parsing")
+        if content.size >= _WORTH_TELLING:
+            context.progress(0.05, "parsing")
         try:
             parsed = context.resources.get(ParserProcess).parse(
                 content.path, media_type=media_type_of(document.name), limits=context.resources.get(ParseLimits)

@@ -83,6 +83,7 @@ def enqueue_ingest(transaction: Transaction, document_id: UUID, *, force: bool =
         IngestDocument(document_id=document_id, force=force),
         owner_kind="document",
         owner_id=document_id,
+        priority=5,
         unique_key=f"ingest:{document_id}:force" if force else f"ingest:{document_id}",
     )
 

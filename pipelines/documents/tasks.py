@@ -34,6 +34,7 @@ from pipelines.task import Task
 TASKS: tuple[AnyTask, ...] = (
     Task(
         payload=IngestDocument,
+        batch_size=8,
         run=ingest,
         queue=DOCUMENTS_QUEUE,
         time_limit=timedelta(minutes=15),

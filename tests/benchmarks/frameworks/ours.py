@@ -14,7 +14,7 @@ from pipelines.documents.payloads import IngestDocument
 from pipelines.enqueue import enqueue_many
 from tests.support.command import Greenroom
 
-_PAUSE = 0.05
+_PAUSE = 0.1
 _PATIENCE = 3600.0
 _MEGABYTE = 1_000_000
 
@@ -29,21 +29,21 @@ class Library:
         self.folder = folder / str(self._tenant_id)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def ingest(self, names: list[str], look: Callable[[int], None] = lambda chunks: None) -> tuple[int, float]:
+    def ingest(self, names: list[str], look: Callable[[int], None] | None = None) -> tuple[int, float]:
         """Commit a task for each file and wait until all are searchable; return new chunks and seconds.
 
-        `look` is called with the count of vectors now and then.
+        `look` is called with the count of vectors now and then; to count them takes time from what is measured.
         """
         before = self._count("SELECT count(*) FROM knowledge.chunk_vectors")
-        wanted = self._count("SELECT count(*) FROM knowledge.documents WHERE status = 'completed'") + len(names)
+        wanted = self._documents()[0] + len(names)
         begun = time.perf_counter()
         enqueue_many(self._connection, [IngestDocument(path=name) for name in names], tenant_id=self._tenant_id)
         deadline = time.monotonic() + _PATIENCE
-        while self._count("SELECT count(*) FROM knowledge.documents WHERE status = 'completed'") < wanted:
-            failed = self._count("SELECT count(*) FROM knowledge.documents WHERE status = 'failed'")
-            if failed or time.monotonic() > deadline:
-                raise SystemExit(f"{failed} documents failed, or it took too long")
-            look(self._count("SELECT count(*) FROM knowledge.chunk_vectors"))
+        while (found := self._documents())[0] < wanted:
+            if found[1] or time.monotonic() > deadline:
+                raise SystemExit(f"{found[1]} documents failed, or it took too long")
+            if look:
+                look(self._count("SELECT count(*) FROM knowledge.chunk_vectors"))
             time.sleep(_PAUSE)
         seconds = time.perf_counter() - begun
         return self._count("SELECT count(*) FROM knowledge.chunk_vectors") - before, seconds
@@ -52,6 +52,14 @@ class Library:
         """Return what the process that embeds, the largest of them, holds in memory now."""
         together = [self._process, *self._process.children(recursive=True)]
         return max(_resident(process) for process in together) / _MEGABYTE
+
+    def _documents(self) -> tuple[int, int]:
+        """Return how many are completed, and how many failed."""
+        [(completed, failed)] = self._connection.execute(
+            b"SELECT count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE status = 'failed')"
+            b" FROM knowledge.documents"
+        ).fetchall()
+        return int(completed), int(failed)
 
     def _count(self, query: str) -> int:
         [(count,)] = self._connection.execute(query.encode()).fetchall()

@@ -1,6 +1,5 @@
 """The real model: right vectors in the right order, whatever the batching; pinned weights; no network."""
 
-import itertools
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,8 @@ import torch
 import transformers
 
 from pipelines.documents import packing
-from pipelines.documents.embedding import Embedder, batches, has_bf16
+from pipelines.documents.attention import add_masks
+from pipelines.documents.embedding import Embedder, has_bf16
 from pipelines.documents.errors import ModelFilesError, VectorsError
 from pipelines.documents.models import find_model
 from pipelines.documents.packing import pack
@@ -73,12 +73,18 @@ def test_packed_weights_change_no_vector(reference: Vectors, monkeypatch: pytest
     assert nearer > near - 0.001
 
 
-@pytest.mark.parametrize("kind", ["Bert", "DistilBert", "Electra", "MPNet", "XLMRoberta"])
-def test_every_kind_that_is_packed_computes_as_before(kind: str) -> None:
+def tiny(kind: str, **options: Any) -> Any:
+    """Return a model of a kind, the same each time."""
     torch.manual_seed(7)
     config = getattr(transformers, f"{kind}Config")(vocab_size=99, hidden_size=32, num_hidden_layers=2,
-        num_attention_heads=4, intermediate_size=64, dim=32, n_layers=2, n_heads=4, hidden_dim=64)  # fmt: skip
-    model = getattr(transformers, f"{kind}Model")(config).eval().to(torch.bfloat16)
+        num_attention_heads=4, intermediate_size=64, dim=32, n_layers=2, n_heads=4, hidden_dim=64,
+        **options)  # fmt: skip
+    return getattr(transformers, f"{kind}Model")(config).eval()
+
+
+@pytest.mark.parametrize("kind", ["Bert", "DistilBert", "Electra", "MPNet", "XLMRoberta"])
+def test_every_kind_that_is_packed_computes_as_before(kind: str) -> None:
+    model = tiny(kind).to(torch.bfloat16)
     given = {"input_ids": torch.randint(5, 99, (3, 20)), "attention_mask": torch.ones(3, 20, dtype=torch.long)}
     with torch.inference_mode():
         before = model(**given).last_hidden_state.float()
@@ -86,6 +92,46 @@ def test_every_kind_that_is_packed_computes_as_before(kind: str) -> None:
         after = model(**given).last_hidden_state.float()
     assert (packed > 0) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
     assert torch.nn.functional.cosine_similarity(before, after, dim=-1).min() > 0.999
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["Bert", "Roberta"])
+def test_a_mask_that_is_added_hides_the_same_tokens(kind: str, dtype: torch.dtype) -> None:
+    model = tiny(kind).to(dtype)
+    tokens = torch.randint(5, 99, (3, 20))
+    masks = [torch.ones(3, 20, dtype=torch.long), torch.tensor([[1] * 20, [1] * 7 + [0] * 13, [1] + [0] * 19])]
+    with torch.inference_mode():
+        before = [model(input_ids=tokens, attention_mask=mask).last_hidden_state.float() for mask in masks]
+        assert add_masks(model)
+        after = [model(input_ids=tokens, attention_mask=mask).last_hidden_state.float() for mask in masks]
+    for old, new, mask in zip(before, after, masks, strict=True):
+        assert torch.nn.functional.cosine_similarity(old, new, dim=-1)[mask == 1].min() > 0.999
+    assert not torch.allclose(after[0], after[1], atol=0.01)
+
+
+def test_a_mask_of_another_kind_stays_what_it_was() -> None:
+    model = tiny("Bert", is_decoder=True)
+    given = {"input_ids": torch.randint(5, 99, (1, 20)), "attention_mask": torch.ones(1, 20, dtype=torch.long)}
+    with torch.inference_mode():
+        before = model(**given).last_hidden_state
+        assert add_masks(model)
+        assert torch.allclose(model(**given).last_hidden_state, before, atol=1e-5)
+        given["input_ids"][0, -1] = 7
+        # a token sees none after it
+        assert torch.allclose(model(**given).last_hidden_state[:, :-1], before[:, :-1], atol=1e-5)
+
+
+def test_models_with_a_bias_or_an_attention_of_their_own_keep_their_masks() -> None:
+    assert not add_masks(tiny("MPNet"))
+    stepwise = tiny("Bert")
+    stepwise.set_attn_implementation("eager")
+    assert not add_masks(stepwise)
+    assert not add_masks(torch.nn.Linear(2, 2))
+
+
+def test_the_model_that_comes_along_adds_its_masks(embedder: Embedder) -> None:
+    model: Any = embedder._model[0].get_submodule("model")
+    assert model.config._attn_implementation not in {"sdpa", "eager"}
 
 
 def test_what_looks_at_its_weights_or_is_in_fp32_stays_as_it_is() -> None:
@@ -119,16 +165,6 @@ def test_threads_at_once_get_the_vectors_of_one_after_the_other(embedder: Embedd
 
 def test_no_texts_are_no_vectors(embedder: Embedder) -> None:
     assert embedder.embed([]).shape == (0, 384)
-
-
-def test_batches_keep_the_budget_and_lose_none() -> None:
-    lengths = [3, 250, 256, 7, 7, 90, 1, 256, 300]
-    found = list(batches(lengths, 512))
-    assert sorted(itertools.chain(*found)) == list(range(len(lengths)))
-    for batch in found:
-        assert len(batch) * max(lengths[place] for place in batch) <= 512
-    assert list(batches([600, 1], 512)) == [[0], [1]]
-    assert list(batches([], 512)) == []
 
 
 def test_a_model_says_what_it_is(embedder: Embedder) -> None:
