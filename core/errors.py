@@ -6,7 +6,11 @@ GreenroomError
 │   ├── UnknownTaskTypeError   no task type of that name is registered or published
 │   ├── InvalidPayloadError    a payload does not fit its type
 │   ├── InvalidOptionsError    an enqueue option is out of range
-│   └── RegistrationError      a task module or definition cannot be registered
+│   ├── RegistrationError      a task module or definition cannot be registered
+│   └── ConstraintError        a row breaks a rule of the schema; `constraint` names it
+│       ├── DuplicateError     a key is taken
+│       └── MissingRowError    what a row refers to is not there, or another tenant's
+├── StaleVersionError          a row was written by somebody else since it was read
 ├── NotFoundError              the row that a command names does not exist
 ├── PermanentError             an attempt that must not be repeated: the task fails now
 ├── RetryableError             an attempt worth repeating, optionally not before `retry_after`
@@ -58,6 +62,43 @@ class InvalidOptionsError(UsageError):
 
 class RegistrationError(UsageError):
     """A task definition or a task module cannot be registered."""
+
+
+class ConstraintError(UsageError):
+    """A row breaks a rule of the schema.
+
+    `table` is schema and name; `constraint` the rule's name, or the column's where a value is required.
+    """
+
+    def __init__(self, table: str, constraint: str) -> None:
+        self.table = table
+        self.constraint = constraint
+        super().__init__(self._say())
+
+    def _say(self) -> str:
+        return f"a row of {self.table} breaks the rule {self.constraint} (docs/data-model.md lists them)"
+
+
+class DuplicateError(ConstraintError):
+    """A unique key of a table is taken by another row."""
+
+    def _say(self) -> str:
+        return f"{self.table} has a row of this key already ({self.constraint})"
+
+
+class MissingRowError(ConstraintError):
+    """A row refers to one that does not exist, is another tenant's, or is still referred to itself."""
+
+    def _say(self) -> str:
+        return f"a row of {self.table} refers to what is not there, or is still referred to ({self.constraint})"
+
+
+class StaleVersionError(GreenroomError):
+    """A row was written by somebody else since it was read: read it again. `table` is schema and name."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        super().__init__(f"a row of {table} was changed since it was read: read it again and repeat the change")
 
 
 class NotFoundError(GreenroomError):

@@ -22,6 +22,8 @@ from db.schema import WANTED_REVISION, current_revision, is_newer, require_revis
 # One migration at a time, over all processes; the number is arbitrary and only ours.
 _LOCK = 7_216_335_408_821
 _LOCK_TIMEOUT = "15s"
+# The revision that makes `ops.create_months`.
+_MONTHS_SINCE = "0014"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,18 @@ def migrate(url: str, *, passwords: Mapping[str, str] | None = None, revision: s
     return status(url)
 
 
+def downgrade(url: str, revision: str) -> SchemaStatus:
+    """Take the schema back to an older revision ("base": to nothing), as its owner; return where it stands now.
+
+    Raises SchemaError where this program has no such revision, or the schema is older.
+    """
+    current = status(url).current
+    known = [*scripted_revisions(), "base"]
+    if revision not in known or (current is not None and revision != "base" and revision > current):
+        raise SchemaError(f"there is no revision {revision} below {current or 'none'}: {', '.join(sorted(known))}")
+    return migrate(url, revision=revision)
+
+
 def _run(connection: SqlAlchemyConnection, revision: str) -> None:
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
@@ -81,6 +95,9 @@ def _run(connection: SqlAlchemyConnection, revision: str) -> None:
     going_down = revision == "base" or (current is not None and revision != "head" and revision < current)
     if is_newer(current):
         require_revision(current)
+    if current is not None and current >= _MONTHS_SINCE:
+        # what stood still for months lacks this month's partitions, the audit's too, which notes the revision's change
+        connection.exec_driver_sql("SELECT ops.create_months()")
     (command.downgrade if going_down else command.upgrade)(config, revision)
     connection.exec_driver_sql("GRANT SELECT ON public.alembic_version TO PUBLIC")  # every process checks it
 

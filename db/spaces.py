@@ -1,6 +1,7 @@
 """Spaces of vectors, side by side: made, filled, switched to and dropped while searches go on (`sql/spaces.sql`).
 
-Making, indexing, switching and dropping are the owner's; each is said in the audit. Reading is anybody's.
+Making, indexing, switching and dropping are the owner's; each is said in the audit. Reading is anybody's. Spaces of
+every kind are made, indexed and dropped here; those that are filled, searched and switched to are spaces of chunks.
 """
 
 import time
@@ -21,6 +22,7 @@ from db.queries import Queries
 
 QUERIES = Queries("spaces")
 Precision = Literal["vector", "halfvec"]
+Kind = Literal["chunks", "narratives", "tools", "product_chunks", "transcript_segments"]
 T = TypeVar("T")
 _MOST_COUNTED = 100_000
 _MOST_DIMENSIONS = 4_000
@@ -43,6 +45,7 @@ class Space:
     precision: Precision
     is_active: bool
     is_dropped: bool = False
+    kind: Kind = "chunks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,9 @@ class Indexed:
     total_bytes: int
 
 
-def spaces(connection: Connection) -> list[Space]:
-    """Return all spaces, the active one first."""
-    return [Space(*row) for row in QUERIES.run(connection, "spaces")]
+def spaces(connection: Connection, kind: Kind = "chunks") -> list[Space]:
+    """Return all spaces of a kind, the active one first."""
+    return [Space(*row) for row in QUERIES.run(connection, "spaces", {"kind": kind})]
 
 
 def active_space(connection: Connection) -> Space:
@@ -120,11 +123,12 @@ def create_space(
     dimensions: int,
     max_tokens: int,
     precision: Precision | None = None,
+    kind: Kind = "chunks",
 ) -> UUID:
-    """Make the chunks' space of a model if it is missing; as the owner, since it makes a partition.
+    """Make the space of a model for a kind if it is missing; as the owner, since it makes a partition.
 
-    The first is active and has its index at once. Above 2,000 dimensions the index is on halfvecs. Raises UsageError
-    above 4,000, and for another precision than a space that is there has.
+    The first of its kind is active and has its index at once. Above 2,000 dimensions the index is on halfvecs. Raises
+    UsageError above 4,000, and for another precision than a space that is there has.
     """
     if dimensions > _MOST_DIMENSIONS:
         raise UsageError(f"{model} has {dimensions:,} dimensions: an index holds {_MOST_DIMENSIONS:,} at most")
@@ -134,10 +138,11 @@ def create_space(
         "dimensions": dimensions,
         "max_tokens": max_tokens,
         "precision": precision,
+        "kind": kind,
     }
     [(space_id,)] = _patiently(connection, lambda: QUERIES.run(connection, "create", values))
     made: UUID = space_id
-    found = get_space(connection, made)
+    found = next((space for space in spaces(connection, kind) if space.id == made and not space.is_dropped), None)
     if found is None:
         raise UsageError(f"the space of {model} is being dropped: `greenroom embeddings drop {made} --yes` ends that")
     if precision is not None and found.precision != precision:
@@ -228,7 +233,7 @@ def build_index(connection: Connection, space: Space, memory: str = BUILD_MEMORY
         statement = sql.SQL(
             "CREATE INDEX CONCURRENTLY ON {} USING hnsw ((embedding::{}({})) {}) WITH (ef_construction = {})"
         )
-        kind, leaf = sql.Identifier(space.precision), sql.Identifier("knowledge", _leaf_of(space.id))
+        kind, (_, leaf) = sql.Identifier(space.precision), _place_of(connection, space.id)
         ops = sql.Identifier(f"{space.precision}_cosine_ops")
         width, candidates = sql.Literal(space.dimensions), sql.Literal(_EF_CONSTRUCTION)
         connection.execute(statement.format(leaf, kind, width, ops, candidates))
@@ -250,7 +255,7 @@ def require_filled(connection: Connection, space: Space) -> None:
 
 
 def switch(connection: Connection, space: Space) -> None:
-    """Make a space the active one, from one moment to the next, with its audit event.
+    """Make a space of chunks the active one, from one moment to the next, with its audit event.
 
     Raises UsageError where it lacks its index, or vectors of chunks that are shown: no search shall find less than now.
     Versions that are being made may lack some: whoever switches enqueues a filling with it.
@@ -278,10 +283,10 @@ def drop(connection: Connection, space: Space) -> None:
     with _steering(connection):
         if not QUERIES.count(connection, "give_up", {"id": space.id}):
             raise UsageError(f"searches read the space of {space.model}: switch to another before this one is dropped")
-        leaf = sql.Identifier("knowledge", _leaf_of(space.id))
+        table, leaf = _place_of(connection, space.id)
         if QUERIES.run(connection, "has_partition", {"id": space.id}) == [(True,)]:
-            detach = sql.SQL("ALTER TABLE knowledge.chunk_vectors DETACH PARTITION {} CONCURRENTLY")
-            connection.execute(detach.format(leaf))
+            detach = sql.SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY")
+            connection.execute(detach.format(table, leaf))
         _patiently(connection, lambda: connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(leaf)))
         with connection.transaction():
             QUERIES.count(connection, "forget", {"id": space.id})
@@ -313,5 +318,7 @@ def _patiently(connection: Connection, act: Callable[[], T]) -> T:
     raise UnavailableError("a long transaction holds the documents' tables: try again when it has ended")
 
 
-def _leaf_of(space_id: UUID) -> str:
-    return f"chunk_vectors_{space_id.hex}"
+def _place_of(connection: Connection, space_id: UUID) -> tuple[sql.Identifier, sql.Identifier]:
+    """Return the table of a space's kind, and the space's partition of it."""
+    [(schema, table, leaf)] = QUERIES.run(connection, "place", {"id": space_id})
+    return sql.Identifier(schema, table), sql.Identifier(schema, leaf)

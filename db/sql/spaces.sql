@@ -1,15 +1,16 @@
 -- Spaces: what is embedded by which model. One of a kind is active: searches read it, and a version of a document is shown when
 -- all of its chunks have vectors there. The others are kept up beside it, so that each can take over at once.
+-- Of each kind a space is made, indexed and dropped; filled and switched to are those of chunks.
 -- Locks: 7216335408824, shared by whoever shows a version (documents.sql), alone by whoever switches; 7216335408825, in
 -- a session, by whoever builds an index, switches or drops.
 
 -- name: spaces
--- All spaces, the active one first.
-SELECT s.id, m.name, m.revision, m.dimensions, m.max_tokens, s.precision, s.is_active, s.is_dropped FROM knowledge.spaces s
-JOIN knowledge.embedding_models m ON m.id = s.model_id WHERE s.kind = 'chunks' ORDER BY s.is_active DESC, s.id;
+-- All spaces of a kind, the active one first.
+SELECT s.id, m.name, m.revision, m.dimensions, m.max_tokens, s.precision, s.is_active, s.is_dropped, s.kind FROM knowledge.spaces s
+JOIN knowledge.embedding_models m ON m.id = s.model_id WHERE s.kind = %(kind)s ORDER BY s.is_active DESC, s.id;
 
 -- name: create
-SELECT knowledge.create_space('chunks', %(model)s, %(revision)s, %(dimensions)s, %(max_tokens)s, %(precision)s::text);
+SELECT knowledge.create_space(%(kind)s, %(model)s, %(revision)s, %(dimensions)s, %(max_tokens)s, %(precision)s::text);
 
 -- name: chunks
 -- How many chunks there are, of versions that are shown or will be.
@@ -73,10 +74,24 @@ SELECT metadata->'filling' FROM queue.tasks_live WHERE id = %(id)s;
 -- Keep where a filling stands, with the page that brought it there.
 UPDATE queue.tasks_live SET metadata = metadata || jsonb_build_object('filling', %(standing)s::jsonb) WHERE id = %(id)s;
 
+-- part: leaf
+-- A space's partition, by its name: one that was detached and not dropped yet is found too.
+SELECT to_regclass(format('%%I.%%I', n.nspname, c.relname || '_' || replace(s.id::text, '-', ''))) AS oid
+FROM knowledge.spaces s JOIN pg_class c ON c.oid = knowledge.vectors_of(s.kind) JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE s.id = %(id)s
+
+-- name: place
+-- Where a space's vectors stand: their table and its partition.
+SELECT n.nspname, c.relname, c.relname || '_' || replace(s.id::text, '-', '')
+FROM knowledge.spaces s JOIN pg_class c ON c.oid = knowledge.vectors_of(s.kind) JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE s.id = %(id)s;
+
 -- name: index
 -- The index that searches of a space use: its name, whether it is whole, its size; and the size of all.
 SELECT i.indexrelid::regclass::text, i.indisvalid, pg_relation_size(i.indexrelid), pg_total_relation_size(leaf.oid)
-FROM (SELECT to_regclass('knowledge.chunk_vectors_' || replace(%(id)s::uuid::text, '-', '')) AS oid) AS leaf
+FROM (SELECT (
+-- include: leaf
+) AS oid) AS leaf
 LEFT JOIN (pg_index i JOIN pg_opclass o ON o.oid = i.indclass[0]) ON i.indrelid = leaf.oid
     AND o.opcname = (SELECT s.precision || '_cosine_ops' FROM knowledge.spaces s WHERE s.id = %(id)s)
 ORDER BY i.indisvalid DESC LIMIT 1;
@@ -84,7 +99,9 @@ ORDER BY i.indisvalid DESC LIMIT 1;
 -- name: building
 -- How far the building of an index on a space's vectors has come, in tuples.
 SELECT p.tuples_done, p.tuples_total FROM pg_stat_progress_create_index p
-WHERE p.relid = to_regclass('knowledge.chunk_vectors_' || replace(%(id)s::uuid::text, '-', ''));
+WHERE p.relid = (
+-- include: leaf
+);
 
 -- name: lock
 -- Until the end of the transaction no version is shown.
@@ -113,8 +130,9 @@ SELECT pg_try_advisory_lock(7216335408825);
 SELECT pg_advisory_unlock(7216335408825);
 
 -- name: has_partition
-SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass('knowledge.chunk_vectors_' || replace(%(id)s::uuid::text, '-', ''))
-    AND NOT inhdetachpending);
+SELECT EXISTS (SELECT FROM pg_inherits WHERE NOT inhdetachpending AND inhrelid = (
+-- include: leaf
+));
 
 -- name: give_up
 -- From now on nothing is embedded for it, and nobody switches to it.

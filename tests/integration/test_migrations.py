@@ -11,7 +11,7 @@ from core.errors import SchemaError
 from db import spaces
 from db.connection import connect
 from db.embedded import EmbeddedServer
-from db.migrate import migrate, scripted_revisions, status
+from db.migrate import downgrade, migrate, scripted_revisions, status
 from db.queries import Queries
 from db.roles import ROLES, create_roles
 from db.schema import WANTED_REVISION, current_revision, require_revision
@@ -26,12 +26,12 @@ SELECT c.oid::regclass::text, c.relkind::text,
     string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ',' ORDER BY a.attname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE n.nspname IN ('queue', 'identity', 'knowledge', 'assistants', 'ops', 'audit') GROUP BY 1, 2
+WHERE n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema', 'public') GROUP BY 1, 2
 UNION ALL
 SELECT oid::regprocedure::text, 'f', concat_ws(' ', prosrc, proconfig::text, prosecdef,
     (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(COALESCE(proacl, acldefault('f', proowner))) AS a))
 FROM pg_proc WHERE pronamespace IN
-    (SELECT oid FROM pg_namespace WHERE nspname IN ('queue', 'identity', 'knowledge', 'assistants', 'ops', 'audit'))
+    (SELECT oid FROM pg_namespace WHERE nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema', 'public'))
 UNION ALL
 SELECT polrelid::regclass::text || polname, 'p', pg_get_expr(polqual, polrelid) FROM pg_policy
 ORDER BY 1, 2
@@ -95,7 +95,7 @@ def test_what_waited_under_the_schema_before_runs_under_this_one(empty: Database
     line.close()
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0009"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0009", "0024"])
 def test_down_a_step_and_up_again(empty: Database, revision: str) -> None:
     migrate(empty.owner_url, revision=revision)
     before = empty.rows(SCHEMA)
@@ -189,3 +189,12 @@ def test_history_has_partitions_ahead(database: Database) -> None:
     assert database.value("SELECT queue.create_month('queue.tasks_history', now() + interval '5 months')") is not None
     assert database.value("SELECT queue.create_month('queue.tasks_history', now() + interval '5 months')") is None
     assert database.value(query, ("queue.tasks_history",)) == 4
+
+
+def test_a_database_that_slept_for_months_is_migrated(database: Database) -> None:
+    months = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit.audit_log'::regclass"
+    for (month,) in database.rows(months):
+        database.rows(f"DROP TABLE {month}")
+    downgrade(database.owner_url, "0024")
+    assert migrate(database.owner_url).is_current
+    assert database.value("SELECT count(*) FROM audit.audit_log WHERE table_name = 'alembic_version'") == 1

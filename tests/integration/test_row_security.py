@@ -1,83 +1,95 @@
 """Row security (I6): each login role sees and writes what is its own, in every table that a tenant owns."""
 
 from collections.abc import Iterator
-from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg import sql
 
-from db.connection import Connection, bind_tenant
+from db.connection import Connection, bind_tenant, tenant_transaction
 from db.embedded import EmbeddedServer
 from db.roles import ROLES, role_name
 from tests.support.database import Database, cloned
+from tests.support.tenants import owners
 
 OURS = UUID("00000000-0000-7000-8000-000000000001")
-WALK = """
-SELECT n.nspname, c.relname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE a.attname = 'tenant_id' AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
-    AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-ORDER BY 1, 2
-"""
-# Rows of one tenant in every kind of table; the tenant is %(t)s.
-ROWS = """
-INSERT INTO queue.outbox_tasks (task_type, payload, tenant_id) VALUES ('x', '{}', %(t)s);
-INSERT INTO queue.outbox_tasks (task_type, payload, tenant_id, queue, priority, max_attempts, status, completed_at)
-    VALUES ('x', '{}', %(t)s, 'default', 0, 5, 'cancelled', now());
-INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome)
-    VALUES (gen_random_uuid(), %(t)s, 1, 1, 'retry');
-INSERT INTO assistants.personas (tenant_id, name, system_prompt) VALUES (%(t)s, 'P', 'x');
-INSERT INTO knowledge.collections (tenant_id, name, slug) VALUES (%(t)s, 'C', 'c');
-INSERT INTO knowledge.documents (tenant_id, name) VALUES (%(t)s, 'd');
-INSERT INTO knowledge.rag_queries (tenant_id, query_text, strategy, response_ms) VALUES (%(t)s, 'q', 'hybrid', 1);
-INSERT INTO audit.audit_events (tenant_id, event_type, event_category, description) VALUES (%(t)s, 'x', 'action', 'x');
-"""
-FILLED = {
-    "queue.outbox_tasks", "queue.tasks_live", "queue.tasks_history", "queue.attempts", "assistants.personas",
-    "knowledge.collections", "knowledge.documents", "knowledge.rag_queries", "audit.audit_events",
+# What is not a tenant's: the machine's own state, what the installation offers to all, and the tenants themselves.
+OF_ALL = {
+    "alembic_version", "billing.subscription_plans", "identity.operators", "identity.regions", "identity.tenants",
+    "knowledge.embedding_models", "knowledge.spaces", "ops.backups", "queue.alerts", "queue.chores", "queue.gauges",
+    "queue.limit_tokens", "queue.limits", "queue.processes", "queue.queues", "queue.settlements", "queue.statistics",
+    "queue.task_types",
 }  # fmt: skip
+LOGINS = [role_name(kind) for kind in ROLES]
+COLLECTIONS = b"SELECT tenant_id FROM knowledge.collections"
+COLLECT = b"INSERT INTO knowledge.collections (tenant_id, name, slug) VALUES (%s, 'N', 'n')"
+BOUND = "SELECT current_setting('app.current_tenant_id', true)"
 
 
 @pytest.fixture(scope="module")
 def shared(server_without_fsync: EmbeddedServer, template_database: str) -> Iterator[tuple[Database, UUID]]:
-    """A database with rows of two tenants in every table; tests roll back what they write."""
+    """A database in which the default tenant and another have a task and a collection each."""
     with cloned(server_without_fsync, template_database) as database:
         theirs = database.value("INSERT INTO identity.tenants (name, slug) VALUES ('B', 'b') RETURNING id")
         for tenant in (OURS, theirs):
-            for statement in ROWS.strip().split(";\n"):
-                database.rows(statement, {"t": tenant})
+            database.rows(
+                "INSERT INTO queue.outbox_tasks (task_type, payload, tenant_id) VALUES ('x', '{}', %s)", (tenant,)
+            )
+            database.rows("INSERT INTO knowledge.collections (tenant_id, name, slug) VALUES (%s, 'C', 'c')", (tenant,))
         yield database, theirs
 
 
-def tables(database: Database) -> list[str]:
-    return [f"{schema}.{name}" for schema, name in database.rows(WALK)]
-
-
-def seen(connection: Connection, table: str) -> set[Any] | None:
-    """Return the tenants whose rows a role sees, or None where it may not look at all."""
-    try:
-        with connection.transaction():
-            query = sql.SQL("SELECT DISTINCT tenant_id FROM {}").format(sql.Identifier(*table.split(".")))
-            return {row[0] for row in connection.execute(query).fetchall()}
-    except psycopg.errors.InsufficientPrivilege:
-        return None
+def seen(connection: Connection) -> set[UUID]:
+    """Return the tenants whose collections a login sees."""
+    return owners(connection, "knowledge.collections")
 
 
 def test_every_tenants_table_has_row_security_by_force(shared: tuple[Database, UUID]) -> None:
-    found = tables(shared[0])
-    assert set(found) >= FILLED
-    loose = shared[0].rows(
-        "SELECT oid::regclass::text FROM pg_class WHERE oid = ANY (%s::regclass[])"
-        " AND NOT (relrowsecurity AND relforcerowsecurity)",
-        (found,),
-    )
-    assert loose == []
+    """The partitions too, whoever may be let at one some day."""
+    query = """
+        SELECT c.oid::regclass::text, c.relrowsecurity AND c.relforcerowsecurity
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE a.attname = 'tenant_id' AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
+            AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+    """
+    found = dict(shared[0].rows(query))
+    assert [table for table, is_forced in found.items() if not is_forced] == []
+    assert len(found) > 80
+
+
+def test_a_table_without_tenants_is_everybodys_knowingly(shared: tuple[Database, UUID]) -> None:
+    query = """
+        SELECT c.oid::regclass::text FROM pg_class c
+        WHERE c.relkind IN ('r', 'p', 'm', 'f') AND NOT c.relispartition
+            AND c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+            AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'tenant_id')
+    """
+    assert {table for (table,) in shared[0].rows(query)} == OF_ALL
+
+
+def test_a_view_shows_what_its_reader_may_see(shared: tuple[Database, UUID]) -> None:
+    query = """
+        SELECT c.oid::regclass::text FROM pg_class c
+        WHERE c.relkind = 'v' AND NOT 'security_invoker=true' = ANY (COALESCE(c.reloptions, '{}'))
+            AND c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema')
+    """
+    assert shared[0].rows(query) == []
+
+
+def test_no_login_has_a_right_that_row_security_does_not_look_at(shared: tuple[Database, UUID]) -> None:
+    """TRUNCATE empties for all; a foreign key or a trigger of one's own tells of, and acts on, rows of anybody."""
+    query = """
+        SELECT r.rolname, c.oid::regclass::text FROM pg_roles r, pg_class c
+        WHERE r.rolname = ANY (%s) AND c.relkind IN ('r', 'p', 'v')
+            AND c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+            AND (has_table_privilege(r.oid, c.oid, 'TRUNCATE, TRIGGER')
+                OR has_any_column_privilege(r.oid, c.oid, 'REFERENCES'))
+    """
+    assert shared[0].rows(query, (LOGINS,)) == []
 
 
 def test_nobody_passes_row_security(shared: tuple[Database, UUID]) -> None:
-    names = [role_name(kind) for kind in ROLES] + ["greenroom_owner"]
+    names = [*LOGINS, "greenroom_owner"]
     query = "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s) AND (rolsuper OR rolbypassrls)"
     assert shared[0].rows(query, (names,)) == []
     assert shared[0].value("SELECT count(*) FROM pg_roles WHERE rolname = ANY (%s) AND rolcanlogin", (names,)) == len(
@@ -85,69 +97,17 @@ def test_nobody_passes_row_security(shared: tuple[Database, UUID]) -> None:
     )
     # a partition or table owned by one of them would let it past
     owned = "SELECT relname FROM pg_class WHERE pg_get_userbyid(relowner) = ANY (%s)"
-    assert shared[0].rows(owned, ([role_name(kind) for kind in ROLES],)) == []
+    assert shared[0].rows(owned, (LOGINS,)) == []
 
 
-@pytest.mark.parametrize("role", ["worker", "operator", "reader"])
-def test_a_bound_role_sees_its_tenant_only(shared: tuple[Database, UUID], role: str) -> None:
+def test_a_worker_knows_no_tenant_but_its_own(shared: tuple[Database, UUID]) -> None:
     database, theirs = shared
-    connection = database.connect(role)
-    looked = set()
-    for tenant in (OURS, theirs):
-        for table in tables(database):
-            with connection.transaction():
-                bind_tenant(connection, tenant)
-                found = seen(connection, table)
-            if found is None or (role == "operator" and table == "audit.audit_events"):
-                continue
-            assert found <= {tenant}, f"{role} sees {found} in {table}"
-            if table in FILLED:
-                assert found == {tenant}, f"{role} does not see its own rows in {table}"
-            looked.add(table)
-    assert len(looked) >= 8
-
-
-@pytest.mark.parametrize("role", ["worker", "operator", "reader", "relay", "producer"])
-def test_an_unbound_role_sees_no_rows_of_data(shared: tuple[Database, UUID], role: str) -> None:
-    database, _ = shared
-    connection = database.connect(role)
-    for table in tables(database):
-        if table.startswith("queue.") or (role == "operator" and table == "audit.audit_events"):
-            continue
-        assert seen(connection, table) in (None, set()), f"{role} in {table}"
-
-
-def test_the_system_role_sees_all_tenants(shared: tuple[Database, UUID]) -> None:
-    database, theirs = shared
-    assert (seen(database.connect("system"), "knowledge.collections") or set()) >= {OURS, theirs}
-
-
-@pytest.mark.parametrize("table", sorted(FILLED - {"queue.attempts", "audit.audit_events"}))
-def test_a_bound_worker_cannot_change_anothers_row(shared: tuple[Database, UUID], table: str) -> None:
-    database, theirs = shared
-    connection = database.connect("worker")
-    name = sql.Identifier(*table.split("."))
-    with connection.transaction(force_rollback=True):
-        bind_tenant(connection, OURS)
-        update = sql.SQL("UPDATE {} SET tenant_id = tenant_id WHERE tenant_id = %s").format(name)
-        assert connection.execute(update, (theirs,)).rowcount == 0
-    give_away = sql.SQL("UPDATE {} SET tenant_id = %s WHERE tenant_id = %s").format(name)
-    with connection.transaction(force_rollback=True):
-        bind_tenant(connection, OURS)
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute(give_away, (theirs, OURS))
-
-
-@pytest.mark.parametrize(
-    "statement", [s for s in ROWS.strip().split(";\n") if "audit" not in s], ids=lambda s: s.split()[2]
-)
-def test_a_bound_worker_cannot_insert_for_another(shared: tuple[Database, UUID], statement: str) -> None:
-    database, theirs = shared
-    connection = database.connect("worker")
-    with connection.transaction(force_rollback=True):
-        bind_tenant(connection, OURS)
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute(statement.encode(), {"t": theirs})
+    worker = database.connect("worker")
+    query = b"SELECT id FROM identity.tenants"
+    assert worker.execute(query).fetchall() == []
+    with worker.transaction():
+        bind_tenant(worker, theirs)
+        assert worker.execute(query).fetchall() == [(theirs,)]
 
 
 def test_the_binding_ends_with_its_transaction_and_a_savepoint_does_not_end_it(shared: tuple[Database, UUID]) -> None:
@@ -156,13 +116,96 @@ def test_the_binding_ends_with_its_transaction_and_a_savepoint_does_not_end_it(s
     with connection.transaction():
         bind_tenant(connection, theirs)
         with connection.transaction():
-            assert seen(connection, "knowledge.collections") == {theirs}
+            assert seen(connection) == {theirs}
         with connection.transaction(force_rollback=True):
             bind_tenant(connection, OURS)
-            assert seen(connection, "knowledge.collections") == {OURS}
-        assert seen(connection, "knowledge.collections") == {theirs}
-    assert connection.execute("SELECT current_setting('app.current_tenant_id', true)").fetchone() == ("",)
-    assert seen(connection, "knowledge.collections") == set()
+            assert seen(connection) == {OURS}
+        assert seen(connection) == {theirs}
+    assert connection.execute(BOUND).fetchone() == ("",)
+    assert seen(connection) == set()
+
+
+@pytest.mark.parametrize("role", ["worker", "operator", "reader"])
+def test_the_next_transaction_knows_nothing_of_the_last(shared: tuple[Database, UUID], role: str) -> None:
+    """Neither after a commit nor after an error, though it is the same statement, prepared and planned once."""
+    database, theirs = shared
+    connection = database.connect(role)
+    for tenant in (OURS, theirs) * 6:
+        with tenant_transaction(connection, tenant):
+            assert seen(connection) == {tenant}
+        assert seen(connection) == set()
+    with pytest.raises(psycopg.errors.DivisionByZero), tenant_transaction(connection, OURS):
+        connection.execute("SELECT 1 / 0")
+    assert seen(connection) == set()
+
+
+def test_each_transaction_of_a_pipeline_is_bound_for_itself(shared: tuple[Database, UUID]) -> None:
+    database, theirs = shared
+    connection = database.connect("worker")
+    cursors = []
+    with connection.pipeline():
+        for tenant in (OURS, None, theirs, None):
+            with tenant_transaction(connection, tenant):
+                cursors.append(connection.execute(COLLECTIONS))
+    assert [set(cursor.fetchall()) for cursor in cursors] == [{(OURS,)}, set(), {(theirs,)}, set()]
+
+
+def test_a_batch_with_one_row_of_anothers_is_refused_as_a_whole(shared: tuple[Database, UUID]) -> None:
+    database, theirs = shared
+    connection = database.connect("worker")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), tenant_transaction(connection, OURS):
+        connection.cursor().executemany(COLLECT, [(OURS,), (theirs,)])
+    assert database.value("SELECT count(*) FROM knowledge.collections WHERE slug = 'n'") == 0
+
+
+def test_a_copy_takes_no_way_around(shared: tuple[Database, UUID]) -> None:
+    database, theirs = shared
+    connection = database.connect("worker")
+    out, into = "COPY knowledge.collections (tenant_id) TO STDOUT", "COPY knowledge.collections FROM STDIN"
+    with tenant_transaction(connection, theirs), connection.cursor().copy(out) as copy:
+        assert list(copy.rows()) == [(str(theirs),)]
+    with (
+        pytest.raises(psycopg.errors.FeatureNotSupported),
+        tenant_transaction(connection, theirs),
+        connection.cursor().copy(into),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_login_stays_who_it_is(shared: tuple[Database, UUID], role: str) -> None:
+    """It takes no other's role, and to reset its own changes nothing."""
+    connection = shared[0].connect(role)
+    others = {*LOGINS, "greenroom_owner"} - {role_name(role)}
+    with connection.transaction():
+        bind_tenant(connection, OURS)
+        for other in others:
+            for statement in (f"SET ROLE {other}", f"SET LOCAL ROLE {other}", f"SET SESSION AUTHORIZATION {other}"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                    connection.execute(statement.encode())
+        for statement in ("RESET ROLE", "SET ROLE NONE", "RESET SESSION AUTHORIZATION"):
+            connection.execute(statement.encode())
+            assert connection.execute("SELECT current_user, session_user").fetchone() == (role_name(role),) * 2
+        assert connection.execute(BOUND).fetchone() == (str(OURS),)
+
+
+@pytest.mark.parametrize("role", ["worker", "operator", "reader"])
+def test_what_resets_a_session_frees_nobody(shared: tuple[Database, UUID], role: str) -> None:
+    database, theirs = shared
+    connection = database.connect(role)
+    with connection.transaction():
+        bind_tenant(connection, theirs)
+        connection.execute("RESET ROLE")
+        assert seen(connection) == {theirs}
+        connection.execute("SET LOCAL row_security = off")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            seen(connection)
+        connection.execute("RESET ALL")  # the binding too
+        assert seen(connection) == set()
+    with tenant_transaction(connection, OURS):
+        assert seen(connection) == {OURS}
+    connection.execute("DISCARD ALL")
+    assert seen(connection) == set()
 
 
 @pytest.mark.parametrize(
@@ -229,4 +272,4 @@ def test_a_producer_enqueues_for_its_tenant_only(shared: tuple[Database, UUID]) 
     with producer.transaction(force_rollback=True):
         bind_tenant(producer, theirs)
         producer.execute(insert, (theirs,))
-        assert seen(producer, "queue.outbox_tasks") == {theirs}
+        assert owners(producer, "queue.outbox_tasks") == {theirs}

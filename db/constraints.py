@@ -1,0 +1,47 @@
+"""The driver's errors about rules of the schema, translated by SQLSTATE and never by text."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from core.errors import ConstraintError, DuplicateError, MissingRowError, StaleVersionError
+
+STALE = "GR004"
+"""The SQLSTATE by which `ops.check_version` refuses a stale write."""
+_KINDS: dict[str, type[ConstraintError]] = {
+    "23001": MissingRowError,  # restrict_violation
+    "23502": ConstraintError,  # not_null_violation
+    "23503": MissingRowError,
+    "23505": DuplicateError,
+    "23514": ConstraintError,  # check_violation, and rules that triggers keep
+}
+
+
+@contextmanager
+def rules() -> Iterator[None]:
+    """Raise ConstraintError and StaleVersionError for what the block's statements break.
+
+    Takes psycopg's errors and SQLAlchemy's, which wrap them; the transaction is over as after any error. Others pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        translated = rule_error(error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def rule_error(error: BaseException) -> ConstraintError | StaleVersionError | None:
+    """Return what an error of the driver says about a rule of the schema, or None where it is about something else."""
+    driver: Any = getattr(error, "orig", error)
+    if not isinstance(driver, psycopg.Error):
+        return None
+    told = driver.diag
+    table = f"{told.schema_name}.{told.table_name}"
+    if driver.sqlstate == STALE:
+        return StaleVersionError(table)
+    kind = _KINDS.get(driver.sqlstate or "")
+    return None if kind is None else kind(table, told.constraint_name or told.column_name or "")

@@ -1,0 +1,101 @@
+"""Personas (000), who else may edit them, and personas that are cloned from a voice (003)."""
+
+from uuid import UUID
+
+from sqlalchemy import Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped
+
+from db.models.base import (
+    Base,
+    Created,
+    External,
+    Json,
+    JsonList,
+    Keyed,
+    Tenanted,
+    Touched,
+    column,
+    one_of,
+    reference,
+    words,
+)
+
+
+class Persona(Keyed, Tenanted, External, Touched, Base):
+    """A character that answers through a language model, with the settings that its agents share."""
+
+    __tablename__ = "personas"
+    __table_args__ = (
+        Index(
+            "personas_external_id_key",
+            "tenant_id",
+            "external_id",
+            unique=True,
+            postgresql_where=text("external_id IS NOT NULL"),
+        ),
+        Index(None, "tenant_id", "name"),
+    )
+
+    name: Mapped[str] = words(255, least=1)
+    description: Mapped[str | None] = column()
+    system_prompt: Mapped[str] = column(check="{0} <> ''")
+    owner_id: Mapped[UUID | None] = reference("identity.users", comment="None: the tenant's own")
+    default_provider: Mapped[str] = words(50, default="openai")
+    fallback_providers: Mapped[JsonList | None] = column(comment="Names of providers, in the order to try")
+    is_active: Mapped[bool] = column(default="true")
+    container_id: Mapped[str | None] = words(255, comment="The container that the persona runs in, while it runs")
+
+
+class PersonaMember(Keyed, Tenanted, Created, Base):
+    """A user with whom a persona's owner shares it."""
+
+    __tablename__ = "persona_members"
+    __table_args__ = (UniqueConstraint("persona_id", "user_id"),)
+
+    persona_id: Mapped[UUID] = reference("assistants.personas")
+    user_id: Mapped[UUID] = reference("identity.users")
+    role: Mapped[str] = one_of("editor", "viewer", default="editor")
+
+
+class VoicePersona(Keyed, Tenanted, External, Touched, Base):
+    """A persona that is cloned from the voice in a video (003's personas); only its user sees it."""
+
+    __tablename__ = "voice_personas"
+    __table_args__ = (
+        UniqueConstraint("user_id", "youtube_url"),
+        Index(
+            "voice_personas_external_id_key",
+            "tenant_id",
+            "external_id",
+            unique=True,
+            postgresql_where=text("external_id IS NOT NULL"),
+        ),
+        Index("voice_personas_status_idx", "tenant_id", "status"),
+        Index("voice_personas_active_idx", "user_id", "status", postgresql_where=text("status = 'active'")),
+    )
+
+    user_id: Mapped[UUID] = reference("identity.users")
+    name: Mapped[str] = words(255, least=1)
+    role: Mapped[str | None] = words(255, comment="Job title or role, as in 'Founder'")
+    voice_id: Mapped[str | None] = words(255, comment="The speech provider's key; none until the voice is cloned")
+    youtube_url: Mapped[str] = words(2000, least=1, comment="The video; a user clones it once")
+    language: Mapped[str] = words(10, least=2, default="en", comment="ISO 639-1")
+    status: Mapped[str] = one_of("pending", "processing", "active", "failed", default="pending")
+    error_message: Mapped[str | None] = column(comment="Why, where status is failed")
+
+
+class PersonaProfile(Keyed, Tenanted, Touched, Base):
+    """How a voice persona speaks: what a model found in its transcript, and what its user put in its place."""
+
+    __tablename__ = "persona_profiles"
+    __table_args__ = (
+        UniqueConstraint("persona_id"),
+        Index(None, "auto_extracted", postgresql_using="gin"),
+        Index(None, "manual_overrides", postgresql_using="gin"),
+    )
+
+    persona_id: Mapped[UUID] = reference("assistants.voice_personas")
+    auto_extracted: Mapped[Json] = column(default="'{}'", check="jsonb_typeof({0}) = 'object'")
+    manual_overrides: Mapped[Json] = column(
+        default="'{}'", check="jsonb_typeof({0}) = 'object'", comment="Goes before what is extracted"
+    )

@@ -1,0 +1,212 @@
+"""Care of the installation: persona health (000), retention (all), backups (003, 004).
+
+The health check and the views of 002 and 004 stand in the migration alone.
+"""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Index,
+    Interval,
+    Numeric,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, MappedColumn, mapped_column
+
+import db.models.assistants
+import db.models.identity  # noqa: F401  (what references point to)
+from db.models.base import Base, Created, Json, JsonList, Keyed, Tenanted, Touched, column, one_of, reference, words
+
+_SHARE = "{0} >= 0 AND {0} <= 100"
+_IDENTIFIER = "{0} ~ '^[a-z_][a-z0-9_]*$' AND length({0}) <= 63"
+_ACTIONS = ("delete", "archive", "roll_up", "drop_partition")
+
+
+def _among(most: str, precision: int, comment: str | None = None) -> MappedColumn[Any]:
+    """Declare an average or a percentile of measures whose greatest is `most`."""
+    return column(Numeric(precision, 2), check="{0} >= 0 AND {0} <= " + most, comment=comment)
+
+
+class PersonaHealthMetric(Tenanted, Base):
+    """What a persona used and did since its last measure; NULL where nothing was measured."""
+
+    __tablename__ = "persona_health_metrics"
+    __table_args__ = (
+        Index(None, "persona_id", "measured_at"),
+        Index(None, "tenant_id", "measured_at"),
+        {"postgresql_partition_by": "RANGE (measured_at)"},
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("ops.uuid_v7()"), sort_order=-30)
+    persona_id: Mapped[UUID] = reference("assistants.personas")
+    cpu_percent: Mapped[Decimal | None] = column(Numeric(5, 2), check=_SHARE, comment="Of what it may use, 0 to 100")
+    memory_mb: Mapped[int | None] = column(check="{0} >= 0", comment="MB, without the page cache")
+    memory_percent: Mapped[Decimal | None] = column(Numeric(5, 2), check=_SHARE, comment="Of its limit, 0 to 100")
+    disk_usage_gb: Mapped[Decimal | None] = column(Numeric(10, 2), check="{0} >= 0", comment="GB")
+    llm_calls_count: Mapped[int] = column(default="0", check="{0} >= 0", comment="Since the last measure")
+    estimated_cost: Mapped[Decimal | None] = column(
+        Numeric(10, 4), check="{0} >= 0", comment="USD since the last measure"
+    )
+    active_runs_count: Mapped[int] = column(default="0", check="{0} >= 0")
+    measured_at: Mapped[datetime] = mapped_column(primary_key=True, server_default=text("now()"))
+
+
+class PersonaHealthHour(Keyed, Tenanted, Touched, Base):
+    """A persona's measures of one hour rolled up; an hour without measures has no row."""
+
+    __tablename__ = "persona_health_hourly"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["persona_id", "tenant_id"],
+            ["assistants.personas.id", "assistants.personas.tenant_id"],
+            ondelete="CASCADE",
+        ),
+        UniqueConstraint("persona_id", "hour"),  # serves the foreign key too
+        Index(None, "tenant_id", "hour"),
+    )
+
+    persona_id: Mapped[UUID] = column()
+    hour: Mapped[datetime] = column(check="extract(epoch FROM {0}) % 3600 = 0", comment="Its beginning, UTC")
+    sample_count: Mapped[int] = column(check="{0} > 0", comment="Measures of the hour")
+    cpu_percent_avg: Mapped[Decimal | None] = _among("cpu_percent_max", 5)
+    cpu_percent_max: Mapped[Decimal | None] = column(Numeric(5, 2), check=_SHARE)
+    cpu_percent_p95: Mapped[Decimal | None] = _among("cpu_percent_max", 5, "The 95th percentile, like every p95")
+    memory_mb_avg: Mapped[Decimal | None] = _among("memory_mb_max", 12)
+    memory_mb_max: Mapped[int | None] = column(check="{0} >= 0", comment="MB")
+    memory_mb_p95: Mapped[Decimal | None] = _among("memory_mb_max", 12)
+    memory_percent_avg: Mapped[Decimal | None] = _among("memory_percent_max", 5)
+    memory_percent_max: Mapped[Decimal | None] = column(Numeric(5, 2), check=_SHARE)
+    memory_percent_p95: Mapped[Decimal | None] = _among("memory_percent_max", 5)
+    disk_usage_gb_avg: Mapped[Decimal | None] = _among("disk_usage_gb_max", 10)
+    disk_usage_gb_max: Mapped[Decimal | None] = column(Numeric(10, 2), check="{0} >= 0", comment="GB")
+    disk_usage_gb_p95: Mapped[Decimal | None] = _among("disk_usage_gb_max", 10)
+    llm_calls_sum: Mapped[int] = column(BigInteger, default="0", check="{0} >= 0")
+    estimated_cost_sum: Mapped[Decimal | None] = column(Numeric(14, 4), check="{0} >= 0", comment="USD")
+    active_runs_avg: Mapped[Decimal] = _among("active_runs_max", 12)
+    active_runs_max: Mapped[int] = column(comment="No less than the average, which is no less than 0")
+    active_runs_p95: Mapped[Decimal] = _among("active_runs_max", 12)
+
+
+class RetentionPolicy(Keyed, Touched, Base):
+    """How long rows of a table are kept, and what happens to them then: for all, for a tenant or for a persona."""
+
+    __tablename__ = "retention_policies"
+    __table_args__ = (
+        UniqueConstraint("name"),
+        Index(
+            "retention_policies_scope_key",
+            "table_schema",
+            "table_name",
+            "filter",
+            "tenant_id",
+            "persona_id",
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+        ),
+        CheckConstraint("persona_id IS NULL OR tenant_id IS NOT NULL", name="persona_has_tenant"),
+        CheckConstraint("is_held = (hold_reason IS NOT NULL)", name="hold_reason_if_held"),
+        CheckConstraint(
+            "action <> 'drop_partition' OR (tenant_id IS NULL AND filter = '{}')", name="partition_is_whole"
+        ),
+    )
+
+    name: Mapped[str] = words(100, least=1)
+    tenant_id: Mapped[UUID | None] = reference("identity.tenants", shared=True, comment="NULL: of every tenant")
+    persona_id: Mapped[UUID | None] = reference("assistants.personas", comment="NULL: of every persona")
+    table_schema: Mapped[str] = column(check=_IDENTIFIER)
+    table_name: Mapped[str] = column(check=_IDENTIFIER, comment="Of the catalogue: a trigger looks, as for the columns")
+    age_column: Mapped[str] = column(check=_IDENTIFIER, comment="The time that a row's age counts from")
+    age: Mapped[timedelta] = column(Interval, check="{0} > interval '0'", comment="Rows older than this go")
+    filter: Mapped[Json] = column(
+        default="'{}'",
+        check="jsonb_typeof({0}) = 'object' AND pg_column_size({0}) <= 2000",
+        comment="Values of columns that a row must have to go; all rows if empty",
+    )
+    action: Mapped[str] = one_of(
+        *_ACTIONS, default="delete", comment="archive and roll_up delete then; drop_partition takes whole months"
+    )
+    is_enabled: Mapped[bool] = column(default="true")
+    is_held: Mapped[bool] = column(default="false", comment="Legal hold: what it speaks of stays, whatever others say")
+    hold_reason: Mapped[str | None] = words(2000, least=1)
+    source: Mapped[str] = words(100, least=1, default="operator", comment="Who wants it: a design, an operator, a law")
+    description: Mapped[str | None] = words(2000)
+
+
+class RetentionRun(Keyed, Created, Base):
+    """One run of a policy over a table: what it looked at, what went, where to, and from where it goes on."""
+
+    __tablename__ = "retention_runs"
+    __table_args__ = (
+        Index(None, "table_schema", "table_name", "started_at"),
+        Index(None, "started_at"),
+        Index("retention_runs_running_idx", "policy_id", postgresql_where=text("status = 'running'")),
+        CheckConstraint("(status = 'running') = (ended_at IS NULL)", name="status_says_when"),
+        CheckConstraint("status <> 'failed' OR error_message IS NOT NULL", name="status_says_why"),
+    )
+
+    policy_id: Mapped[UUID | None] = reference("ops.retention_policies", shared=True, on_delete="SET NULL")
+    policy_name: Mapped[str] = words(100, least=1, comment="Kept when the policy is gone")
+    tenant_id: Mapped[UUID | None] = column(comment="Whose rows it took, there or gone; NULL: of every tenant")
+    task_id: Mapped[UUID | None] = column(comment="The task that ran it")
+    table_schema: Mapped[str] = column(check=_IDENTIFIER)
+    table_name: Mapped[str] = column(check=_IDENTIFIER)
+    action: Mapped[str] = one_of(*_ACTIONS)
+    status: Mapped[str] = one_of("running", "completed", "failed", "cancelled", default="running")
+    cutoff: Mapped[datetime] = column(comment="Rows older than this were to go")
+    resume_after: Mapped[JsonList | None] = column(comment="The key of the last row done: a killed run goes on there")
+    rows_deleted: Mapped[int] = column(BigInteger, default="0", check="{0} >= 0")
+    rows_archived: Mapped[int] = column(BigInteger, default="0", check="{0} >= 0")
+    rows_rolled_up: Mapped[int] = column(BigInteger, default="0", check="{0} >= 0")
+    rows_held: Mapped[int] = column(BigInteger, default="0", check="{0} >= 0", comment="Old enough, and kept by a hold")
+    byte_count: Mapped[int] = column(BigInteger, default="0", check="{0} >= 0", comment="Bytes of the rows that went")
+    partitions_dropped: Mapped[list[str]] = column(default="'{}'")
+    manifest_location: Mapped[str | None] = words(2000, comment="Of the archive that it wrote")
+    manifest_checksum: Mapped[str | None] = column(check="{0} ~ '^[0-9a-f]{{64}}$'", comment="SHA-256")
+    schema_revision: Mapped[str | None] = words(64, comment="Of the migrations, when it ran")
+    error_message: Mapped[str | None] = words(20000)
+    started_at: Mapped[datetime] = column(default="now()")
+    ended_at: Mapped[datetime | None] = column(check="{0} >= started_at")
+
+
+class Backup(Keyed, Touched, Base):
+    """A copy of the database: a full one, or what changed since another; proven by a restore."""
+
+    __tablename__ = "backups"
+    __table_args__ = (
+        Index(None, "status", "started_at"),
+        Index(None, "expires_at"),
+        CheckConstraint("kind = 'full' OR base_id IS NOT NULL", name="kind_has_base"),
+        CheckConstraint("base_id <> id", name="base_id_is_another"),
+        CheckConstraint(
+            "status IN ('running', 'failed') OR num_nulls(location, byte_count, checksum, completed_at) = 0",
+            name="status_is_whole",
+        ),
+        CheckConstraint("status <> 'failed' OR error_message IS NOT NULL", name="status_says_why"),
+    )
+
+    kind: Mapped[str] = one_of("full", "incremental")
+    base_id: Mapped[UUID | None] = reference("ops.backups", on_delete="RESTRICT", comment="What an increment adds to")
+    status: Mapped[str] = one_of("running", "completed", "failed", "expired", default="running")
+    tier: Mapped[str] = one_of("online", "archived", default="online", comment="Archived: kept longer, read slower")
+    location: Mapped[str | None] = words(2000, least=1)
+    byte_count: Mapped[int | None] = column(BigInteger, check="{0} >= 0", comment="Bytes")
+    checksum: Mapped[str | None] = column(check="{0} ~ '^[0-9a-f]{{64}}$'", comment="SHA-256")
+    schema_revision: Mapped[str] = words(64, least=1, comment="Of the migrations")
+    server_version: Mapped[str | None] = words(64)
+    wal_start: Mapped[str | None] = column(check="{0} ~ '^[0-9A-F]{{1,8}}/[0-9A-F]{{1,8}}$'", comment="LSN")
+    wal_end: Mapped[str | None] = column(
+        check="{0} ~ '^[0-9A-F]{{1,8}}/[0-9A-F]{{1,8}}$'", comment="LSN; archived WAL goes on from here"
+    )
+    started_at: Mapped[datetime] = column(default="now()")
+    completed_at: Mapped[datetime | None] = column(check="{0} >= started_at")
+    verified_at: Mapped[datetime | None] = column(check="{0} >= completed_at", comment="When a restore proved it")
+    archived_at: Mapped[datetime | None] = column(check="{0} IS NULL OR tier = 'archived'")
+    expires_at: Mapped[datetime | None] = column(check="{0} > started_at", comment="When it may be deleted")
+    error_message: Mapped[str | None] = words(20000)
