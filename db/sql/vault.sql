@@ -1,0 +1,44 @@
+-- Encrypted values: which stand under which key, and each under another.
+
+-- name: under
+-- A page of the values that stand under any of some keys; as the system role those of all tenants.
+SELECT 'vault.secrets' AS place, id, tenant_id, encrypted_value, key_id FROM vault.secrets
+WHERE key_id = ANY (%(key_ids)s)
+UNION ALL
+SELECT 'vault.provider_keys', id, tenant_id, encrypted_key, key_id FROM vault.provider_keys
+WHERE key_id = ANY (%(key_ids)s)
+ORDER BY id LIMIT %(most)s;
+
+-- name: count_by_key
+-- How many values stand under each key.
+SELECT key_id, count(*) FROM (SELECT key_id FROM vault.secrets UNION ALL SELECT key_id FROM vault.provider_keys) AS all_of_them
+GROUP BY key_id ORDER BY key_id;
+
+-- name: reseal_secrets
+-- Nobody changed them meanwhile: what was written since is under the new key, or is another value.
+UPDATE vault.secrets s SET encrypted_value = given.text, key_id = %(key_id)s
+FROM unnest(%(ids)s::uuid[], %(texts)s::text[], %(befores)s::text[]) AS given (id, text, before)
+WHERE s.id = given.id AND s.encrypted_value = given.before;
+
+-- name: reseal_provider_keys
+UPDATE vault.provider_keys p SET encrypted_key = given.text, key_id = %(key_id)s
+FROM unnest(%(ids)s::uuid[], %(texts)s::text[], %(befores)s::text[]) AS given (id, text, before)
+WHERE p.id = given.id AND p.encrypted_key = given.before;
+
+-- name: put_secret
+INSERT INTO vault.secrets (id, tenant_id, persona_id, secret_type, key_name, encrypted_value, key_id)
+VALUES (%(id)s, %(tenant_id)s, %(persona_id)s, %(secret_type)s, %(key_name)s, %(text)s, %(key_id)s)
+ON CONFLICT (tenant_id, persona_id, secret_type, key_name)
+DO UPDATE SET encrypted_value = EXCLUDED.encrypted_value, key_id = EXCLUDED.key_id
+WHERE secrets.id = EXCLUDED.id;
+
+-- name: secret_id
+-- The id of the row that holds a secret, or a new one for it.
+SELECT coalesce(max(id::text)::uuid, ops.uuid_v7()) FROM vault.secrets
+WHERE tenant_id = %(tenant_id)s AND persona_id IS NOT DISTINCT FROM %(persona_id)s
+    AND secret_type = %(secret_type)s AND key_name = %(key_name)s;
+
+-- name: secret
+SELECT id, encrypted_value, key_id FROM vault.secrets
+WHERE tenant_id = %(tenant_id)s AND persona_id IS NOT DISTINCT FROM %(persona_id)s
+    AND secret_type = %(secret_type)s AND key_name = %(key_name)s;

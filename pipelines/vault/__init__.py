@@ -1,0 +1,1 @@
+"""Secrets at rest: how they are encrypted, and how they come under a new key."""
