@@ -1,15 +1,21 @@
 """Make a database ready for work: schema, roles, task types, the embedding model's space; and a folder for files."""
 
 import logging
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from core.settings import Settings
 from db import identity, spaces
 from db.connection import Connection, connect
 from db.migrate import SchemaStatus, migrate
+from db.schema import current_revision, require_revision
 from pipelines.documents.embedders import Model, Models
 from pipelines.publish import publish_types
 from pipelines.registry import load_registry
+from pipelines.vault.cipher import Cipher
+
+if TYPE_CHECKING:
+    from db.seed import Seeded
 
 
 def prepare(owner_url: str, settings: Settings) -> SchemaStatus:
@@ -38,6 +44,16 @@ def create_space(connection: Connection, model: Model, precision: spaces.Precisi
         max_tokens=model.max_tokens,
         precision=precision,
     )
+
+
+def seed_rows(owner_url: str, settings: Settings) -> "Seeded":
+    """Write development data, as the owner; API keys only where a key of the ring hashes them."""
+    from db.seed import seed
+
+    keys = [key.get_secret_value() for key in settings.encryption.keys]
+    with connect(owner_url, name="setup") as connection:
+        require_revision(current_revision(connection))
+        return seed(connection, Cipher(keys).peppers[0] if keys else None)
 
 
 def create_folder(owner_url: str, settings: Settings) -> None:

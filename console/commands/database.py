@@ -1,5 +1,7 @@
 """`greenroom db`: the schema, by the owner's login."""
 
+from typing import Annotated
+
 import typer
 
 from console import output
@@ -35,3 +37,52 @@ def status(as_json: AsJson = False) -> None:
     if not found.is_current:
         output.note("run `greenroom db migrate`, or upgrade the program if the schema is the newer one")
         raise typer.Exit(1)
+
+
+@app.command()
+def downgrade(
+    revision: Annotated[str, typer.Argument(help="The revision to go back to; base: to an empty database.")],
+    is_meant: Annotated[bool, typer.Option("--yes", help="What the newer revisions hold is lost.")] = False,
+) -> None:
+    """Take the schema back to an older revision; what only newer ones hold is lost. Stop the processes first."""
+    observe("console")
+    from db import migrate as migration
+
+    if not is_meant:
+        output.show_error("tables and columns of newer revisions are dropped, with their rows: repeat with --yes")
+        raise typer.Exit(2)
+    with owner_place() as place:
+        found = migration.downgrade(place.owner_direct(), revision)
+    output.show_line(f"the schema is at {found.current or 'nothing'}")
+
+
+@app.command()
+def check(as_json: AsJson = False) -> None:
+    """Compare the database with this program's models; exit status 1 if they differ."""
+    observe("console")
+    from db.drift import differences
+
+    with owner_place() as place:
+        found = differences(place.owner_direct())
+    if as_json:
+        output.show_json({"differences": found})
+    else:
+        output.show_line("\n".join(found) or "the database is what the models say")
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
+def seed(as_json: AsJson = False) -> None:
+    """Fill a database for development: tenants, users, operators, personas, tools, products. Twice changes nothing."""
+    observe("console")
+    from console.setup import seed_rows
+
+    with owner_place() as place:
+        found = seed_rows(place.owner_direct(), place.settings)
+    if as_json:
+        output.show_json({"rows": dict(found.rows), "api_keys": dict(found.api_keys)})
+        return
+    output.show_line(f"{sum(found.rows.values())} rows written in {len(found.rows)} tables")
+    for name, key in found.api_keys.items():
+        output.show_line(f"{name}: {key}")

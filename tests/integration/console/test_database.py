@@ -1,0 +1,47 @@
+"""`greenroom db`: fill a database for development, compare it with the models, take it back."""
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import Greenroom
+from tests.support.database import Database
+
+KEY = base64.urlsafe_b64encode(os.urandom(32)).decode()
+
+
+@pytest.fixture
+def owner(database: Database, tmp_path: Path) -> Greenroom:
+    settings = {"GREENROOM_DATABASE_URL": database.owner_url, "GREENROOM_ENCRYPTION_KEYS": KEY}
+    return Greenroom(tmp_path, settings)
+
+
+def test_development_data_is_written_once_and_keys_are_shown_once(owner: Greenroom) -> None:
+    first = owner.json("db", "seed")
+    assert sum(first["rows"].values()) == 35
+    assert all(key.startswith("gr_") for key in first["api_keys"].values())
+    assert len(first["api_keys"]) == 2
+    assert "0 rows written" in owner.ok("db", "seed")
+
+
+def test_a_database_is_compared_with_the_models(owner: Greenroom, database: Database) -> None:
+    assert "the database is what the models say" in owner.ok("db", "check")
+    database.rows("ALTER TABLE identity.users ADD COLUMN shoe integer")
+    done = owner.run("db", "check", "--json")
+    assert done.returncode == 1
+    assert "remove column: identity users shoe" in done.stdout
+
+
+def test_a_schema_goes_back_where_it_is_meant(owner: Greenroom, database: Database) -> None:
+    refused = owner.run("db", "downgrade", "0013")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "repeat with --yes" in refused.stderr
+    unknown = owner.run("db", "downgrade", "0100", "--yes")
+    assert unknown.returncode == 1
+    assert "there is no revision 0100 below" in unknown.stderr
+    assert "the schema is at 0013" in owner.ok("db", "downgrade", "0013", "--yes")
+    assert database.value("SELECT to_regclass('identity.users')") is None
+    assert owner.run("db", "seed").returncode == 1
+    assert "the schema is at" in owner.ok("db", "migrate")
