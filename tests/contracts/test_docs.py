@@ -44,7 +44,7 @@ def _sources() -> Iterator[Path]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
+    text = re.sub(r"`[^`\n]*`", "", page.read_text(encoding="utf-8"))  # in code brackets are no link
     for target, heading in _LINK.findall(text):
         file = page.parent / target
         assert file.exists(), target
