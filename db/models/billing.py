@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Index, Numeric, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-import db.models.assistants  # noqa: F401  (what references point to)
 from db.models.base import (
     SLUG,
     Base,

@@ -6,9 +6,6 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.orm import Mapped
 
-import db.models.assistants
-import db.models.knowledge
-import db.models.vault  # noqa: F401  (what references point to)
 from db.models.base import EMAIL, Base, Created, Json, Keyed, Tenanted, Touched, column, one_of, reference, words
 
 _UINT32 = "{0} BETWEEN %d AND 4294967295"

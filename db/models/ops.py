@@ -20,8 +20,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, MappedColumn, mapped_column
 
-import db.models.assistants
-import db.models.identity  # noqa: F401  (what references point to)
 from db.models.base import Base, Created, Json, JsonList, Keyed, Tenanted, Touched, column, one_of, reference, words
 
 _SHARE = "{0} >= 0 AND {0} <= 100"

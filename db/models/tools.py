@@ -8,7 +8,6 @@ from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-import db.models.assistants  # noqa: F401  (what references point to)
 from db.models.base import (
     SLUG,
     Base,

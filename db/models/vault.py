@@ -5,7 +5,6 @@ from uuid import UUID
 from sqlalchemy import Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped
 
-import db.models.assistants  # noqa: F401  (what references point to)
 from db.models.base import Base, External, Keyed, Tenanted, Touched, column, one_of, reference, words
 
 _KEY = "Of the key ring's key that opens it"

@@ -1,6 +1,5 @@
 """Who answers, and what was said and done: personas, agents, clients, conversations, runs, workflows."""
 
-import db.models.identity  # noqa: F401  (what references point to)
 from db.models.assistants.agents import Agent as Agent
 from db.models.assistants.conversations import Client as Client
 from db.models.assistants.conversations import Conversation as Conversation

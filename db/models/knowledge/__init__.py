@@ -1,6 +1,5 @@
 """What assistants know: documents with their chunks, terms and vectors; catalogues and transcripts; searches."""
 
-import db.models.assistants  # noqa: F401  (what references point to)
 from db.models.knowledge.catalogue import Product as Product
 from db.models.knowledge.catalogue import ProductChunk as ProductChunk
 from db.models.knowledge.catalogue import TranscriptSegment as TranscriptSegment
