@@ -5,13 +5,13 @@ Partitions are made at run time, months and spaces of vectors; Alembic would tak
 
 from typing import Any
 
-import psycopg
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, create_engine, text
 from sqlalchemy.engine import Connection as SqlAlchemyConnection
 from sqlalchemy.pool import NullPool
 
+from db.connection import connect
 from db.models import Base
 
 _LEAVES = text("SELECT relnamespace::regnamespace || '.' || relname FROM pg_class WHERE relispartition")
@@ -24,8 +24,11 @@ WHERE k.contype = 'c' AND NOT c.relispartition AND c.relnamespace::regnamespace:
 
 
 def differences(url: str) -> list[str]:
-    """Return what differs between a database and the models, a line each; any login that sees the tables may ask."""
-    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
+    """Return what differs between a database and the models, a line each; any login that sees the tables may ask.
+
+    Raises UnavailableError.
+    """
+    engine = create_engine("postgresql+psycopg://", creator=lambda: connect(url, name="check"), poolclass=NullPool)
     try:
         with engine.connect() as connection:
             return [*_of_tables(connection), *_of_checks(connection)]

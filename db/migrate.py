@@ -1,6 +1,7 @@
 """Bring a database to this program's schema: extension, roles, Alembic's revisions. Runs as the database's owner."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 
@@ -22,6 +23,7 @@ from db.schema import WANTED_REVISION, current_revision, is_newer, require_revis
 # One migration at a time, over all processes; the number is arbitrary and only ours.
 _LOCK = 7_216_335_408_821
 _LOCK_TIMEOUT = "15s"
+_HELD = "another migration or a long transaction holds the schema: try again later"
 # The revision that makes `ops.create_months`.
 _MONTHS_SINCE = "0014"
 
@@ -57,20 +59,10 @@ def migrate(url: str, *, passwords: Mapping[str, str] | None = None, revision: s
     15 seconds for any lock, so that a migration never queues up the whole system behind itself.
     """
     given = passwords or {}
-    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
-    try:
-        with connect(url, name="migrate") as connection:
-            _create_extension(connection)
-            _create_roles(connection, {kind: given.get(kind) or derive_password(url, kind) for kind in ROLES})
-        try:
-            with engine.begin() as connection:
-                _run(connection, revision)
-        except DBAPIError as error:
-            raise error.orig or error from error  # the driver's own: whether it may pass is told by its class
-    except psycopg.errors.LockNotAvailable as error:
-        raise UnavailableError("another migration or a long transaction holds the schema: try again later") from error
-    finally:
-        engine.dispose()
+    with _patient(), connect(url, name="migrate") as connection:
+        _create_extension(connection)
+        _create_roles(connection, {kind: given.get(kind) or derive_password(url, kind) for kind in ROLES})
+    _bring(url, revision)
     return status(url)
 
 
@@ -83,7 +75,31 @@ def downgrade(url: str, revision: str) -> SchemaStatus:
     known = [*scripted_revisions(), "base"]
     if revision not in known or (current is not None and revision != "base" and revision > current):
         raise SchemaError(f"there is no revision {revision} below {current or 'none'}: {', '.join(sorted(known))}")
-    return migrate(url, revision=revision)
+    _bring(url, revision)  # and the roles stay as they are, with their passwords
+    return status(url)
+
+
+def _bring(url: str, revision: str) -> None:
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
+    try:
+        with _patient(), engine.begin() as connection:
+            _run(connection, revision)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _patient() -> Iterator[None]:
+    """Raise the driver's own errors, whose class tells whether they may pass, and UnavailableError for a lock."""
+    try:
+        yield
+    except DBAPIError as error:
+        held = error.orig if isinstance(error.orig, psycopg.errors.LockNotAvailable) else None
+        if held is None:
+            raise error.orig or error from error
+        raise UnavailableError(_HELD) from held
+    except psycopg.errors.LockNotAvailable as error:
+        raise UnavailableError(_HELD) from error
 
 
 def _run(connection: SqlAlchemyConnection, revision: str) -> None:

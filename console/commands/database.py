@@ -73,16 +73,28 @@ def check(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def seed(as_json: AsJson = False) -> None:
+def seed(
+    is_meant: Annotated[
+        bool, typer.Option("--yes", help="Into a server of your own: it gets operators whose password anybody knows.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Fill a database for development: tenants, users, operators, personas, tools, products. Twice changes nothing."""
     observe("console")
     from console.setup import seed_rows
 
     with owner_place() as place:
+        if not (place.is_embedded or is_meant):
+            output.show_error(
+                "operators and users get a password that anybody can read in the source: repeat with --yes"
+            )
+            raise typer.Exit(2)
         found = seed_rows(place.owner_direct(), place.settings)
     if as_json:
         output.show_json({"rows": dict(found.rows), "api_keys": dict(found.api_keys)})
         return
-    output.show_line(f"{sum(found.rows.values())} rows written in {len(found.rows)} tables")
+    output.show_line(f"{sum(found.rows.values())} rows written")
+    if not place.settings.encryption.keys:
+        output.note("API keys are left out: GREENROOM_ENCRYPTION_KEYS has none to hash them with")
     for name, key in found.api_keys.items():
         output.show_line(f"{name}: {key}")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Index, Table, UniqueConstraint
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateIndex
 
 import db.models
 from db.models import Base
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "data"
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+_DIALECT = make_url("postgresql+psycopg://").get_dialect()()
 CONTEXTS = sorted({str(table.schema) for table in Base.metadata.tables.values()})
 
 

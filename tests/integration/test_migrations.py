@@ -191,6 +191,21 @@ def test_history_has_partitions_ahead(database: Database) -> None:
     assert database.value(query, ("queue.tasks_history",)) == 4
 
 
+def test_a_downgrade_leaves_the_roles_passwords_as_they_are(database: Database) -> None:
+    passwords = "SELECT rolname, rolpassword FROM pg_authid WHERE rolname LIKE 'greenroom%' ORDER BY 1"
+    with psycopg.connect(database.superuser_url, autocommit=True) as superuser:
+        before = superuser.execute(passwords).fetchall()
+        downgrade(database.owner_url, "0024")
+        assert superuser.execute(passwords).fetchall() == before != []
+    migrate(database.owner_url)
+
+
+@pytest.mark.parametrize("revision", ["0100", "nonsense"])
+def test_a_revision_that_is_not_there_is_refused(database: Database, revision: str) -> None:
+    with pytest.raises(SchemaError, match=f"no revision {revision} below {WANTED_REVISION}"):
+        downgrade(database.owner_url, revision)
+
+
 def test_a_database_that_slept_for_months_is_migrated(database: Database) -> None:
     months = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit.audit_log'::regclass"
     for (month,) in database.rows(months):

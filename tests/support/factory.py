@@ -135,7 +135,7 @@ def valid(column: Column[Any]) -> Any:
     for types, value in _VALUES:
         if isinstance(kind, types):
             return value()
-    raise NotImplementedError(f"no value for {column}: {kind}")
+    raise TypeError(f"no value is known for {column}: {kind}")
 
 
 _VALUES: tuple[tuple[Any, Callable[[], Any]], ...] = (

@@ -84,7 +84,17 @@ def test_a_wrong_setting_ends_with_2(call: Call, settings: dict[str, str], says:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["tasks", "list"], ["search", "tea"], ["db", "status"], ["db", "migrate"], ["enqueue", "a.b"]]
+    "arguments",
+    [
+        ["tasks", "list"],
+        ["search", "tea"],
+        ["enqueue", "a.b"],
+        ["db", "status"],
+        ["db", "migrate"],
+        ["db", "check"],
+        ["db", "seed", "--yes"],
+        ["db", "downgrade", "0013", "--yes"],
+    ],
 )
 def test_a_database_that_does_not_answer_is_one_sentence(call: Call, arguments: list[str]) -> None:
     owner = {"GREENROOM_DATABASE_URL": "postgresql://owner:hunter2@127.0.0.1:9/greenroom"}

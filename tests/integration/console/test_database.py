@@ -19,11 +19,26 @@ def owner(database: Database, tmp_path: Path) -> Greenroom:
 
 
 def test_development_data_is_written_once_and_keys_are_shown_once(owner: Greenroom) -> None:
-    first = owner.json("db", "seed")
+    first = owner.json("db", "seed", "--yes")
     assert sum(first["rows"].values()) == 35
     assert all(key.startswith("gr_") for key in first["api_keys"].values())
     assert len(first["api_keys"]) == 2
-    assert "0 rows written" in owner.ok("db", "seed")
+    assert "0 rows written" in owner.ok("db", "seed", "--yes")
+
+
+def test_a_server_of_ones_own_gets_known_passwords_only_where_that_is_meant(
+    owner: Greenroom, database: Database
+) -> None:
+    refused = owner.run("db", "seed")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "repeat with --yes" in refused.stderr
+    assert database.value("SELECT count(*) FROM identity.operators") == 0
+
+
+def test_api_keys_that_are_left_out_are_told(database: Database, tmp_path: Path) -> None:
+    done = Greenroom(tmp_path, {"GREENROOM_DATABASE_URL": database.owner_url}).run("db", "seed", "--yes")
+    assert "33 rows written" in done.stdout
+    assert "API keys are left out: GREENROOM_ENCRYPTION_KEYS" in done.stderr
 
 
 def test_a_database_is_compared_with_the_models(owner: Greenroom, database: Database) -> None:
@@ -43,5 +58,5 @@ def test_a_schema_goes_back_where_it_is_meant(owner: Greenroom, database: Databa
     assert "there is no revision 0100 below" in unknown.stderr
     assert "the schema is at 0013" in owner.ok("db", "downgrade", "0013", "--yes")
     assert database.value("SELECT to_regclass('identity.users')") is None
-    assert owner.run("db", "seed").returncode == 1
+    assert owner.run("db", "seed", "--yes").returncode == 1
     assert "the schema is at" in owner.ok("db", "migrate")
