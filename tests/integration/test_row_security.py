@@ -100,6 +100,30 @@ def test_nobody_passes_row_security(shared: tuple[Database, UUID]) -> None:
     assert shared[0].rows(owned, (LOGINS,)) == []
 
 
+RIGHTS = """
+SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition AND n.nspname <> ALL (%s)
+    AND (has_any_column_privilege(%s, c.oid, %s) OR has_table_privilege(%s, c.oid, %s)) ORDER BY 1
+"""
+SYSTEM_SCHEMAS = ["pg_catalog", "information_schema", "public"]
+
+
+def test_a_reader_writes_nothing(shared: tuple[Database, UUID]) -> None:
+    reader = role_name("reader")
+    values = (SYSTEM_SCHEMAS, reader, "INSERT, UPDATE", reader, "INSERT, UPDATE, DELETE")
+    assert shared[0].rows(RIGHTS, values) == []
+
+
+# The relay holds the tasks of tenants that are suspended.
+@pytest.mark.parametrize(("kind", "besides"), [("relay", ["identity.tenants"]), ("producer", [])])
+def test_who_only_hands_tasks_on_has_to_do_with_the_queue_alone(
+    shared: tuple[Database, UUID], kind: str, besides: list[str]
+) -> None:
+    name, every = role_name(kind), "SELECT, INSERT, UPDATE"
+    values = ([*SYSTEM_SCHEMAS, "queue"], name, every, name, f"{every}, DELETE")
+    assert [table for (table,) in shared[0].rows(RIGHTS, values)] == besides
+
+
 def test_a_worker_knows_no_tenant_but_its_own(shared: tuple[Database, UUID]) -> None:
     database, theirs = shared
     worker = database.connect("worker")

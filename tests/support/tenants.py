@@ -11,11 +11,6 @@ from db.connection import Connection, bind_tenant, connect
 from tests.support.database import Database
 from tests.support.factory import Factory
 
-_TOUCHED = """
-SELECT t.tgrelid::regclass::text FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-WHERE c.relnamespace = %s::regnamespace AND t.tgname = 'touch' ORDER BY 1
-"""
-
 
 @contextmanager
 def new_tenant(database: Database) -> Iterator[Factory]:
@@ -52,11 +47,6 @@ def ids(connection: Connection, relation: str) -> set[UUID]:
     return {row[0] for row in connection.execute(sql.SQL("SELECT id FROM {}").format(named(relation))).fetchall()}
 
 
-def touched(database: Database, schema: str) -> list[str]:
-    """Return the tables of a schema whose changes a trigger dates."""
-    return [row[0] for row in database.rows(_TOUCHED, (schema,))]
-
-
 def is_dated(connection: Connection, relation: str, row_id: UUID) -> bool:
     """Change a row with a date of one's own; tell whether it has the transaction's, later than the row's making."""
     update = sql.SQL(
@@ -69,7 +59,6 @@ def is_dated(connection: Connection, relation: str, row_id: UUID) -> bool:
 GIVE_AWAY = sql.SQL("UPDATE {} SET tenant_id = %s WHERE tenant_id = %s")
 """A statement for `refusals`; its values are the new tenant and the old."""
 LOOK = sql.SQL("SELECT FROM {}")
-CHANGE = sql.SQL("UPDATE {} SET id = id")
 
 
 def seen(

@@ -13,7 +13,7 @@ from db.migrate import migrate
 from tests.support.database import Database
 from tests.support.factory import Factory
 from tests.support.statements import changed, column, rows, value
-from tests.support.tenants import acting, is_dated, touched
+from tests.support.tenants import acting
 
 BOUND = ("worker", "operator", "reader")
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -273,19 +273,6 @@ def test_a_user_changes_no_other_users_voice_personas(
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), worker.transaction():
                 changed(worker, statement, *values)
-
-
-def test_a_change_sets_its_time_and_no_other_stands(shared: Database, ours: Factory) -> None:
-    names = touched(shared, "assistants")
-    assert len(names) == 8
-    persona_id = ours.parent("assistants.voice_personas")["id"]
-    special = {
-        "assistants.agents": {"slug": "a"},
-        "assistants.conversations": {"persona_id": persona_id, "channel": "email"},
-    }
-    made = {name: ours.row(name, **special.get(name, {}))["id"] for name in names}
-    with acting(shared, "worker", ours.tenant_id) as worker:
-        assert [name for name in names if not is_dated(worker, name, made[name])] == []
 
 
 def test_an_owner_who_is_no_user_is_forgotten_on_the_way_up(database: Database) -> None:

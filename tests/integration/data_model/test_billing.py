@@ -12,20 +12,15 @@ from db.connection import Connection
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.tenants import (
-    CHANGE,
-    GIVE_AWAY,
     LOOK,
     acting,
-    is_dated,
     refusals,
     seen,
-    touched,
 )
 
 TABLES = ("billing.billing_records", "billing.tenant_quotas", "billing.usage_metrics")
 PLANS = "billing.subscription_plans"
 TOKENS = "billing.token_usage_by_user"
-TOUCHED = ("billing.billing_records", PLANS, "billing.tenant_quotas")
 USE = """
 INSERT INTO billing.usage_metrics (tenant_id, metric_type, metric_value, period_start, period_end)
 VALUES (%s, 'tokens', 5, now() + %s::interval, now() + %s::interval + interval '1 hour')
@@ -57,49 +52,7 @@ def fill(factory: Factory) -> dict[str, Row]:
     }
 
 
-@pytest.mark.parametrize("table", TOUCHED)
-def test_a_change_is_dated_whatever_its_writer_says(shared: Database, ours: Factory, table: str) -> None:
-    rows = fill(ours)
-    with acting(shared, "operator", ours.tenant_id) as operator:
-        assert is_dated(operator, table, rows[table]["id"])
-
-
-def test_every_table_that_changes_is_dated(shared: Database) -> None:
-    assert touched(shared, "billing") == list(TOUCHED)
-
-
 # tenants
-
-
-@pytest.mark.parametrize("role", ["worker", "operator", "reader"])
-def test_a_login_sees_its_tenants_bills_alone(shared: Database, ours: Factory, theirs: Factory, role: str) -> None:
-    fill(ours)
-    fill(theirs)
-    assert seen(shared, role, TABLES, ours.tenant_id) == {table: {ours.tenant_id} for table in TABLES}
-    assert seen(shared, role, TABLES) == {table: set() for table in TABLES}
-
-
-def test_the_system_role_sees_everyones_bills(shared: Database, ours: Factory, theirs: Factory) -> None:
-    fill(ours)
-    fill(theirs)
-    assert all(found >= {ours.tenant_id, theirs.tenant_id} for found in seen(shared, "system", TABLES).values())
-
-
-def test_a_bill_is_not_given_to_another_tenant(shared: Database, ours: Factory, theirs: Factory) -> None:
-    fill(ours)
-    values = (theirs.tenant_id, ours.tenant_id)
-    for role in ("worker", "operator"):
-        assert refusals(shared, role, GIVE_AWAY, TABLES, ours.tenant_id, values) == list(TABLES)
-
-
-def test_a_reader_changes_no_bill(shared: Database, ours: Factory) -> None:
-    assert refusals(shared, "reader", CHANGE, TABLES, ours.tenant_id) == list(TABLES)
-
-
-@pytest.mark.parametrize("role", ["relay", "producer"])
-def test_who_only_hands_tasks_on_does_not_look_at_bills(shared: Database, ours: Factory, role: str) -> None:
-    looked = (*TABLES, PLANS, TOKENS)
-    assert refusals(shared, role, LOOK, looked, ours.tenant_id) == list(looked)
 
 
 # plans

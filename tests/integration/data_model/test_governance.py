@@ -15,7 +15,7 @@ from db.constraints import rules
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.statements import changed, column, rows, value
-from tests.support.tenants import LOOK, acting, ids, is_dated, named, touched
+from tests.support.tenants import LOOK, acting, ids, named
 
 SESSIONS, EVENTS, RESULTS = "governance.agent_sessions", "governance.governance_events", "governance.validation_results"
 ACTIVATIONS, INTERACTIONS = "governance.persona_activations", "governance.agent_interactions"
@@ -196,14 +196,6 @@ def test_a_stale_write_of_a_session_is_refused(shared: Database, ours: Factory) 
         assert changed(worker, write, session_id) == 1
         with pytest.raises(StaleVersionError), rules():
             changed(worker, write, session_id)
-
-
-def test_a_change_is_dated_by_the_database_alone(shared: Database, ours: Factory) -> None:
-    names = touched(shared, "governance")
-    assert names == [SESSIONS, ACTIVATIONS, "governance.personas"]
-    made = {name: ours.row(name)["id"] for name in names}
-    with acting(shared, "worker", ours.tenant_id) as worker:
-        assert [name for name in names if not is_dated(worker, name, made[name])] == []
 
 
 # ------------------------------------------------------------------------------------------------ users

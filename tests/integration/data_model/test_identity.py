@@ -15,7 +15,7 @@ from db.roles import ROLES
 from tests.support.database import Database
 from tests.support.factory import Factory, table
 from tests.support.statements import changed, column, rows, value
-from tests.support.tenants import acting, is_dated, named, touched
+from tests.support.tenants import acting, named
 
 BOUND = ("worker", "operator", "reader")
 HIDDEN = {"identity.users": "password_hash", "identity.sessions": "token_hash", "identity.api_keys": "key_hash"}
@@ -231,14 +231,6 @@ def test_a_write_of_a_version_that_is_not_there_is_refused(
         with pytest.raises(StaleVersionError) as caught, rules():
             written(worker, name, row, version)
     assert caught.value.table == name
-
-
-def test_a_change_sets_its_time_and_no_other_stands(shared: Database, ours: Factory) -> None:
-    names = [name for name in touched(shared, "identity") if name != "identity.tenants"]
-    assert len(names) == 7
-    made = {name: ours.row(name)["id"] for name in names}
-    with acting(shared, "operator", ours.tenant_id) as operator:
-        assert [name for name in names if not is_dated(operator, name, made[name])] == []
 
 
 # ------------------------------------------------------------------------------------------------ what roles may do

@@ -13,14 +13,8 @@ from db.migrate import migrate
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.tenants import (
-    CHANGE,
-    GIVE_AWAY,
-    LOOK,
     acting,
     ids,
-    is_dated,
-    refusals,
-    seen,
 )
 
 TABLES = ("knowledge.product_chunks", "knowledge.products", "knowledge.transcript_segments")
@@ -76,42 +70,6 @@ def find(connection: Connection, factory: Factory, words: str | None = None, **a
 
 
 # tenants
-
-
-def test_a_change_of_a_product_is_dated_whatever_its_writer_says(shared: Database, ours: Factory) -> None:
-    product_id = fill(ours)["knowledge.products"]["id"]
-    with acting(shared, "worker", ours.tenant_id) as worker:
-        assert is_dated(worker, "knowledge.products", product_id)
-
-
-@pytest.mark.parametrize("role", ["worker", "operator", "reader"])
-def test_a_login_sees_its_tenants_catalogue_alone(shared: Database, ours: Factory, theirs: Factory, role: str) -> None:
-    fill(ours)
-    fill(theirs)
-    assert seen(shared, role, TABLES, ours.tenant_id) == {table: {ours.tenant_id} for table in TABLES}
-    assert seen(shared, role, TABLES) == {table: set() for table in TABLES}
-
-
-def test_the_system_role_sees_everyones_catalogue(shared: Database, ours: Factory, theirs: Factory) -> None:
-    fill(ours)
-    fill(theirs)
-    assert all(found >= {ours.tenant_id, theirs.tenant_id} for found in seen(shared, "system", TABLES).values())
-
-
-def test_a_catalogue_is_not_given_to_another_tenant(shared: Database, ours: Factory, theirs: Factory) -> None:
-    fill(ours)
-    values = (theirs.tenant_id, ours.tenant_id)
-    for role in ("worker", "operator"):
-        assert refusals(shared, role, GIVE_AWAY, TABLES, ours.tenant_id, values) == list(TABLES)
-
-
-def test_a_reader_changes_no_catalogue(shared: Database, ours: Factory) -> None:
-    assert refusals(shared, "reader", CHANGE, TABLES, ours.tenant_id) == list(TABLES)
-
-
-@pytest.mark.parametrize("role", ["relay", "producer"])
-def test_who_only_hands_tasks_on_does_not_look_at_catalogues(shared: Database, ours: Factory, role: str) -> None:
-    assert refusals(shared, role, LOOK, TABLES, ours.tenant_id) == list(TABLES)
 
 
 # users

@@ -10,19 +10,11 @@ from db.connection import Connection
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.tenants import (
-    CHANGE,
-    GIVE_AWAY,
-    LOOK,
     acting,
     ids,
-    is_dated,
-    refusals,
-    seen,
-    touched,
 )
 
 TABLES = ("mail.attachments", "mail.emails", "mail.folders", "mail.mailboxes")
-TOUCHED = TABLES[1:]
 SERVER = {"imap_host": "localhost", "imap_port": 143, "imap_security": "none", "imap_login": "password"}
 RECEIVE = """
 INSERT INTO mail.emails
@@ -78,47 +70,6 @@ def fill(factory: Factory) -> dict[str, Row]:
 
 def key(rows: dict[str, Row], table: str) -> tuple[UUID]:
     return (rows[table]["id"],)
-
-
-@pytest.mark.parametrize("table", TOUCHED)
-def test_a_change_is_dated_whatever_its_writer_says(rows: dict[str, Row], worker: Connection, table: str) -> None:
-    assert is_dated(worker, table, rows[table]["id"])
-
-
-def test_every_table_that_changes_is_dated(shared: Database) -> None:
-    assert touched(shared, "mail") == list(TOUCHED)
-
-
-@pytest.mark.parametrize("role", ["worker", "operator", "reader"])
-def test_a_login_sees_its_tenants_mail_alone(shared: Database, ours: Factory, theirs: Factory, role: str) -> None:
-    fill(ours)
-    fill(theirs)
-    assert seen(shared, role, TABLES, ours.tenant_id) == {table: {ours.tenant_id} for table in TABLES}
-    assert seen(shared, role, TABLES) == {table: set() for table in TABLES}
-
-
-def test_the_system_role_sees_everyones_mail(shared: Database, ours: Factory, theirs: Factory) -> None:
-    fill(ours)
-    fill(theirs)
-    assert all(found >= {ours.tenant_id, theirs.tenant_id} for found in seen(shared, "system", TABLES).values())
-
-
-def test_mail_is_not_given_to_another_tenant(shared: Database, ours: Factory, theirs: Factory) -> None:
-    fill(ours)
-    values = (theirs.tenant_id, ours.tenant_id)
-    for role in ("worker", "operator"):
-        assert refusals(shared, role, GIVE_AWAY, TABLES, ours.tenant_id, values) == list(TABLES)
-
-
-def test_a_reader_changes_no_mail(shared: Database, ours: Factory, rows: dict[str, Row]) -> None:
-    assert rows
-    assert refusals(shared, "reader", CHANGE, TABLES, ours.tenant_id) == list(TABLES)
-    assert refusals(shared, "reader", LOOK, TABLES, ours.tenant_id) == []
-
-
-@pytest.mark.parametrize("role", ["relay", "producer"])
-def test_who_only_hands_tasks_on_does_not_look_at_mail(shared: Database, ours: Factory, role: str) -> None:
-    assert refusals(shared, role, LOOK, TABLES, ours.tenant_id) == list(TABLES)
 
 
 def test_a_mail_does_not_stand_in_another_tenants_mailbox(ours: Factory, theirs: Factory) -> None:

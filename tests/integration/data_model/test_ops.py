@@ -16,7 +16,7 @@ from db.constraints import rules
 from tests.support.database import Database
 from tests.support.factory import Factory
 from tests.support.statements import changed, column, rows, value
-from tests.support.tenants import LOOK, acting, ids, is_dated, named, touched
+from tests.support.tenants import LOOK, acting, ids, named
 
 BACKUPS, CRITICAL = "ops.backups", "SELECT record_id FROM ops.backup_critical_data"
 PERSONAS = ("ops.persona_health_hourly", "ops.persona_health_metrics")
@@ -73,15 +73,6 @@ def test_a_table_says_by_what_it_is_a_users(database: Database) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ health, backups
-
-
-def test_a_change_is_dated_by_the_database_alone(shared: Database, ours: Factory) -> None:
-    names = touched(shared, "ops")
-    assert names == [BACKUPS, "ops.persona_health_hourly", "ops.retention_policies"]
-    of_ours = {name: {} if name == BACKUPS else {"tenant_id": ours.tenant_id} for name in names}
-    made = {name: ours.row(name, **given)["id"] for name, given in of_ours.items()}
-    with acting(shared, "operator", ours.tenant_id) as operator:
-        assert [name for name in names if not is_dated(operator, name, made[name])] == []
 
 
 @pytest.mark.parametrize("table", PERSONAS)

@@ -14,15 +14,8 @@ from db.constraints import rules
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.tenants import (
-    CHANGE,
-    GIVE_AWAY,
-    LOOK,
     acting,
     ids,
-    is_dated,
-    refusals,
-    seen,
-    touched,
 )
 
 TABLES = (
@@ -36,7 +29,6 @@ TABLES = (
     "people.persons",
     "people.trait_narrative_links",
 )
-TOUCHED = ("people.mapper_configs", "people.mindscapes", "people.narratives", "people.persons")
 NUMBER = """
 INSERT INTO people.mapper_configs (tenant_id, config_id, configuration) VALUES (%s, %s, '{}') RETURNING version
 """
@@ -86,46 +78,6 @@ def key(rows: dict[str, Row], table: str) -> tuple[UUID]:
 def next_version(connection: Connection, factory: Factory, config_id: str = "m") -> int:
     [(version,)] = connection.execute(NUMBER.encode(), (factory.tenant_id, config_id)).fetchall()
     return int(version)
-
-
-@pytest.mark.parametrize("table", TOUCHED)
-def test_a_change_is_dated_whatever_its_writer_says(rows: dict[str, Row], worker: Connection, table: str) -> None:
-    assert is_dated(worker, table, rows[table]["id"])
-
-
-def test_every_table_that_changes_is_dated(shared: Database) -> None:
-    assert touched(shared, "people") == list(TOUCHED)
-
-
-@pytest.mark.parametrize("role", ["worker", "operator", "reader"])
-def test_a_login_sees_its_tenants_people_alone(shared: Database, ours: Factory, theirs: Factory, role: str) -> None:
-    fill(ours)
-    fill(theirs)
-    assert seen(shared, role, TABLES, ours.tenant_id) == {table: {ours.tenant_id} for table in TABLES}
-    assert seen(shared, role, TABLES) == {table: set() for table in TABLES}
-
-
-def test_the_system_role_sees_everyones_people(shared: Database, ours: Factory, theirs: Factory) -> None:
-    fill(ours)
-    fill(theirs)
-    assert all(found >= {ours.tenant_id, theirs.tenant_id} for found in seen(shared, "system", TABLES).values())
-
-
-def test_people_are_not_given_to_another_tenant(shared: Database, ours: Factory, theirs: Factory) -> None:
-    fill(ours)
-    values = (theirs.tenant_id, ours.tenant_id)
-    for role in ("worker", "operator"):
-        assert refusals(shared, role, GIVE_AWAY, TABLES, ours.tenant_id, values) == list(TABLES)
-
-
-def test_a_reader_changes_nobody(shared: Database, ours: Factory) -> None:
-    assert refusals(shared, "reader", CHANGE, TABLES, ours.tenant_id) == list(TABLES)
-    assert refusals(shared, "reader", LOOK, TABLES, ours.tenant_id) == []
-
-
-@pytest.mark.parametrize("role", ["relay", "producer"])
-def test_who_only_hands_tasks_on_does_not_look_at_people(shared: Database, ours: Factory, role: str) -> None:
-    assert refusals(shared, role, LOOK, TABLES, ours.tenant_id) == list(TABLES)
 
 
 def test_nothing_is_written_about_another_tenants_person(ours: Factory, theirs: Factory) -> None:

@@ -13,7 +13,7 @@ from db.constraints import rules
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.statements import changed, column, rows, value
-from tests.support.tenants import acting, is_dated, named, touched
+from tests.support.tenants import acting, named
 
 BOUND = ("worker", "operator", "reader")
 EXECUTIONS = ("tools.tool_executions", "tools.mcp_tool_executions")
@@ -239,13 +239,3 @@ def test_an_operator_adds_and_publishes_what_it_is_bound_to(
 
 
 # ------------------------------------------------------------------------------------------------ times
-
-
-def test_a_change_sets_its_time_and_no_other_stands(shared: Database, ours: Factory) -> None:
-    names = touched(shared, "tools")
-    assert len(names) == 4
-    made = {name: ours.row(name)["id"] for name in names if name not in USERS and name != "tools.mcp_servers"}
-    made["tools.mcp_servers"] = server(ours)
-    made["tools.mcp_server_configs"] = ours.row("tools.mcp_server_configs", mcp_server_id=server(ours))["id"]
-    with acting(shared, "worker", ours.tenant_id) as worker:
-        assert [name for name in names if not is_dated(worker, name, made[name])] == []

@@ -10,7 +10,7 @@ from db.roles import ROLES
 from tests.support.database import Database
 from tests.support.factory import Factory, table
 from tests.support.statements import changed, column, rows
-from tests.support.tenants import acting, is_dated, named, touched
+from tests.support.tenants import acting, named
 
 CIPHERTEXT = {"vault.secrets": "encrypted_value", "vault.provider_keys": "encrypted_key"}
 BOUND = ("worker", "operator", "reader")
@@ -91,11 +91,3 @@ def test_a_user_writes_no_provider_key_of_another(
         assert changed(worker, "DELETE FROM vault.provider_keys WHERE user_id = %s", bob) == 0
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             changed(worker, "UPDATE vault.provider_keys SET user_id = %s WHERE id = %s", bob, own)
-
-
-def test_a_change_sets_its_time_and_no_other_stands(shared: Database, ours: Factory) -> None:
-    names = touched(shared, "vault")
-    assert names == sorted(CIPHERTEXT)
-    made = {name: ours.row(name)["id"] for name in names}
-    with acting(shared, "worker", ours.tenant_id) as worker:
-        assert [name for name in names if not is_dated(worker, name, made[name])] == []
