@@ -125,6 +125,17 @@ def bind_tenant(connection: Connection, tenant_id: UUID | None) -> None:
 
 
 @contextmanager
+def tenant_reading(connection: Connection, tenant_id: UUID | None) -> Iterator[Connection]:
+    """Open a transaction bound to a tenant that can only read."""
+    with connection.transaction():
+        connection.execute(
+            "SELECT set_config('app.current_tenant_id', %s, true), set_config('transaction_read_only', 'on', true)",
+            (str(tenant_id) if tenant_id else "",),
+        )
+        yield connection
+
+
+@contextmanager
 def tenant_transaction(connection: Connection, tenant_id: UUID | None) -> Iterator[Connection]:
     """Open a transaction bound to a tenant; commits at the end, rolls back on an exception."""
     with connection.transaction():

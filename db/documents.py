@@ -21,6 +21,8 @@ QUERIES = Queries("documents")
 
 # For a document in no collection; the same as a collection's own defaults.
 DEFAULT_CHUNK_SIZE, DEFAULT_CHUNK_OVERLAP = 256, 32
+# The one that has none before it.
+_FIRST_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +238,7 @@ def swap_if_complete(connection: Connection, document_id: UUID, version: int) ->
     if missing_chunks(connection, document_id, version, space_id):
         return []
     values = {"id": document_id, "version": version}
-    if not QUERIES.run(connection, "swap_version", values):
+    if not QUERIES.run(connection, "swap_version", values) or version == _FIRST_VERSION:
         return []
     QUERIES.run(connection, "delete_older_chunks", values)
     return sorted({row[0] for row in QUERIES.run(connection, "delete_older_texts", values)})

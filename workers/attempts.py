@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from core import events, traces
 from core.errors import PermanentError, RateLimitedError, TaskCancelledError, UnavailableError
 from db import leases, queue
-from db.connection import KeptConnection, patient, tenant_transaction
+from db.connection import KeptConnection, patient, tenant_reading
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
@@ -250,8 +250,7 @@ class Context:
     def read(self) -> Iterator[Transaction]:
         """Open a short read-only transaction, bound to the task's tenant."""
         connection = self.connection.get()  # asked for at each read: the one before may have gone with its server
-        with patient(connection), tenant_transaction(connection, self.tenant_id):
-            connection.execute("SET TRANSACTION READ ONLY")
+        with patient(connection), tenant_reading(connection, self.tenant_id):
             yield Transaction(connection, self.tenant_id)
 
     def progress(self, fraction: float, message: str | None = None) -> None:

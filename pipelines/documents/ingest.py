@@ -133,12 +133,15 @@ def chunk(context: TaskContext, payload: ChunkDocument) -> Outcome:
         if documents.lock(connection, document.id) != payload.version:
             return  # superseded while this was split: nobody would ever read or remove the chunks
         documents.insert_chunks(connection, document.id, payload.version, rows)
+        is_complete = True
         for space in spaces.kept(connection):  # all of them, so that each can be switched to
             documents.copy_vectors(connection, document.id, payload.version, space.id)
             missing = documents.missing_chunks(connection, document.id, payload.version, space.id)
             lacking = spaces.Slice(context.require_tenant_id(), document.id, payload.version, missing)
             enqueue_slices(transaction, space, [lacking])
-        swap_if_complete(transaction, document.id, payload.version)
+            is_complete = is_complete and not (space.is_active and missing)
+        if is_complete:  # else the last of its slices shows it
+            swap_if_complete(transaction, document.id, payload.version)
         enqueue_count(transaction)
 
     return Done({"chunks": len(rows)}, apply)

@@ -131,6 +131,23 @@ def test_a_snooze_that_was_cancelled_meanwhile_keeps_what_its_effects_say_of_the
     line.close()
 
 
+def test_what_a_handler_reads_with_refuses_to_write(effects: Database) -> None:
+    refusals: list[str | None] = []
+
+    def run(context: TaskContext, payload: Noop) -> Outcome:
+        for statement in ("INSERT INTO effects (n) VALUES (1)", "SET TRANSACTION READ WRITE"):
+            with pytest.raises(psycopg.Error) as refused, context.read() as transaction:
+                transaction.execute("SELECT count(*) FROM effects")
+                transaction.execute(statement)
+            refusals.append(refused.value.sqlstate)
+        return Done()
+
+    line = Line(effects, Registry([Task(payload=Noop, run=run)]))
+    enqueue(effects.connect("producer"), Noop())
+    line.run_once()
+    assert refusals == ["25006", "25001"]
+
+
 def test_a_session_writes_into_the_same_transaction(effects: Database, line: Line) -> None:
     ids = enqueue_many(effects.connect("producer"), [Orm(n=n) for n in range(3)])
     line.run_once()
