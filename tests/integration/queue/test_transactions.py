@@ -134,11 +134,15 @@ def test_a_snooze_that_was_cancelled_meanwhile_keeps_what_its_effects_say_of_the
 def test_what_a_handler_reads_with_refuses_to_write(effects: Database) -> None:
     refusals: list[str | None] = []
 
+    def read_and(statement: str, context: TaskContext) -> None:
+        with context.read() as transaction:
+            transaction.execute("SELECT count(*) FROM effects")
+            transaction.execute(statement)
+
     def run(context: TaskContext, payload: Noop) -> Outcome:
         for statement in ("INSERT INTO effects (n) VALUES (1)", "SET TRANSACTION READ WRITE"):
-            with pytest.raises(psycopg.Error) as refused, context.read() as transaction:
-                transaction.execute("SELECT count(*) FROM effects")
-                transaction.execute(statement)
+            with pytest.raises(psycopg.Error) as refused:
+                read_and(statement, context)
             refusals.append(refused.value.sqlstate)
         return Done()
 
