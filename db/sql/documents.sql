@@ -40,10 +40,10 @@ WITH begun AS (
     UPDATE knowledge.documents SET next_version = next_version + 1, status = 'processing', error_message = NULL, title = %(title)s,
         language = %(language)s, content_hash = %(content_hash)s, mime_type = %(mime_type)s, file_size = %(file_size)s, page_count = %(page_count)s
     WHERE id = %(id)s
-    RETURNING id, tenant_id, persona_id, name, file_path, next_version
+    RETURNING id, tenant_id, persona_id, file_path, next_version
 ), noted AS (
     INSERT INTO audit.audit_events (tenant_id, persona_id, event_type, event_category, description, resource_type, resource_id, metadata)
-    SELECT tenant_id, persona_id, 'file_access', 'access', format('file of document %%s read', name), 'document', id::text,
+    SELECT tenant_id, persona_id, 'file_access', 'access', 'file of a document read', 'document', id::text,
         jsonb_build_object('file_path', file_path, 'size_bytes', %(file_size)s, 'version', next_version)
     FROM begun
 )

@@ -60,11 +60,11 @@ def register_url(context: TaskContext, payload: IngestDocument, url: str) -> Out
             "file_size": stored.size,
         }
         document_id = _register(transaction, tenant_id, payload, facts)
-        # not the address: it may hold a secret
+        # without its address and its name, which may hold a secret
         audit.record(
             transaction.connection,
             "file_access",
-            f"file of document {fetched.name} fetched",
+            "file of a document fetched",
             audit.Resource("document", document_id, tenant_id),
             category="access",
             metadata={"file_path": stored.key, "size_bytes": stored.size},

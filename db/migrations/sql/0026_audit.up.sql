@@ -3,12 +3,14 @@
 -- ---------------------------------------------------------------------------------------------------- who acts
 
 -- Which of the product's users the session acts for, and what ties its deeds together. A text that is no UUID refuses no deed.
-CREATE FUNCTION audit.session_user_id() RETURNS uuid LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+-- Nothing is set for their time, so that they cost nothing: each deed asks them.
+CREATE FUNCTION audit.session_user_id() RETURNS uuid LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN pg_input_is_valid(current_setting('app.current_user_id', true), 'uuid')
         THEN current_setting('app.current_user_id', true)::uuid END
 $$;
-CREATE FUNCTION audit.session_trace_id() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT audit.session_correlation_id()::text
+CREATE FUNCTION audit.session_trace_id() RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN pg_input_is_valid(current_setting('app.correlation_id', true), 'uuid')
+        THEN current_setting('app.correlation_id', true)::uuid::text END
 $$;
 
 -- ---------------------------------------------------------------------------------------------------- deeds by months
@@ -288,4 +290,4 @@ $$;
 -- Kept as long as an operator wants (000).
 INSERT INTO ops.retention_policies (name, table_schema, table_name, age_column, age, filter, action, is_enabled, source, description)
 VALUES ('audit-events', 'audit', 'audit_events', 'created_at', '7 years', '{}', 'drop_partition', false, '000', 'Deeds, by whole months')
-ON CONFLICT (name) DO NOTHING;
+ON CONFLICT DO NOTHING;

@@ -9,7 +9,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Part the deeds by months and let nobody change them; note calls of tools, searches, mail and agents by trigger."""
+    """Part the deeds by months, only ever to be added to; note calls of tools, searches, mail and agents by trigger."""
     run_sql("0026_audit.up.sql")
 
 
