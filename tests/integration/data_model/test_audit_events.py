@@ -331,6 +331,17 @@ def test_nobody_writes_another_tenants_deed(shared: Database, ours: Factory, the
         assert {event["tenant_id"] for event in written(worker, ours, one_of_each(ours))} == {ours.tenant_id}
 
 
+def test_who_writes_a_row_needs_no_right_to_the_audit(database: Database) -> None:
+    """As a product's own login would be, which has rights to its tables."""
+    alone = Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
+    values = one_of_each(alone, run_id=alone.row(RUNS)["id"])
+    database.rows("REVOKE INSERT ON audit.audit_events FROM greenroom_worker")
+    database.rows("REVOKE EXECUTE ON FUNCTION audit.session_user_id, audit.session_trace_id FROM greenroom_worker")
+    database.rows("REVOKE SELECT ON assistants.runs, tools.tools FROM greenroom_worker")
+    with acting(database, "worker", alone.tenant_id) as worker:
+        assert [event["actor"] for event in written(worker, alone, values)] == ["greenroom_worker"] * 5
+
+
 @pytest.mark.parametrize("function", ["tool_call", "mcp_call", "retrieval", "email", "agent"])
 @pytest.mark.parametrize("role", [*WRITERS, "reader"])
 def test_nobody_has_a_table_of_his_own_noted(shared: Database, role: str, function: str) -> None:
