@@ -35,10 +35,19 @@ WHERE d.id = %(id)s AND d.deleted_at IS NULL;
 SELECT file_path, uploaded_at FROM knowledge.documents WHERE id = %(id)s AND deleted_at IS NULL FOR UPDATE;
 
 -- name: begin_version
-UPDATE knowledge.documents SET next_version = next_version + 1, status = 'processing', error_message = NULL, title = %(title)s,
-    language = %(language)s, content_hash = %(content_hash)s, mime_type = %(mime_type)s, file_size = %(file_size)s, page_count = %(page_count)s
-WHERE id = %(id)s
-RETURNING next_version;
+-- That the file was read stands in the audit, written by the same statement: small files are many.
+WITH begun AS (
+    UPDATE knowledge.documents SET next_version = next_version + 1, status = 'processing', error_message = NULL, title = %(title)s,
+        language = %(language)s, content_hash = %(content_hash)s, mime_type = %(mime_type)s, file_size = %(file_size)s, page_count = %(page_count)s
+    WHERE id = %(id)s
+    RETURNING id, tenant_id, persona_id, file_path, next_version
+), noted AS (
+    INSERT INTO audit.audit_events (tenant_id, persona_id, event_type, event_category, description, resource_type, resource_id, metadata)
+    SELECT tenant_id, persona_id, 'file_access', 'access', 'file of a document read', 'document', id::text,
+        jsonb_build_object('file_path', file_path, 'size_bytes', %(file_size)s, 'version', next_version)
+    FROM begun
+)
+SELECT next_version FROM begun;
 
 -- name: insert_text
 INSERT INTO knowledge.document_texts (document_id, version, tenant_id, file_path, text, blocks)

@@ -103,6 +103,7 @@ def test_what_the_designs_keep_stands_and_is_right(database: Database) -> None:
         ("000", "identity", "sessions", "expires_at", timedelta(days=1), "delete", True),
         ("000", "assistants", "runs", "completed_at", timedelta(days=365), "archive", False),
         ("000", "tools", "tool_executions", "created_at", timedelta(days=365), "archive", False),
+        ("000", "audit", "audit_events", "created_at", timedelta(days=7 * 365), "drop_partition", False),
         ("002", "governance", "governance_events", "created_at", timedelta(days=7 * 365), "drop_partition", True),
         ("002", "identity", "user_sessions", "ended_at", timedelta(days=2 * 365), "delete", True),
         ("002", "governance", "agent_sessions", "completed_at", timedelta(days=365), "delete", True),
