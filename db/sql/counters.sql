@@ -70,8 +70,9 @@ FROM unnest(%(ids)s::uuid[]) AS held (id) CROSS JOIN LATERAL (
 ) AS n WHERE u.id = held.id AND n.counted > COALESCE(u.last_used_at, '-infinity');
 
 -- part: activities
-SELECT max(a.created_at) AS counted
-FROM identity.user_sessions s JOIN identity.session_activities a ON a.user_session_id = s.id WHERE s.user_id = held.id
+-- Session by session: joined, all activities there are would be read for each user where statistics are missing.
+SELECT max((SELECT max(a.created_at) FROM identity.session_activities a WHERE a.user_session_id = s.id)) AS counted
+FROM identity.user_sessions s WHERE s.user_id = held.id
 
 -- name: look_at_last_active_at
 -- To the minute, as its trigger keeps it.
