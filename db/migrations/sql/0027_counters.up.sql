@@ -43,7 +43,7 @@ BEGIN
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER start_count BEFORE INSERT ON assistants.conversations FOR EACH ROW WHEN (NEW.message_count <> 0)
+CREATE TRIGGER start_count BEFORE INSERT ON assistants.conversations FOR EACH ROW WHEN (NEW.message_count > 0)
     EXECUTE FUNCTION assistants.start_count();
 
 -- As before, and before the update: no trigger for an updated row runs after one that takes it to another month.
