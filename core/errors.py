@@ -94,11 +94,15 @@ class MissingRowError(ConstraintError):
 
 
 class StaleVersionError(GreenroomError):
-    """A row was written by somebody else since it was read: read it again. `table` is schema and name."""
+    """A row was written by somebody else since it was read: read it again.
 
-    def __init__(self, table: str) -> None:
+    `table` is schema and name; None where a SQLAlchemy session noticed, which does not say.
+    """
+
+    def __init__(self, table: str | None = None) -> None:
         self.table = table
-        super().__init__(f"a row of {table} was changed since it was read: read it again and repeat the change")
+        what = f"a row of {table}" if table else "a row"
+        super().__init__(f"{what} was changed since it was read: read it again and repeat the change")
 
 
 class NotFoundError(GreenroomError):

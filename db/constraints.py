@@ -1,5 +1,6 @@
 """The driver's errors about rules of the schema, translated by SQLSTATE and never by text."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,8 @@ def rules() -> Iterator[None]:
 
 def rule_error(error: BaseException) -> ConstraintError | StaleVersionError | None:
     """Return what an error of the driver says about a rule of the schema, or None where it is about something else."""
+    if _is_stale_object(error):
+        return StaleVersionError()
     driver: Any = getattr(error, "orig", error)
     if not isinstance(driver, psycopg.Error):
         return None
@@ -45,3 +48,9 @@ def rule_error(error: BaseException) -> ConstraintError | StaleVersionError | No
         return StaleVersionError(table)
     kind = _KINDS.get(driver.sqlstate or "")
     return None if kind is None else kind(table, told.constraint_name or told.column_name or "")
+
+
+def _is_stale_object(error: BaseException) -> bool:
+    """Tell whether a session found no row of the version that it had read; who has no session loads no SQLAlchemy."""
+    orm = sys.modules.get("sqlalchemy.orm.exc")
+    return orm is not None and isinstance(error, orm.StaleDataError)

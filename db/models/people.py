@@ -139,7 +139,9 @@ class MapperConfig(Keyed, Tenanted, Touched, Base):
     )
     status: Mapped[str] = one_of("draft", "active", "deprecated", default="draft")
     created_by: Mapped[UUID | None] = reference("identity.users", on_delete="SET NULL")
-    usage_count: Mapped[int] = column(default="0", check="{0} >= 0", comment="Personas that it generated")
+    usage_count: Mapped[int] = column(
+        default="0", check="{0} >= 0", comment="Personas of it that there are, as last counted"
+    )
     meta: Mapped[Json | None] = column(name="metadata")
 
 
