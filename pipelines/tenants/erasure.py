@@ -22,7 +22,7 @@ from pipelines.task import RetryPolicy, Task, TaskContext
 from pipelines.transaction import Transaction
 
 TENANTS_QUEUE = "default"
-_PAGE = 2000
+_ROWS, _FILES = 2000, 500
 _PATIENCE = timedelta(seconds=1)
 
 
@@ -72,7 +72,7 @@ def _rows(context: TaskContext, tenant_id: UUID, ordered: list[str], standing: S
     context.progress(done / len(ordered), f"{standing.files} files, {standing.total} rows")
 
     def apply(transaction: Transaction) -> None:
-        reached = tenants.erase_rows(transaction.connection, tenant_id, ordered, standing, _PAGE)
+        reached = tenants.erase_rows(transaction.connection, tenant_id, ordered, standing, _ROWS)
         tenants.note(transaction.connection, context.task_id, reached)
 
     return Snooze(timedelta(0), apply)
@@ -80,7 +80,7 @@ def _rows(context: TaskContext, tenant_id: UUID, ordered: list[str], standing: S
 
 def _files(context: TaskContext, tenant_id: UUID, standing: Standing) -> Outcome:
     """Remove a page of files, at the end those that somebody put there since; then comes the next stage."""
-    gone = context.resources.get(Storage).erase(tenant_id, _PAGE)
+    gone = context.resources.get(Storage).erase(tenant_id, _FILES)
     if not gone and standing.stage == "end":
         return Done(standing.counts, lambda applying: tenants.finish(applying.connection, tenant_id, standing))
     reached = replace(standing, files=standing.files + gone)

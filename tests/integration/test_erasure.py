@@ -106,7 +106,7 @@ def rows(database: Database, tenant_id: UUID) -> dict[str, list[str]]:
 def test_nothing_is_left_of_a_tenant_and_everything_of_another(
     walk: Walk, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
-    monkeypatch.setattr(erasure, "_PAGE", page)
+    monkeypatch.setattr(erasure, "_ROWS", page)
     database = walk.database
     publish(database, Registry(TASKS))
     limit = "INSERT INTO queue.limits (kind, name, concurrency) VALUES ('tenant', %s, 1)"
@@ -269,7 +269,7 @@ def test_what_runs_for_a_tenant_is_asked_to_end_and_waited_for(
 def test_an_erasure_that_was_killed_goes_on_where_it_was(
     database: Database, ours: Factory, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(erasure, "_PAGE", 3)
+    monkeypatch.setattr(erasure, "_ROWS", 3)
     for _ in range(20):
         ours.row("identity.users")
     deleted(database, ours.tenant_id)
