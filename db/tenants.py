@@ -176,16 +176,18 @@ def request_ends(connection: Connection, tenant_id: UUID) -> None:
 
 
 def tables(connection: Connection) -> list[str]:
-    """Return the tables that tenants own, each before those that it refers to, as far as they make no circle.
+    """Return the tables that tenants own, each before those that it refers to; the audit, which notes the rest, last.
 
-    The audit comes last: it notes the rest.
+    Where tables refer to each other in a circle, one goes first that no other's rows need.
     """
-    parents: dict[str, list[str]] = dict(QUERIES.run(connection, "tables"))
-    children = {table: {child for child, of in parents.items() if table in of} for table in parents}
+    owned = QUERIES.run(connection, "tables")
+    children = {table: {child for child, parents, _ in owned if table in parents} for table, _, _ in owned}
+    needing = {table: {child for child, _, kept in owned if table in kept} for table, _, _ in owned}
     ordered: list[str] = []
     while children:
-        free = sorted(table for table, left in children.items() if not left & children.keys())
-        for table in free or [min(children, key=lambda table: (len(children[table] & children.keys()), table))]:
+        free = [table for table, left in children.items() if not left & children.keys()]
+        circling = [table for table in children if not needing[table] & children.keys()]
+        for table in sorted(free) or sorted(circling or children)[:1]:
             ordered.append(table)
             del children[table]
     return sorted(ordered, key=lambda table: table.startswith(_LAST))

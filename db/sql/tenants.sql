@@ -42,8 +42,8 @@ UPDATE queue.tasks_live SET cancel_requested_at = now(), cancel_reason = 'its te
 WHERE claimed_until IS NOT NULL AND tenant_id = %(id)s AND status = 'in_progress' AND cancel_requested_at IS NULL;
 
 -- name: tables
--- What tenants own, and what each table refers to.
-SELECT relation::text, parents::text[] FROM ops.tenant_tables();
+-- What tenants own; what each table refers to, and which of that cannot go before it.
+SELECT relation::text, parents::text[], kept::text[] FROM ops.tenant_tables();
 
 -- name: leftover
 SELECT ops.tenant_leftover(%(id)s)::text;

@@ -38,6 +38,13 @@ CREATE TABLE identity.notes (tenant_id uuid NOT NULL, id uuid PRIMARY KEY, user_
     FOREIGN KEY (user_id, tenant_id) REFERENCES identity.users (id, tenant_id) ON DELETE RESTRICT);
 SELECT ops.bind_to_tenant('identity.notes')
 """
+CIRCLE = """
+CREATE TABLE identity.cups (tenant_id uuid NOT NULL, id uuid PRIMARY KEY DEFAULT gen_random_uuid(), saucer_id uuid);
+CREATE TABLE identity.saucers (tenant_id uuid NOT NULL, id uuid PRIMARY KEY,
+    cup_id uuid NOT NULL REFERENCES identity.cups);
+ALTER TABLE identity.cups ADD FOREIGN KEY (saucer_id) REFERENCES identity.saucers ON DELETE SET NULL;
+SELECT ops.bind_to_tenant('identity.cups', 'identity.saucers')
+"""
 NAME = """
 UPDATE identity.tenants SET slug = 'zaphod', name = 'Zaphod', contact_email = 'zaphod@example.com' WHERE id = %s
 """
@@ -157,6 +164,28 @@ def test_what_was_never_the_tenants_name_is_not_in_what_stays(
     work(database, storage)
     for table in ("audit.audit_log", "audit.audit_events", "queue.outbox_tasks", "queue.attempts", "identity.tenants"):
         assert texts(database, table, "t::text ILIKE %s", "%zaphod%") == [], table
+
+
+def test_tables_come_before_those_they_refer_to_and_the_audit_last(database: Database) -> None:
+    system = database.connect("system")
+    ordered = tenants.tables(system)
+    assert sorted(ordered) == [table for (table,) in database.rows(TENANTS_OWN)]
+    places = {table: place for place, table in enumerate(ordered)}
+    parents = system.execute("SELECT relation::text, unnest(parents)::text FROM ops.tenant_tables()").fetchall()
+    assert len(parents) > 60
+    assert [(table, parent) for table, parent in parents if places[table] > places[parent]] == []
+    assert ordered[-2:] == ["audit.audit_events", "audit.audit_log"]
+
+
+def test_tables_that_refer_to_each_other_are_erased_too(database: Database, ours: Factory, storage: Storage) -> None:
+    database.rows(CIRCLE)
+    [(cup,)] = database.rows("INSERT INTO identity.cups VALUES (%s) RETURNING id", (ours.tenant_id,))
+    saucer = "INSERT INTO identity.saucers VALUES (%s, gen_random_uuid(), %s) RETURNING id"
+    database.rows("UPDATE identity.cups SET saucer_id = %s", (database.value(saucer, (ours.tenant_id, cup)),))
+    deleted(database, ours.tenant_id)
+    work(database, storage)
+    assert database.rows(ENDS) == [("done", None)]
+    assert texts(database, "identity.cups", "tenant_id = %s", ours.tenant_id) == []
 
 
 # ------------------------------------------------------------------------------------------------ what stops it

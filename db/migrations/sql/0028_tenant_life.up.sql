@@ -5,8 +5,10 @@
 
 -- The tables that tenants own, found in the catalogue: those with a tenant's key that the owner may look into under row security.
 -- `manner` is how a tenant's rows are found in one: by an index that begins with the tenant; along with rows that they belong to, by
--- a foreign key that is never empty and cascades; or by a walk over all of it. `parents` are the tables that it refers to.
-CREATE FUNCTION ops.tenant_tables() RETURNS TABLE (relation regclass, manner text, parents regclass[]) LANGUAGE sql STABLE
+-- a foreign key that is never empty and cascades; or by a walk over all of it. `parents` are the tables that it refers to, `kept`
+-- those whose rows cannot go before its own.
+CREATE FUNCTION ops.tenant_tables() RETURNS TABLE (relation regclass, manner text, parents regclass[], kept regclass[])
+    LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp AS $$
     WITH owned AS (
         SELECT c.oid, a.attnum FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
@@ -20,10 +22,13 @@ CREATE FUNCTION ops.tenant_tables() RETURNS TABLE (relation regclass, manner tex
                 WHERE k.conrelid = o.oid AND k.contype = 'f' AND k.confdeltype = 'c' AND k.confrelid <> o.oid AND NOT EXISTS (
                     SELECT FROM pg_attribute f WHERE f.attrelid = o.oid AND f.attnum = ANY (k.conkey) AND NOT f.attnotnull)) THEN 'parent'
             ELSE 'walk'
-        END, ARRAY(
-            SELECT DISTINCT k.confrelid::regclass FROM pg_constraint k JOIN owned p ON p.oid = k.confrelid
-            WHERE k.conrelid = o.oid AND k.contype = 'f' AND k.confrelid <> o.oid)
-    FROM owned o
+        END, r.parents, r.kept
+    FROM owned o CROSS JOIN LATERAL (
+        SELECT COALESCE(array_agg(DISTINCT k.confrelid::regclass), '{}') AS parents,
+            COALESCE(array_agg(DISTINCT k.confrelid::regclass) FILTER (WHERE k.confdeltype IN ('a', 'r')), '{}') AS kept
+        FROM pg_constraint k JOIN owned p ON p.oid = k.confrelid
+        WHERE k.conrelid = o.oid AND k.contype = 'f' AND k.confrelid <> o.oid
+    ) AS r
 $$;
 COMMENT ON FUNCTION ops.tenant_tables IS 'Tables that tenants own, how one''s rows are found in each, and what each refers to.';
 

@@ -173,6 +173,18 @@ def test_a_tenants_row_goes_when_nothing_is_left_of_it(shared: Database, ours: F
         assert changed(owner, DELETE, ours.tenant_id) == 1
 
 
+def test_a_tenant_of_which_nothing_is_left_is_deleted_before_its_row_goes(shared: Database) -> None:
+    """Not even the log has something of it: its month was dropped."""
+    with acting(shared, "owner") as owner:
+        owner.execute("ALTER TABLE identity.tenants DISABLE TRIGGER log_change")
+        made = value(owner, "INSERT INTO identity.tenants (name, slug) VALUES ('Old', 'old') RETURNING id")
+        with pytest.raises(ConstraintError) as caught, rules(), owner.transaction():
+            changed(owner, DELETE, made)
+        assert caught.value.constraint == "tenants_is_erased_check"
+        changed(owner, SET, "deleted", made)
+        assert changed(owner, DELETE, made) == 1
+
+
 # ------------------------------------------------------------------------------------------------ who may
 
 
