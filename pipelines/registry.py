@@ -14,7 +14,13 @@ from core.settings import Settings
 from pipelines.resources import Resources
 from pipelines.task import Task
 
-OUR_MODULES = ("pipelines.documents.tasks", "pipelines.replay", "pipelines.vault.rotation", "pipelines.care.counters")
+OUR_MODULES = (
+    "pipelines.care.counters",
+    "pipelines.documents.tasks",
+    "pipelines.replay",
+    "pipelines.tenants.erasure",
+    "pipelines.vault.rotation",
+)
 _OUR_PACKAGES = frozenset({"console", "core", "db", "pipelines", "scheduler", "workers"})
 
 AnyTask = Task[Any]

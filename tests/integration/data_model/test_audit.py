@@ -16,7 +16,7 @@ from db.migrate import migrate
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.statements import changed, column, rows, value
-from tests.support.tenants import LOOK, acting, ids, named
+from tests.support.tenants import LOOK, acting, ids, let_go, named
 
 LOG, EVENTS, SESSIONS = "audit.audit_log", "audit.audit_events", "governance.agent_sessions"
 AUDITED = (
@@ -99,7 +99,7 @@ def test_a_change_is_noted_with_what_was_before_and_after(owner: Connection, our
 
 def test_a_deletion_is_noted_with_what_was_there(owner: Connection, ours: Factory) -> None:
     session = ours.row(SESSIONS, agent_type="researcher")
-    changed(owner, "DELETE FROM identity.tenants WHERE id = %s", ours.tenant_id)
+    let_go(owner, ours.tenant_id)
     for record_id in (session["id"], session["user_id"], ours.tenant_id):
         note = noted(owner, record_id)[-1]
         assert (note["operation"], note["tenant_id"], note["new_values"]) == ("DELETE", ours.tenant_id, None)

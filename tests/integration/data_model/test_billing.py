@@ -14,6 +14,7 @@ from tests.support.factory import Factory, Row
 from tests.support.tenants import (
     LOOK,
     acting,
+    let_go,
     refusals,
     seen,
 )
@@ -138,7 +139,7 @@ def test_usage_does_not_name_another_tenants_user(ours: Factory, theirs: Factory
 
 def test_a_tenants_usage_and_bills_go_with_it(shared: Database, ours: Factory) -> None:
     fill(ours)
-    shared.rows("DELETE FROM identity.tenants WHERE id = %s", (ours.tenant_id,))
+    let_go(ours.owner, ours.tenant_id)
     assert not any(ours.tenant_id in found for found in seen(shared, "system", TABLES).values())
 
 

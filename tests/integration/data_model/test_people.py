@@ -16,6 +16,7 @@ from tests.support.factory import Factory, Row
 from tests.support.tenants import (
     acting,
     ids,
+    let_go,
 )
 
 TABLES = (
@@ -238,5 +239,5 @@ def test_what_a_user_wrote_outlives_them(ours: Factory, rows: dict[str, Row], wo
 
 def test_a_tenants_people_go_with_it(shared: Database, ours: Factory, rows: dict[str, Row], worker: Connection) -> None:
     assert rows
-    shared.rows("DELETE FROM identity.tenants WHERE id = %s", (ours.tenant_id,))
+    let_go(ours.owner, ours.tenant_id)
     assert [table for table in TABLES if ids(worker, table)] == []

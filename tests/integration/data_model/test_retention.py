@@ -12,7 +12,7 @@ from db.constraints import rules
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.statements import changed, column, rows
-from tests.support.tenants import acting, ids
+from tests.support.tenants import acting, ids, let_go
 
 POLICIES, RUNS = "ops.retention_policies", "ops.retention_runs"
 REFUSED: dict[str, tuple[Row, str]] = {
@@ -192,7 +192,7 @@ def test_runs_are_nobodys_to_delete(shared: Database, ours: Factory, role: str) 
 def test_a_run_outlives_its_policy_and_its_tenant(shared: Database, ours: Factory) -> None:
     policy_id = ours.row(POLICIES, **policy(tenant_id=ours.tenant_id))["id"]
     run = ours.row(RUNS, policy_id=policy_id, policy_name="ours", tenant_id=ours.tenant_id)
-    shared.rows("DELETE FROM identity.tenants WHERE id = %s", (ours.tenant_id,))
+    let_go(ours.owner, ours.tenant_id)
     query = "SELECT policy_id, policy_name, tenant_id FROM ops.retention_runs WHERE id = %s"
     with acting(shared, "system") as system:
         assert policy_id not in ids(system, POLICIES)
