@@ -1,0 +1,1 @@
+"""Care of the installation: what nobody asked for and all need."""
