@@ -6,7 +6,7 @@
 SELECT relation::text, since FROM ops.missing_months();
 
 -- name: make
-SELECT ops.make_month(%(relation)s::regclass, %(since)s);
+SELECT ops.make_month(%(relation)s, %(since)s);
 
 -- name: policies
 -- The policies that take whole months, and may.
@@ -19,11 +19,10 @@ SELECT ops.begin_months(%(policy)s, %(task_id)s);
 SELECT leaf::text FROM ops.months_to_go(%(run_id)s);
 
 -- name: clear
--- A month that is gone has no rows.
-SELECT ops.clear_month(%(run_id)s, to_regclass(%(leaf)s), %(most)s);
+SELECT ops.clear_month(%(run_id)s, %(leaf)s, %(most)s);
 
 -- name: drop
-SELECT outcome, rows_held FROM ops.drop_month(%(run_id)s, to_regclass(%(leaf)s));
+SELECT outcome, rows_held FROM ops.drop_month(%(run_id)s, %(leaf)s);
 
 -- name: end
 SELECT ops.end_months(%(run_id)s, %(held)s);

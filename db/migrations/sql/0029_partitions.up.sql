@@ -87,15 +87,17 @@ BEGIN
 END
 $$;
 
--- Make a month that is missing; false where somebody holds what ATTACH must lock (the tables that the month refers to, against
--- writers), or it is not missing any more. One a transaction: locks are kept to its end.
-CREATE FUNCTION ops.make_month(relation regclass, since timestamptz) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+-- Make a month that is missing, of a table by its name, since the relay may not look into every schema; false where somebody holds what
+-- ATTACH must lock (the tables that the month refers to, against writers), or it is not missing any more. One a transaction: locks
+-- are kept to its end.
+CREATE FUNCTION ops.make_month(relation text, since timestamptz) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM ops.missing_months() m WHERE m.relation = make_month.relation AND m.since = make_month.since) THEN
+    IF NOT EXISTS (SELECT FROM ops.missing_months() m
+        WHERE m.relation = to_regclass(make_month.relation) AND m.since = make_month.since) THEN
         RETURN false;
     END IF;
-    RETURN ops.create_month(relation, since) IS NOT NULL;
+    RETURN ops.create_month(relation::regclass, since) IS NOT NULL;
 EXCEPTION
     WHEN lock_not_available OR deadlock_detected OR duplicate_table THEN
         RETURN false;
@@ -161,7 +163,7 @@ COMMENT ON FUNCTION ops.count_month IS 'Rows of a month, and those of them that 
 -- Delete up to `most` rows of a month of a run that others refer to; returns how many went. They take along what refers to them, which
 -- the month itself would not: a month that is referred to cannot be detached. None where nothing refers to the table, and none
 -- while a hold keeps one: the month stays whole.
-CREATE FUNCTION ops.clear_month(run uuid, leaf regclass, most integer DEFAULT 10000) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION ops.clear_month(run uuid, leaf text, most integer DEFAULT 10000) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET timezone = 'UTC' SET lock_timeout = '5s' AS $$
 DECLARE
     month record;
@@ -170,7 +172,7 @@ DECLARE
 BEGIN
     -- A hold that is set meanwhile waits for the end; one that stands is seen.
     LOCK TABLE ops.retention_policies IN SHARE MODE;
-    SELECT * INTO month FROM ops.months_to_go(run) m WHERE m.leaf = clear_month.leaf AND m.is_referred;
+    SELECT * INTO month FROM ops.months_to_go(run) m WHERE m.leaf = to_regclass(clear_month.leaf) AND m.is_referred;
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
@@ -209,16 +211,16 @@ COMMENT ON FUNCTION ops.cut_month IS 'Drops a month, unless somebody holds what 
 
 -- Let a month of a run go, in whole: `dropped`, `held` (with how many rows a hold keeps), `filled` (its rows go first), `busy` (somebody
 -- holds it: later again), or `kept` where the run's policy does not speak of it any more. What it holds is counted before it is locked.
-CREATE FUNCTION ops.drop_month(run uuid, leaf regclass, OUT outcome text, OUT rows_held bigint) LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION ops.drop_month(run uuid, leaf text, OUT outcome text, OUT rows_held bigint) LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET timezone = 'UTC' SET lock_timeout = '5s' AS $$
 DECLARE
     month record;
     counted record;
-    name CONSTANT text := (SELECT c.relname FROM pg_class c WHERE c.oid = leaf);
+    name CONSTANT text := (SELECT c.relname FROM pg_class c WHERE c.oid = to_regclass(leaf));
 BEGIN
     LOCK TABLE ops.retention_policies IN SHARE MODE;
     rows_held := 0;
-    SELECT * INTO month FROM ops.months_to_go(run) m WHERE m.leaf = drop_month.leaf;
+    SELECT * INTO month FROM ops.months_to_go(run) m WHERE m.leaf = to_regclass(drop_month.leaf);
     IF NOT FOUND THEN
         outcome := 'kept';
         RETURN;
@@ -227,7 +229,7 @@ BEGIN
     rows_held := counted.kept;
     outcome := CASE WHEN counted.kept > 0 THEN 'held' WHEN month.is_referred AND counted.total > 0 THEN 'filled' END;
     IF outcome IS NULL THEN
-        outcome := CASE WHEN ops.cut_month(month.relation, leaf, month.is_referred) THEN 'dropped' ELSE 'busy' END;
+        outcome := CASE WHEN ops.cut_month(month.relation, month.leaf, month.is_referred) THEN 'dropped' ELSE 'busy' END;
     END IF;
     IF outcome = 'dropped' THEN
         UPDATE ops.retention_runs SET rows_deleted = rows_deleted + counted.total, partitions_dropped = partitions_dropped || name
@@ -258,7 +260,7 @@ DECLARE
 BEGIN
     FOR month IN SELECT * FROM ops.months_to_go(run) LOOP
         LOOP
-            EXIT WHEN ops.clear_month(run, month.leaf, most) < most;
+            EXIT WHEN ops.clear_month(run, month.leaf::text, most) < most;
         END LOOP;
         counted := ops.count_month(month.relation, month.key, month.since, month.until);
         held := held + counted.kept;
