@@ -99,7 +99,8 @@ BEGIN
     END IF;
     RETURN ops.create_month(relation::regclass, since) IS NOT NULL;
 EXCEPTION
-    WHEN lock_not_available OR deadlock_detected OR duplicate_table THEN
+    -- somebody holds a table; another relay makes it just now
+    WHEN lock_not_available OR deadlock_detected OR duplicate_table OR unique_violation THEN
         RETURN false;
 END
 $$;
@@ -192,18 +193,22 @@ COMMENT ON FUNCTION ops.clear_month IS 'Deletes rows of a month that others refe
 
 -- Drop a month; false, and nothing is done, where its lock is not had at once. While it is asked for, whoever comes later waits behind
 -- it: that is the 50 ms, for each lock. A table that nothing refers to is locked alone: DROP of an attached month asks for no other.
--- Detached, it would come to refer by itself to what the table refers to, and its drop would lock that against every reader.
+-- Detached, it would come to refer by itself to what the table refers to, and its drop would lock that against every reader. One
+-- that others refer to must be detached, which looks through its emptied pages under the lock: it waits until vacuum gave them back.
 CREATE FUNCTION ops.cut_month(relation regclass, leaf regclass, is_referred boolean) RETURNS boolean LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $$
 BEGIN
+    IF is_referred AND pg_relation_size(leaf) > 64 * 1024 * 1024 THEN
+        RETURN false;
+    END IF;
     IF is_referred THEN
         EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', relation, leaf);
     END IF;
     EXECUTE format('DROP TABLE %s', leaf);
     RETURN true;
 EXCEPTION
-    -- somebody reads or writes; another month is halfway out by an operator's DETACH CONCURRENTLY; a row came that refers to it
-    WHEN lock_not_available OR deadlock_detected OR object_not_in_prerequisite_state OR foreign_key_violation THEN
+    -- somebody reads or writes; a row came since it was emptied, and one that refers to it
+    WHEN lock_not_available OR deadlock_detected OR foreign_key_violation THEN
         RETURN false;
 END
 $$;

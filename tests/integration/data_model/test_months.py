@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import psycopg
@@ -35,13 +36,17 @@ def alone(database: Database) -> Factory:
 # ------------------------------------------------------------------------------------------------ beside the work
 
 
-class Clients:
-    """Producers, relays and workers at work, none of which waits long for a lock; `ends` counts the tasks they end."""
+Step = Callable[[dict[str, Connection]], None]
 
-    def __init__(self, database: Database) -> None:
+
+class Clients:
+    """Producers, relays, workers and others at work, none of which waits long for a lock; `ends` counts ended tasks."""
+
+    def __init__(self, database: Database, *others: Step) -> None:
         self._database = database
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._work, args=(step,)) for step in (self._enqueue, self._run)]
+        steps = (self._enqueue, self._run, *others)
+        self._threads = [threading.Thread(target=self._work, args=(step,)) for step in steps]
         self.ends = 0
         self.errors: list[BaseException] = []
 
@@ -55,7 +60,7 @@ class Clients:
         for thread in self._threads:
             thread.join()
 
-    def _work(self, step: Callable[[dict[str, Connection]], None]) -> None:
+    def _work(self, step: Step) -> None:
         connections = {role: self._database.connect(role) for role in ("producer", "relay", "worker")}
         for connection in connections.values():
             connection.execute(PATIENCE.encode())
@@ -91,16 +96,21 @@ def test_nobody_waits_for_a_month_that_somebody_reads(database: Database, line: 
     assert clients.ends > before
 
 
-def test_nobody_waits_for_a_month_that_is_made_beside_writers(database: Database, alone: Factory, line: Line) -> None:
+def write(connections: dict[str, Connection]) -> None:
+    """Write, as far as locks go, what messages refer to."""
+    connections["worker"].execute("UPDATE assistants.conversations SET status = status WHERE id = %s", (uuid4(),))
+
+
+def test_nobody_waits_for_a_month_that_is_made_beside_writers(database: Database, line: Line) -> None:
     lacking = ("assistants.messages", HISTORY)
     for table in lacking:
         leaf = database.value(LAST, (table,))
         database.rows(f"ALTER TABLE {table} DETACH PARTITION {leaf}")
         database.rows(f"DROP TABLE {leaf}")
-    relay, writer = database.connect("relay"), database.connect()
-    with Clients(database) as clients:
+    relay, writer = database.connect("relay"), database.connect("worker")
+    with Clients(database, write) as clients:
         with writer.transaction():
-            Factory(writer, alone.tenant_id).row("assistants.conversations")
+            write({"worker": writer})
             assert [months.make_missing(relay) for _ in range(3)] == [["assistants.messages"]] * 3
         assert months.make_missing(relay) == []
     assert clients.errors == []
@@ -157,6 +167,22 @@ def test_a_month_that_was_detached_comes_back_with_its_rows(database: Database, 
     assert database.rows(SEEN) == []
     assert months.make_missing(database.connect("relay")) == []
     assert database.rows(SEEN) == [(event["id"],)]
+    assert database.rows(LACKING) == []
+
+
+def test_relays_that_make_months_at_once_do_no_harm_to_each_other(database: Database) -> None:
+    tables = [HISTORY, "queue.attempts", "audit.audit_log", "billing.usage_metrics", "tools.tool_executions"]
+    for table in tables:
+        database.rows(f"DROP TABLE {database.value(LAST, (table,))}")
+    relays, barrier = [database.connect("relay") for _ in range(4)], threading.Barrier(4)
+
+    def make(relay: Connection) -> None:
+        barrier.wait(20)
+        months.make_missing(relay)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(make, relays))
+    assert months.make_missing(relays[0]) == []
     assert database.rows(LACKING) == []
 
 

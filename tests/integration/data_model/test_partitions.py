@@ -132,6 +132,16 @@ def test_a_month_of_the_log_of_changes_goes_without_a_change_of_its_rows(databas
     assert database.rows(RUNS) == [("log", "completed", 1, 0, ["audit_log_2020_02"])]
 
 
+def test_a_month_goes_beside_whoever_reads_what_it_refers_to(database: Database) -> None:
+    database.rows("SELECT ops.create_month('tools.tool_executions', %s)", (OLD,))
+    database.rows(
+        "UPDATE ops.retention_policies SET age_column = 'started_at', action = 'drop_partition', is_enabled = true "
+        "WHERE name = 'tool-executions'"
+    )
+    with reading(database, "SELECT count(*) FROM identity.tenants"):
+        assert maintained(database).result["dropped"] == ["tool_executions_2020_02"]
+
+
 def test_a_month_that_is_in_use_is_left_for_later(database: Database) -> None:
     old_tasks(database)
     with reading(database):
@@ -165,9 +175,30 @@ def test_a_month_with_rows_that_others_refer_to_is_cleared_first(database: Datab
     assert months.drop(system, run_id, f"{EVENTS}_2020_02") == ("dropped", 0)
 
 
-def test_whoever_writes_policies_is_waited_for_and_no_longer(
-    database: Database, alone: Factory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+THINGS = """
+CREATE TABLE ops.things (id int, at timestamptz, filling char(700), PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+SELECT ops.create_month('ops.things', '2020-02-01');
+ALTER TABLE ops.things_2020_02 SET (fillfactor = 10);
+CREATE TABLE ops.parts (id int, at timestamptz, FOREIGN KEY (id, at) REFERENCES ops.things);
+INSERT INTO ops.things SELECT n, '2020-02-02', '' FROM generate_series(1, 9000) AS n;
+INSERT INTO ops.retention_policies (name, table_schema, table_name, age_column, age, action)
+VALUES ('things', 'ops', 'things', 'at', '1 year', 'drop_partition')
+"""
+
+
+def test_a_large_month_that_others_refer_to_goes_when_its_rows_are_vacuumed(database: Database) -> None:
+    for statement in THINGS.split(";"):
+        database.rows(statement)
+    system, leaf = database.connect("system"), "ops.things_2020_02"
+    run_id = months.begin(system, "things", uuid4())
+    assert run_id is not None
+    assert months.clear(system, run_id, leaf, 10_000) == 9_000
+    assert months.drop(system, run_id, leaf) == ("busy", 0)
+    database.rows(f"VACUUM {leaf}")
+    assert months.drop(system, run_id, leaf) == ("dropped", 0)
+
+
+def test_whoever_writes_policies_is_waited_for_and_no_longer(database: Database, alone: Factory) -> None:
     old_events(database, alone)
     for name in ("clear_month(uuid, text, integer)", "drop_month(uuid, text)"):
         database.rows(f"ALTER FUNCTION ops.{name} SET lock_timeout = '20ms'")
