@@ -41,7 +41,10 @@ def policies(connection: Connection) -> list[str]:
 
 
 def begin(connection: Connection, policy: str, task_id: UUID) -> UUID | None:
-    """Begin a policy's run, or take up one that was broken off; None where another task that lives is at it."""
+    """Begin a policy's run, or take up one that was broken off.
+
+    None where another task that lives is at it, and where the policy is off, held or being changed just now.
+    """
     [(run_id,)] = QUERIES.run(connection, "begin", {"policy": policy, "task_id": task_id})
     return None if run_id is None else UUID(str(run_id))
 

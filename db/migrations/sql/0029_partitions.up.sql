@@ -109,7 +109,7 @@ COMMENT ON FUNCTION ops.make_month IS 'Makes a month that a table lacks, unless 
 -- ---------------------------------------------------------------------------------------------------- letting months go
 
 -- Begin a run of a policy that takes whole months, or take up the one that was broken off; returns the run. NULL where the policy is
--- off, held or of another kind, and where a task that lives is at it.
+-- off, held, of another kind or being changed just now, and where a task that lives is at it.
 CREATE FUNCTION ops.begin_months(policy_name text, task uuid) RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -117,7 +117,7 @@ DECLARE
     run ops.retention_runs;
 BEGIN
     SELECT * INTO policy FROM ops.retention_policies p
-    WHERE p.name = policy_name AND p.action = 'drop_partition' AND p.is_enabled AND NOT p.is_held FOR UPDATE;
+    WHERE p.name = policy_name AND p.action = 'drop_partition' AND p.is_enabled AND NOT p.is_held FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;

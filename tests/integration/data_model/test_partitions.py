@@ -207,6 +207,7 @@ def test_whoever_writes_policies_is_waited_for_and_no_longer(database: Database,
     assert run_id is not None
     with operator.transaction():
         operator.execute("UPDATE ops.retention_policies SET description = 'x'")
+        assert months.begin(system, "tasks", uuid4()) is None
         assert months.clear(system, run_id, f"{EVENTS}_2020_02", 10) == 0
         assert months.drop(system, run_id, f"{EVENTS}_2020_02") == ("busy", 0)
     assert months.clear(system, run_id, f"{EVENTS}_2020_02", 10) == 1
