@@ -16,6 +16,7 @@ from pipelines.task import Task
 
 OUR_MODULES = (
     "pipelines.care.counters",
+    "pipelines.care.partitions",
     "pipelines.documents.tasks",
     "pipelines.replay",
     "pipelines.tenants.erasure",

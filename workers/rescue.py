@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from core import events
-from db import limits, processes, queue
+from db import limits, months, processes, queue
 from db.connection import KeptConnection
 from workers.claiming import LOOK_SHARE
 
@@ -56,7 +56,7 @@ class Rescuer:
 
 
 class Caretaker:
-    """Keeps partitions of history ahead of the calendar, forgets silent processes, releases what nothing holds."""
+    """Keeps the months of all tables ahead of the calendar, forgets silent processes, releases what nothing holds."""
 
     name = "caretaker"
 
@@ -67,7 +67,7 @@ class Caretaker:
     def run_once(self) -> float:
         """Look after all of it."""
         connection = self._connection.get()
-        queue.create_months(connection)
+        months.make_missing(connection)
         processes.forget_processes(connection, self._forget_after)
         if queue.release_active(connection):
             queue.ring(connection)

@@ -284,9 +284,6 @@ FROM identity.tenants t
 WHERE t.id = live.tenant_id AND t.status = 'active'
     AND live.hold_reason IN (queue.tenant_hold_reason('suspended'), queue.tenant_hold_reason('deleted'));
 
--- name: create_months
-SELECT queue.create_months();
-
 -- name: publish_task_type
 -- What a task type defaults to, for every producer in whatever language.
 INSERT INTO queue.task_types (name, queue, scope, priority, max_attempts, batch_size, time_limit, payload_version, payload_schema,

@@ -107,7 +107,8 @@ def test_what_the_designs_keep_stands_and_is_right(database: Database) -> None:
         ("002", "governance", "governance_events", "created_at", timedelta(days=7 * 365), "drop_partition", True),
         ("002", "identity", "user_sessions", "ended_at", timedelta(days=2 * 365), "delete", True),
         ("002", "governance", "agent_sessions", "completed_at", timedelta(days=365), "delete", True),
-        ("003", "queue", "tasks_history", "completed_at", timedelta(days=30), "delete", True),
+        ("003", "queue", "tasks_history", "completed_at", timedelta(days=30), "drop_partition", True),
+        ("003", "queue", "attempts", "ended_at", timedelta(days=30), "drop_partition", True),
         ("003", "assistants", "messages", "created_at", timedelta(days=365), "archive", False),
     }
     database.rows("UPDATE ops.retention_policies SET description = ''")  # the trigger looks at each again
