@@ -20,8 +20,9 @@ DOCUMENT = """
 INSERT INTO knowledge.documents (tenant_id, name) VALUES (identity.default_tenant_id(), 'D') RETURNING id
 """
 CHUNK = """
-INSERT INTO knowledge.chunks (tenant_id, document_id, version, chunk_index, text, text_hash, start_offset, end_offset, is_curated,
-    source_chunk_ids)
+INSERT INTO knowledge.chunks
+    (tenant_id, document_id, version, chunk_index, text, text_hash, start_offset, end_offset,
+    is_curated, source_chunk_ids)
 VALUES (identity.default_tenant_id(), %s, 1, %s, 'x', sha256('x'), 0, 1, %s, %s)
 """
 SOURCES = "SELECT is_curated, source_chunk_ids IS NOT NULL, metadata <> '{}' FROM knowledge.chunks ORDER BY chunk_index"
