@@ -37,7 +37,6 @@ BEGIN
     RETURN NEW;
 END
 $$;
-GRANT EXECUTE ON FUNCTION tools.check_mcp_server TO PUBLIC;
 CREATE OR REPLACE FUNCTION tools.check_message() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NOT EXISTS (
@@ -51,6 +50,7 @@ BEGIN
     RETURN NEW;
 END
 $$;
+GRANT EXECUTE ON FUNCTION tools.check_mcp_server, tools.check_message TO PUBLIC;
 
 ALTER TABLE knowledge.chunks DROP CONSTRAINT chunks_sources_check;
 UPDATE knowledge.chunks SET metadata = metadata - 'uncurated_source_chunk_ids',

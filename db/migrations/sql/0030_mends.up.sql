@@ -37,13 +37,15 @@ BEGIN
 END
 $$;
 
--- As before, and a value that is missing is told as such.
-CREATE OR REPLACE FUNCTION tools.check_message() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+-- As before, and a value that is missing is told as such. Looks by the message's key alone, as the owner: with the tenant beside it
+-- the planner may go by the tenant's messages of that moment, all of those that one transaction wrote.
+CREATE OR REPLACE FUNCTION tools.check_message() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    owner uuid;
 BEGIN
-    IF NEW.tenant_id IS NOT NULL AND NOT EXISTS (
-        SELECT FROM assistants.messages m
-        WHERE m.id = NEW.message_id AND m.created_at = NEW.message_created_at AND m.tenant_id = NEW.tenant_id
-    ) THEN
+    SELECT m.tenant_id INTO owner FROM assistants.messages m WHERE m.id = NEW.message_id AND m.created_at = NEW.message_created_at;
+    IF NEW.tenant_id IS NOT NULL AND owner IS DISTINCT FROM NEW.tenant_id THEN
         RAISE EXCEPTION 'tenant % has no message % of %', NEW.tenant_id, NEW.message_id, NEW.message_created_at
             USING ERRCODE = 'foreign_key_violation', SCHEMA = 'tools', TABLE = TG_ARGV[0],
                 CONSTRAINT = TG_ARGV[0] || '_message_id_message_created_at_fkey';
@@ -140,5 +142,5 @@ SELECT ops.bind_to_user('assistants.messages',
 CREATE POLICY reader_binds ON identity.tenants AS RESTRICTIVE TO greenroom_reader
     USING ((SELECT identity.current_tenant_id()) IS NULL OR id = (SELECT identity.current_tenant_id()));
 
-REVOKE EXECUTE ON FUNCTION tools.check_mcp_server, tools.keep_used_server, tools.find_tools FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tools.check_mcp_server, tools.check_message, tools.keep_used_server, tools.find_tools FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tools.find_tools TO greenroom_worker, greenroom_system, greenroom_operator, greenroom_reader;

@@ -24,6 +24,14 @@ SLUGS = "SELECT id FROM tools.mcp_servers WHERE id = ANY (%s)"
 ADD = "INSERT INTO tools.mcp_servers (tenant_id, name, slug, server_type, is_public) VALUES (%s, 'S', 'new', 'sse', %s)"
 RENAME = "UPDATE tools.mcp_servers SET name = 'x' WHERE id = ANY (%s)"
 PUBLISH = "UPDATE tools.mcp_servers SET is_public = true WHERE id = %s"
+MANY = """
+INSERT INTO assistants.messages (tenant_id, conversation_id, created_at, role, content)
+SELECT %s, %s, %s, 'user', 'hi' FROM generate_series(1, %s)
+"""
+CALL_OF_EACH = """
+INSERT INTO tools.tool_executions (tenant_id, tool_name, input, message_id, message_created_at)
+SELECT tenant_id, 'x', '{}', id, created_at FROM assistants.messages WHERE conversation_id = %s
+"""
 DELETE = "DELETE FROM tools.mcp_servers WHERE id = ANY (%s)"
 Servers = dict[str, UUID]
 
@@ -103,6 +111,15 @@ def test_an_execution_outlives_its_message(shared: Database, ours: Factory, name
     with acting(shared, "worker", ours.tenant_id) as worker:
         changed(worker, "DELETE FROM assistants.messages WHERE id = %s", said["id"])
         assert rows(worker, query, made["id"]) == [(None, None)]
+
+
+def test_a_message_is_found_by_its_key_among_many_of_one_moment(shared: Database, ours: Factory) -> None:
+    said, count = message(ours), 300
+    shared.rows(MANY, (ours.tenant_id, said["conversation_id"], said["created_at"], count))
+    with acting(shared, "worker", ours.tenant_id) as worker:
+        assert changed(worker, CALL_OF_EACH, said["conversation_id"]) == count + 1
+        read = "SELECT sum(idx_tup_fetch) FROM pg_stat_xact_all_tables WHERE relname ^@ 'messages_'"
+        assert value(worker, read) < 5 * count
 
 
 @pytest.mark.parametrize("name", USERS)

@@ -147,18 +147,3 @@ def test_views_show_a_user_its_own(shared: Database, ours: Factory, ada: Person,
     with acting(shared, role, ours.tenant_id) as connection:
         assert sorted(rows(connection, tokens)) == sorted([(ada.id, 3), (bob.id, 3)])
         assert rows(connection, times) == [(2,)]
-
-
-@pytest.mark.parametrize("name", ["tools.tool_executions", "tools.mcp_tool_executions"])
-def test_what_is_done_for_a_user_belongs_to_no_message_of_anothers(
-    shared: Database, ours: Factory, ada: Person, bob: Person, name: str
-) -> None:
-    with acting(shared, "worker", ours.tenant_id, ada.id) as worker:
-        writer = Factory(worker, ours.tenant_id)
-        own, others = (
-            ours.values(name, tool_name="x", message_id=said["id"], message_created_at=said["created_at"])
-            for said in (each.rows["assistants.messages"] for each in (ada, bob))
-        )
-        assert writer.insert(name, own)
-        with pytest.raises(psycopg.errors.ForeignKeyViolation, match="has no message"):
-            writer.insert(name, others)
