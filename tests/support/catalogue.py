@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from psycopg import sql
@@ -11,19 +12,22 @@ from tests.support.database import Database
 from tests.support.tenants import named
 
 Columns = dict[str, tuple[str, bool, str | None]]
-# Of retention's rows those of a policy, else what bears the name: what stands in a map beside its tables.
+# What stands in a map beside its tables, and how to find out whether it is in the database.
+KINDS = ("functions", "views", "triggers", "policies", "retention", "queries")
 OBJECTS = {
     "functions": "SELECT n.nspname || '.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace",
     "views": "SELECT schemaname || '.' || viewname FROM pg_views",
     "triggers": "SELECT t.tgrelid::regclass || '.' || t.tgname FROM pg_trigger t WHERE NOT t.tgisinternal",
     "policies": "SELECT schemaname || '.' || tablename || '.' || policyname FROM pg_policies",
     "retention": "SELECT table_schema || '.' || table_name FROM ops.retention_policies",
-    # and what is no object of the database: tests.support.places
-    "queries": """
+    # and whatever there is, for what a design asks for without saying by what
+    "things": """
         SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         UNION ALL SELECT n.nspname || '.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         UNION ALL SELECT n.nspname || '.' || c.relname || '.' || a.attname
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+        UNION ALL SELECT n.nspname || '.' || c.relname || '.' || k.conname
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_constraint k ON k.conrelid = c.oid
         UNION ALL SELECT rolname FROM pg_roles
         UNION ALL SELECT name FROM pg_settings
     """,
@@ -109,6 +113,11 @@ class Catalogue:
     def indexes(self, table: str) -> dict[str, Index]:
         """Return a table's indexes by name."""
         return {name: Index(*rest) for name, *rest in self._rows(_INDEXES, table)}
+
+    @cached_property
+    def things(self) -> set[str]:
+        """The names of all relations, columns, constraints, functions, roles and settings."""
+        return self.objects("things")
 
     def objects(self, kind: str) -> set[str]:
         """Return the names of what is there of a kind."""

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from db.models import Base
-from tests.support.catalogue import OBJECTS, Catalogue, Columns, Constraint
+from tests.support.catalogue import KINDS, OBJECTS, Catalogue, Columns, Constraint
 from tests.support.coverage_rules import Place, index_differences, rule_differences
 from tests.support.places import is_place
 
 ROOT = Path(__file__).parents[2]
 MAPS = ROOT / "docs" / "coverage"
+# What a design asks for by these may be kept by anything: a column, a task, the program.
+_ANYWHERE = frozenset({"functions", "retention", "queries"})
 # Types that mean the same, or of which ours is the wider: docs/data-model.md says why, once for all.
 _TYPES = {
     "bool": "boolean",
@@ -81,7 +83,21 @@ def sizes(design: dict[str, Any]) -> dict[str, int]:
     """Return how much a map holds, by kind."""
     tables = design["tables"].values()
     inside = {kind: sum(len(table.get(kind, {})) for table in tables) for kind in ("columns", "rules", "indexes")}
-    return {"tables": len(tables)} | inside | {kind: len(design.get(kind, {})) for kind in OBJECTS}
+    return {"tables": len(tables)} | inside | {kind: len(design.get(kind, {})) for kind in KINDS}
+
+
+def nowhere(design: dict[str, Any]) -> set[str]:
+    """Return what a design asks for and nothing of ours stands for: a decision, or what is still to come."""
+    parts = [(kind, table.get(kind, {})) for table in design["tables"].values() for kind in ("rules", "indexes")]
+    parts += [(kind, design.get(kind, {})) for kind in KINDS]
+    found = {was for _, entries in parts for was, entry in entries.items() if not Entry.of(was, entry).is_at}
+    columns = [table.get("columns", {}) for table in design["tables"].values()]
+    return found | {
+        name
+        for each in columns
+        for name, entry in each.items()
+        if not isinstance(entry, str) and entry.get("is") == "-"
+    }
 
 
 def faults(design: dict[str, Any], catalogue: Catalogue) -> Iterator[str]:
@@ -89,7 +105,7 @@ def faults(design: dict[str, Any], catalogue: Catalogue) -> Iterator[str]:
     tables = {name: table["is"] for name, table in design["tables"].items()}
     for name, table in design["tables"].items():
         yield from (f"{name}: {fault}" for fault in _table_faults(table, tables, catalogue))
-    for kind in OBJECTS:
+    for kind in KINDS:
         yield from (f"{kind}: {fault}" for fault in _object_faults(design.get(kind, {}), catalogue, kind))
 
 
@@ -184,11 +200,11 @@ def _default(written: str | None) -> str | None:
 
 
 def _object_faults(entries: dict[str, Any], catalogue: Catalogue, kind: str) -> Iterator[str]:
-    there = catalogue.objects(kind)
+    there = catalogue.objects(kind) if kind in OBJECTS else set()
     for was, found in entries.items():
         entry = Entry.of(was, found)
         for name in entry.is_at:
-            if name not in there and not (kind == "queries" and is_place(name)):
+            if name not in there and not (kind in _ANYWHERE and (name in catalogue.things or is_place(name))):
                 yield f"{was}: there is no {name}"
         if not entry.is_at and not entry.why:
             yield f"{was}: it is nowhere, and no reason is given"

@@ -47,9 +47,9 @@ def rule_differences(was: str, at: tuple[str, ...], place: Place) -> Iterator[st
     if not at:
         yield "it is no rule"
     elif key := _UNIQUE.fullmatch(was):
-        yield from _each(at, place.indexes, partial(_key_differences, key, place))
+        yield from _each(at, place, place.indexes, partial(_key_differences, key, place))
     elif reference := _REFERENCE.fullmatch(was):
-        yield from _each(at, place.constraints, partial(_reference_differences, reference, place))
+        yield from _each(at, place, place.constraints, partial(_reference_differences, reference, place))
     elif check := _CHECK.fullmatch(was):
         yield from _check_differences(check["condition"], at, place)
     else:
@@ -64,7 +64,8 @@ def index_differences(was: str, at: tuple[str, ...], place: Place) -> Iterator[s
     elif not at:
         yield "there is no such index"
     else:
-        yield from _each(at, place.indexes | _aside(at, place), partial(_one_index_differences, found, place), "index")
+        there = place.indexes | _aside(at, place)
+        yield from _each(at, place, there, partial(_one_index_differences, found, place), "index")
 
 
 def _aside(names: tuple[str, ...], place: Place) -> dict[str, Index]:
@@ -79,6 +80,7 @@ def _aside(names: tuple[str, ...], place: Place) -> dict[str, Index]:
 
 def _each(
     names: tuple[str, ...],
+    place: Place,
     there: Mapping[str, T],
     differences: Callable[[str, T], Iterator[str]],
     kind: str = "rule",
@@ -86,6 +88,8 @@ def _each(
     for name in names:
         if name in there:
             yield from differences(name, there[name])
+        elif name in place.catalogue.things:
+            yield f"it is {name}"
         else:
             yield f"!there is no {kind} {name}"
 
@@ -154,7 +158,7 @@ def _check_differences(condition: str, at: tuple[str, ...], place: Place) -> Ite
     for name in at:
         texts = [text.replace("VALUE", subject[0] if subject else "") for text in _texts(name, place)]
         if not texts:
-            yield f"!there is no rule {name}"
+            yield f"it is {name}" if name in place.catalogue.things else f"!there is no rule {name}"
             return
         there |= {part for text in texts for part in conjuncts(text)}
     yield from _set_differences(asked, {part for part in there if not _ASIDE.fullmatch(part)})

@@ -93,13 +93,10 @@ BEGIN
             HINT = 'Set app.current_tenant_id for the transaction.';
     END IF;
     RETURN QUERY
-    SELECT t.* FROM (
-        SELECT f.* FROM tools.tools f
-        WHERE f.tenant_id = tenant
-            AND (query IS NULL OR to_tsvector('english', f.description) @@ query)
-            AND (find_tools.category IS NULL OR f.category = find_tools.category)
-        OFFSET 0 -- or the planner goes by the order of ids until it has enough
-    ) AS t
+    SELECT t.* FROM tools.tools t
+    WHERE t.tenant_id = tenant
+        AND (query IS NULL OR to_tsvector('english', t.description) @@ query)
+        AND (find_tools.category IS NULL OR t.category = find_tools.category)
     ORDER BY ts_rank(to_tsvector('english', t.description), query) DESC, t.id
     LIMIT "limit";
 END

@@ -14,9 +14,10 @@ from tests.support.tenants import acting
 LOOKING = ("worker", "system", "operator", "reader")
 FIND = 'SELECT id FROM tools.find_tools(%s, %s, category => %s, "limit" => %s)'
 MANY = """
-INSERT INTO tools.tools (tenant_id, name, description, schema)
-SELECT %s, 'tool ' || n, 'does thing ' || n, '{}' FROM generate_series(1, 5000) AS n
+INSERT INTO tools.tools (tenant_id, name, description, category, schema)
+SELECT %s, 'tool ' || n, 'does thing ' || n, 'thing ' || n, '{}' FROM generate_series(1, 5000) AS n
 """
+SCANS = "SELECT pg_stat_get_xact_numscans(('tools.tools_' || %s || '_idx')::regclass)"
 
 
 def find(
@@ -52,8 +53,10 @@ def test_one_tool_of_many_is_found_by_the_index(shared: Database, ours: Factory,
     shared.rows(MANY, (ours.tenant_id,))
     shared.rows("VACUUM ANALYZE tools.tools")
     with acting(shared, role, ours.tenant_id) as connection:
-        assert len(find(connection, ours.tenant_id, "thing 4711")) == 1
-        assert value(connection, "SELECT pg_stat_get_xact_numscans('tools.tools_description_idx'::regclass)") == 1
+        found = find(connection, ours.tenant_id, "thing 4711")
+        assert len(found) == 1
+        assert find(connection, ours.tenant_id, None, "thing 4711") == found
+        assert [value(connection, SCANS, index) for index in ("description", "category")] == [1, 1]
 
 
 @pytest.mark.parametrize("role", LOOKING)
