@@ -125,13 +125,13 @@ $$;
 
 -- ---------------------------------------------------------------------------------------------------- row security and grants
 
--- Who acts for a user has that user's keys, sessions, clients and conversations. A voice persona talks for its user (003), an
--- agent with one (004); a message is its conversation's, whose own policy looks at the user.
+-- Who acts for a user has that user's keys, sessions, clients and conversations. An agent talks with a user (004), a voice
+-- persona for one (003): its own policy looks at the user, and so does a conversation's for its messages.
 SELECT ops.bind_to_user('identity.sessions');
 SELECT ops.bind_to_user('identity.api_keys');
 SELECT ops.bind_to_user('assistants.clients');
-SELECT ops.bind_to_user('assistants.conversations', 'user_id = (SELECT identity.current_user_id()) OR EXISTS ('
-    'SELECT FROM assistants.voice_personas p WHERE p.id = conversations.persona_id AND p.user_id = (SELECT identity.current_user_id()))');
+SELECT ops.bind_to_user('assistants.conversations', 'user_id = (SELECT identity.current_user_id())'
+    ' OR EXISTS (SELECT FROM assistants.voice_personas p WHERE p.id = conversations.persona_id)');
 SELECT ops.bind_to_user('assistants.messages',
     'EXISTS (SELECT FROM assistants.conversations c WHERE c.id = messages.conversation_id)');
 

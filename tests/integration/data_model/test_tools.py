@@ -283,6 +283,20 @@ def test_a_server_that_others_have_configured_stays(
         assert changed(connection, statement, made) == 1
 
 
+def test_a_server_in_use_stays_public_and_a_tenants_own_is_not_given_away(
+    shared: Database, ours: Factory, theirs: Factory
+) -> None:
+    public, private = server(ours, is_public=True), server(ours)
+    theirs.row("tools.mcp_server_configs", mcp_server_id=public)
+    ours.row("tools.mcp_server_configs", mcp_server_id=private)
+    give = "UPDATE tools.mcp_servers SET tenant_id = %s WHERE id = %s"
+    with acting(shared, "system") as system:
+        assert changed(system, PUBLISH, public) == 1
+        assert changed(system, give, None, public) == 1
+        with pytest.raises(psycopg.errors.ForeignKeyViolation, match="in use"):
+            changed(system, give, theirs.tenant_id, private)
+
+
 def test_the_installations_server_stays_while_anybody_has_configured_it(shared: Database, ours: Factory) -> None:
     made = server(ours, tenant_id=None, is_public=True)
     ours.row("tools.mcp_server_configs", mcp_server_id=made)
