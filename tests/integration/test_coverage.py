@@ -168,7 +168,7 @@ def asked(table: str, kind: str, was: str, at: Any) -> dict[str, Any]:
             "identity.sessions",
             "FOREIGN KEY (user_id) REFERENCES users ON DELETE SET NULL",
             "sessions_user_id_tenant_id_fkey",
-            "sessions_user_id_tenant_id_fkey does otherwise at a deletion",
+            "sessions_user_id_tenant_id_fkey does CASCADE at a deletion",
         ),
         (
             "identity.users",
@@ -244,7 +244,7 @@ def test_an_index_that_is_another_one_is_said(database: Database, table: str, wa
             " ADD CONSTRAINT voice_personas_user_id_tenant_id_fkey FOREIGN KEY (user_id, tenant_id)"
             " REFERENCES identity.users (id, tenant_id)",
             "personas: FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE: voice_personas_user_id_tenant_id_fkey"
-            " does otherwise at a deletion",
+            " does NO ACTION at a deletion",
         ),
         (
             "000",
@@ -260,7 +260,7 @@ def test_an_index_that_is_another_one_is_said(database: Database, table: str, wa
             " ADD CONSTRAINT conversations_client_id_tenant_id_fkey FOREIGN KEY (client_id, tenant_id)"
             " REFERENCES assistants.clients (id, tenant_id) ON DELETE SET NULL",
             "conversations: FOREIGN KEY (client_id) REFERENCES clients ON DELETE SET NULL:"
-            " conversations_client_id_tenant_id_fkey does otherwise at a deletion",
+            " conversations_client_id_tenant_id_fkey does SET NULL at a deletion",
         ),
     ],
 )
@@ -269,6 +269,49 @@ def test_a_rule_that_is_changed_in_the_database_is_missed(
 ) -> None:
     database.rows(statement)
     assert f"{told}, and no reason is given" in found(load(design), database)
+
+
+@pytest.mark.parametrize(
+    ("design", "statement", "told"),
+    [
+        (
+            "000",
+            "DROP INDEX identity.users_email_key;"
+            "CREATE UNIQUE INDEX users_email_key ON identity.users (tenant_id, email) WHERE status = 'active'",
+            "users: UNIQUE (email): users_email_key holds rows WHERE (status = 'active'::text), and its map says:"
+            " users_email_key holds rows WHERE (deleted_at IS NULL)",
+        ),
+        (
+            "004",
+            "ALTER TABLE knowledge.collections DROP CONSTRAINT collections_chunk_size_check,"
+            " ADD CONSTRAINT collections_chunk_size_check CHECK (chunk_size BETWEEN 1 AND 8192)",
+            "collections: CHECK (chunk_size > 0): does not hold chunk_size > 0, holds besides chunk_size <= 8192, holds"
+            " besides chunk_size >= 1, and its map says: does not hold chunk_size > 0, holds besides chunk_size <="
+            " 8192, holds besides chunk_size >= 16",
+        ),
+        (
+            "000",
+            "ALTER TABLE tools.tools DROP CONSTRAINT tools_created_by_tenant_id_fkey,"
+            " ADD CONSTRAINT tools_created_by_tenant_id_fkey FOREIGN KEY (created_by, tenant_id)"
+            " REFERENCES identity.users (id, tenant_id) ON DELETE CASCADE",
+            "tools: FOREIGN KEY (created_by) REFERENCES users ON DELETE NO ACTION: tools_created_by_tenant_id_fkey does"
+            " CASCADE at a deletion, and its map says: tools_created_by_tenant_id_fkey does SET NULL (created_by) at a"
+            " deletion",
+        ),
+        (
+            "004",
+            "DROP INDEX tools.tool_executions_started_at_idx;"
+            "CREATE INDEX tool_executions_started_at_idx ON tools.tool_executions (started_at)",
+            "tool_executions: idx_tool_executions_tenant_id (tenant_id): tool_executions_started_at_idx is over"
+            " started_at, and its map says: tool_executions_started_at_idx is over tenant_id, started_at",
+        ),
+    ],
+)
+def test_a_difference_is_the_one_that_its_map_gives_a_reason_for(
+    database: Database, design: str, statement: str, told: str
+) -> None:
+    database.rows(statement)
+    assert told in found(load(design), database)
 
 
 @pytest.mark.parametrize(

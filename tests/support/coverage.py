@@ -2,7 +2,7 @@
 
 A map (docs/coverage, one file a design) says of each table, column, rule, index, function, view, trigger, policy and
 retention rule what the design asks for and where it is. What is not as the design asks must carry its reason (`why`),
-and what is must carry none.
+and what is must carry none; a rule or an index says how it differs too (`differs`).
 """
 
 import ast
@@ -51,12 +51,13 @@ _CONTEXTS = frozenset(table.schema for table in Base.metadata.tables.values())
 
 @dataclass(frozen=True)
 class Entry:
-    """What a design asks for (`was`), what it is with us (`is_at`), why it differs, and the test that holds it."""
+    """What a design asks for (`was`), what it is with us (`is_at`), how it differs, why, and the test that holds it."""
 
     was: str
     is_at: tuple[str, ...]
     why: str
     test: str
+    differs: str = ""
 
     @classmethod
     def of(cls, was: str, found: Any) -> "Entry":
@@ -65,7 +66,7 @@ class Entry:
             return cls(was, (found,), "", "")
         names = found.get("is", ())
         at = (names,) if isinstance(names, str) else tuple(names)
-        return cls(was, at, found.get("why", ""), found.get("test", ""))
+        return cls(was, at, found.get("why", ""), found.get("test", ""), found.get("differs", ""))
 
 
 def designs() -> list[str]:
@@ -125,7 +126,9 @@ def _table_faults(table: dict[str, Any], tables: dict[str, str], catalogue: Cata
     for kind, differences in (("rules", rule_differences), ("indexes", index_differences)):
         for was, found in table.get(kind, {}).items():
             entry = Entry.of(was, found)
-            yield from _told(was, entry, list(differences(was, entry.is_at, place)), is_nowhere=not entry.is_at)
+            told = [" ".join(each.split()) for each in differences(was, entry.is_at, place)]
+            yield from _told(was, entry, told, is_nowhere=not entry.is_at)
+            yield from _otherwise(was, entry, ", ".join(told))
 
 
 def _told(name: str, entry: Entry, differences: list[str], *, is_nowhere: bool = False) -> Iterator[str]:
@@ -138,6 +141,12 @@ def _told(name: str, entry: Entry, differences: list[str], *, is_nowhere: bool =
         yield f"{name}: a reason is given, and nothing differs"
     if (is_nowhere or entry.is_at == ("-",) or entry.test) and not _is_test(entry.test):
         yield f"{name}: there is no test {entry.test or 'named'}"
+
+
+def _otherwise(was: str, entry: Entry, told: str) -> Iterator[str]:
+    """Yield where a rule or an index does not differ as its map says: a reason is for one difference, not for any."""
+    if entry.why and entry.is_at and told and told != entry.differs:
+        yield f"{was}: {told}, and its map says: {entry.differs or 'nothing'}"
 
 
 def _column_differences(

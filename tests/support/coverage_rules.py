@@ -143,7 +143,7 @@ def _reference_differences(asked: re.Match[str], place: Place, name: str, key: C
             yield f"{name} is over {', '.join(key.columns)}"
         emptied = [own] if key.action == "n" and len(key.columns) > 1 else []  # or the tenant would be, too
         if asked["action"] and (_ACTIONS[asked["action"]], emptied) != (key.action, key.emptied):
-            yield f"{name} does otherwise at a deletion"
+            yield f"{name} does {key.definition.partition(' ON DELETE ')[2] or 'NO ACTION'} at a deletion"
 
 
 def _check_differences(condition: str, at: tuple[str, ...], place: Place) -> Iterator[str]:
