@@ -14,7 +14,7 @@ COUNTED = ("tables", "columns", "rules", "indexes", *KINDS)
 SIZES = {
     "000": (18, 170, 56, 58, 0, 0, 0, 0, 10, 9),
     "001": (10, 84, 22, 15, 0, 0, 3, 0, 2, 1),
-    "002": (14, 85, 19, 21, 7, 3, 4, 3, 3, 10),
+    "002": (14, 85, 19, 21, 7, 3, 4, 3, 3, 11),
     "003": (12, 111, 22, 37, 4, 0, 2, 3, 5, 14),
     "004": (25, 310, 76, 85, 1, 0, 0, 22, 2, 44),
 }
@@ -347,7 +347,7 @@ def test_rules_indexes_and_objects_that_are_not_there_are_said(database: Databas
         "indexes": {"idx_role (role)": "users_role_idx", "idx_name (name)": "users_role_idx", "odd": "users_role_idx"},
     }
     views = {"users_view": {"is": "identity.users_view", "test": "tests/integration/test_coverage.py::test_nothing"}}
-    places = ["db.nothing", "docs/nothing.md", "GREENROOM_NOTHING", "greenroom nothing", "nothing.rotate", "nothing"]
+    places = ["db.nothing", "db/sql/nothing.sql", "GREENROOM_NOTHING", "greenroom nothing", "nothing.rotate", "nothing"]
     query = {"is": places, "test": "tests/integration/test_coverage.py::test_every_design_has_its_map"}
     said = found({"tables": {"users": table}, "views": views, "queries": {"q": query}}, database)
     assert said == [
