@@ -45,7 +45,7 @@ class Tenant(Keyed, Touched, SoftDeleted, Base):
     max_agents: Mapped[int | None] = column(check="{0} >= 0")
     max_daily_requests: Mapped[int | None] = column(check="{0} >= 0")
     max_monthly_tokens: Mapped[int | None] = column(BigInteger, check="{0} >= 0")
-    contact_email: Mapped[str | None] = words(255)
+    contact_email: Mapped[str | None] = column(check=EMAIL)
     contact_name: Mapped[str | None] = words(255)
     settings: Mapped[Json] = column(default="'{}'")
     meta: Mapped[Json] = column(name="metadata", default="'{}'")

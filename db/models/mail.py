@@ -122,7 +122,10 @@ class Email(Keyed, Tenanted, Touched, Base):
     message_id: Mapped[str | None] = words(998, comment="Made before the first attempt, kept by each later one")
     in_reply_to: Mapped[str | None] = words(998)
     reference_ids: Mapped[list[str]] = column(default="'{}'", comment="Message ids of References, the oldest first")
-    thread_id: Mapped[str | None] = words(255)
+    thread_id: Mapped[str | None] = column(
+        check="length({0}) <= 998 AND octet_length({0}) <= 2000",
+        comment="The message id that began it; at most 2,000 bytes: it stands in an index",
+    )
     from_email: Mapped[str] = words(255, comment="Empty where a received mail names none")
     to_email: Mapped[str] = words(255, comment="The first of to_emails; empty where a received mail names none")
     to_emails: Mapped[list[str]] = column(default="'{}'", comment="All of To")

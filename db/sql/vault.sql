@@ -1,13 +1,14 @@
 -- Encrypted values: which stand under which key, and each under another.
 
 -- name: under
--- A page of the values that stand under any of some keys; as the system role those of all tenants.
-SELECT 'vault.secrets' AS place, id, tenant_id, encrypted_value, key_id FROM vault.secrets
-WHERE key_id = ANY (%(key_ids)s)
-UNION ALL
-SELECT 'vault.provider_keys', id, tenant_id, encrypted_key, key_id FROM vault.provider_keys
-WHERE key_id = ANY (%(key_ids)s)
-ORDER BY id LIMIT %(most)s;
+-- A page of the values that stand under any of some keys, behind one of them; as the system role those of all tenants.
+SELECT place, id, tenant_id, text, key_id FROM (
+    SELECT 'vault.secrets' AS place, id, tenant_id, encrypted_value AS text, key_id FROM vault.secrets
+    UNION ALL
+    SELECT 'vault.provider_keys', id, tenant_id, encrypted_key, key_id FROM vault.provider_keys
+) AS all_of_them
+WHERE key_id = ANY (%(key_ids)s) AND (id, place) > (%(after)s::uuid, %(place)s)
+ORDER BY id, place LIMIT %(most)s;
 
 -- name: count_by_key
 -- How many values stand under each key.

@@ -9,7 +9,6 @@ _EARLY = "1999-01-01"
 _LATE = "2999-01-01"
 _SENT = {"direction": "outbound", "status": "sent"}
 _NO_IMAP = dict.fromkeys(f"imap_{name}" for name in ("host", "port", "security", "login", "username", "secret_id"))
-_LOOKS = sql.SQL("ALTER TABLE tools.mcp_server_configs DISABLE TRIGGER check_mcp_server")
 
 # By the check's name, values for a row that breaks it and no check that Postgres tries before it: they go by name.
 BREAKS: dict[str, Row] = {
@@ -36,6 +35,7 @@ BREAKS: dict[str, Row] = {
     "billing_records_paid_at_check": {"paid_at": "2026-01-01"},
     "billing_records_period_end_check": {"period_end": _EARLY},
     "chunks_check": {"start_offset": 1, "end_offset": 1},
+    "chunks_sources_check": {"source_chunk_ids": [_ID]},
     "collections_check": {"chunk_size": 16, "chunk_overlap": 9},
     "collections_chunk_size_check": {"chunk_size": 15, "chunk_overlap": 0},
     "conversations_completed_at_check": {"status": "completed", "ended_at": _LATE, "completed_at": _EARLY},
@@ -106,9 +106,9 @@ HIDDEN: dict[str, sql.SQL] = {
     # The trigger settles status and ended_at with each other.
     "conversations_end_check": sql.SQL("ALTER TABLE assistants.conversations DISABLE TRIGGER settle"),
     # The trigger looks for a server that the tenant may use.
-    "mcp_server_configs_tenant_id_fkey": _LOOKS,
-    "tools.mcp_server_configs.mcp_server_id": _LOOKS,
-    "tools.mcp_server_configs.tenant_id": _LOOKS,
+    "mcp_server_configs_tenant_id_fkey": sql.SQL(
+        "ALTER TABLE tools.mcp_server_configs DISABLE TRIGGER check_mcp_server"
+    ),
     # Follows from this one and from what holds for steps_completed.
     "workflow_executions_steps_total_check": sql.SQL(
         "ALTER TABLE assistants.workflow_executions DROP CONSTRAINT workflow_executions_progress_check"

@@ -105,6 +105,7 @@ class Chunk(Keyed, Created, Base):
     __tablename__ = "chunks"
     __table_args__ = (
         CheckConstraint("end_offset > start_offset", name=conv("chunks_check")),
+        CheckConstraint("is_curated OR source_chunk_ids IS NULL", name="sources"),
         UniqueConstraint("document_id", "version", "chunk_index"),
         ForeignKeyConstraint(
             ["document_id", "tenant_id"],

@@ -275,3 +275,21 @@ def test_regions_are_everybodys_and_an_operators_to_change(shared: Database, our
             assert rows(connection, "SELECT code FROM identity.regions WHERE id = %s", region_id)
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 changed(connection, update, region_id)
+
+
+def test_who_looks_for_a_tenant_knows_that_one_and_an_operator_all(
+    shared: Database, ours: Factory, theirs: Factory
+) -> None:
+    both = {ours.tenant_id, theirs.tenant_id}
+    for role, tenant_id, known in (
+        ("reader", ours.tenant_id, {ours.tenant_id}),
+        ("reader", None, both),
+        ("worker", ours.tenant_id, {ours.tenant_id}),
+        ("worker", None, set()),
+        ("operator", ours.tenant_id, both),
+        ("relay", None, both),
+        ("system", None, both),
+    ):
+        with acting(shared, role, tenant_id) as connection:
+            query = "SELECT id FROM identity.tenants WHERE id = ANY (%s)"
+            assert column(connection, query, list(both)) == known, (role, tenant_id)

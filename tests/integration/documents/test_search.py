@@ -119,7 +119,7 @@ def test_a_tenant_that_goes_leaves_no_terms(shelf: Library) -> None:
     shelf.ingest("late.txt", "what is not counted yet")
     shelf.database.rows("DELETE FROM knowledge.rag_queries")
     let_go(shelf.database.connect())
-    for table in ("chunk_terms", "term_statistics", "term_totals", "term_changes"):
+    for table in ("chunks", "chunk_terms", "term_statistics", "term_totals", "term_changes"):
         assert shelf.database.rows(f"SELECT FROM knowledge.{table}") == [], table
 
 
