@@ -10,12 +10,12 @@ DROP POLICY operator_adds ON identity.tenants;
 
 DO $$
 BEGIN
-    EXECUTE replace(replace(pg_get_functiondef('audit.log_change'::regproc),
+    EXECUTE replace(pg_get_functiondef('audit.log_change'::regproc),
         $q$    IF TG_OP = 'DELETE' AND relation <> 'identity.tenants'::regclass
         AND EXISTS (SELECT FROM identity.tenants t WHERE t.id = tenant AND t.status = 'deleted') THEN
         RETURN NULL;
     END IF;
-$q$, ''), $q$NOT IN ('updated_at', 'version', 'last_used_at')$q$, $q$NOT IN ('updated_at', 'version')$q$);
+$q$, '');
     EXECUTE replace(pg_get_functiondef('audit.refuse_change'::regproc),
         $q$    IF TG_OP = 'DELETE' THEN
         IF EXISTS (SELECT FROM identity.tenants t WHERE t.id = OLD.tenant_id AND t.status = 'deleted') THEN
