@@ -157,7 +157,7 @@ def test_an_execution_outlives_its_server_and_a_configuration_does_not(shared: D
     with acting(shared, "worker", ours.tenant_id) as worker:
         assert changed(worker, DELETE, [made]) == 1
         assert value(worker, "SELECT mcp_server_id FROM tools.mcp_tool_executions WHERE id = %s", executed) is None
-        assert rows(worker, "SELECT FROM tools.mcp_server_configs") == []
+        assert rows(worker, "SELECT 1 FROM tools.mcp_server_configs") == []
 
 
 # ------------------------------------------------------------------------------------------------ MCP servers
@@ -311,11 +311,11 @@ def test_a_server_goes_with_its_tenant_whoever_has_configured_it(
     made = server(ours, is_public=True)
     theirs.row("tools.mcp_server_configs", mcp_server_id=made)
     if how == "deletion":
-        shared.rows("DELETE FROM identity.tenants WHERE id = %s", (ours.tenant_id,))
+        let_go(shared.connect(), ours.tenant_id)
     else:
         shared.rows("UPDATE identity.tenants SET status = 'deleted' WHERE id = %s", (ours.tenant_id,))
         shared.rows(DELETE, ([made],))
-    assert shared.rows("SELECT FROM tools.mcp_server_configs WHERE mcp_server_id = %s", (made,)) == []
+    assert shared.rows("SELECT 1 FROM tools.mcp_server_configs WHERE mcp_server_id = %s", (made,)) == []
 
 
 def test_a_server_that_is_being_withdrawn_is_not_configured_meanwhile(

@@ -135,22 +135,25 @@ def test_a_snooze_that_was_cancelled_meanwhile_keeps_what_its_effects_say_of_the
 def test_what_a_handler_reads_with_refuses_to_write(effects: Database) -> None:
     refusals: list[str | None] = []
 
-    def read_and(statement: str, context: TaskContext) -> None:
-        with context.read() as transaction:
-            transaction.execute("SELECT count(*) FROM effects")
-            transaction.execute(statement)
+    def refusal(statement: str, context: TaskContext) -> str | None:
+        try:
+            with context.read() as transaction:
+                transaction.execute("SELECT count(*) FROM effects")
+                transaction.execute(statement)
+        except psycopg.Error as error:
+            return error.sqlstate
+        return None
 
     def run(context: TaskContext, payload: Noop) -> Outcome:
-        for statement in ("INSERT INTO effects (n) VALUES (1)", "SET TRANSACTION READ WRITE"):
-            with pytest.raises(psycopg.Error) as refused:
-                read_and(statement, context)
-            refusals.append(refused.value.sqlstate)
+        refusals.append(refusal("INSERT INTO effects (n) VALUES (1)", context))
+        refusals.append(refusal("SET TRANSACTION READ WRITE", context))
         return Done()
 
     line = Line(effects, Registry([Task(payload=Noop, run=run)]))
     enqueue(effects.connect("producer"), Noop())
     line.run_once()
     assert refusals == ["25006", "25001"]
+    line.close()
 
 
 def test_a_session_writes_into_the_same_transaction(effects: Database, line: Line) -> None:
