@@ -66,7 +66,7 @@ GUARDS = [
         for role in ("operator", "reader")
         for plan in ("auto", "force_generic_plan")
         for whose, rows, pages in ((FEW, 600, 1500), (MANY, 150_000, 300_000))
-        if whose is FEW or plan == "auto"
+        if whose is FEW or (role, plan) == ("operator", "auto")
     ),
     Guard("operator", "SELECT assistants.effective_profile(%(id)s)", {"id": Own("voices")}, ("voice_personas_pkey",)),
     # an approval that is asked for

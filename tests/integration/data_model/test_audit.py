@@ -13,6 +13,7 @@ from core.errors import ConstraintError
 from db.connection import Connection
 from db.constraints import rules
 from db.migrate import migrate
+from db.schema import WANTED_REVISION
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.statements import changed, column, rows, value
@@ -186,7 +187,9 @@ def test_a_change_of_the_schemas_revision_is_noted(database: Database) -> None:
     month = database.value("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')")
     database.rows(f"DROP TABLE audit.audit_log_{month}")
     migrate(database.owner_url)  # as it does where nobody made months for long
-    assert database.rows(REVISIONS)[0] == ("UPDATE", "0025", "0031", "0031")
+    revisions = database.rows(REVISIONS)
+    assert ("UPDATE", "0024", "0025", "0025") in revisions
+    assert {record for _, _, _, record in revisions} >= {"0025", WANTED_REVISION}
 
 
 # ------------------------------------------------------------------------------------------------ by whom
