@@ -8,7 +8,11 @@ SELECT pg_advisory_xact_lock(hashtextextended(%(file_path)s, 0));
 -- A file of that name in the collection: a new document, or a new file for the one that is there. Says what its last
 -- complete version was made of, and which file it had before. A persona that is not named stays.
 WITH before AS MATERIALIZED (
-    SELECT file_path FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND collection_id IS NOT DISTINCT FROM %(collection_id)s
+    -- in two: IS NOT DISTINCT FROM goes by no index, and would read all documents of the tenant
+    SELECT file_path FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND collection_id = %(collection_id)s
+        AND external_id = %(external_id)s AND deleted_at IS NULL
+    UNION ALL
+    SELECT file_path FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND collection_id IS NULL AND %(collection_id)s::uuid IS NULL
         AND external_id = %(external_id)s AND deleted_at IS NULL
 )
 INSERT INTO knowledge.documents AS d (tenant_id, collection_id, persona_id, external_id, name, source, source_url, file_path, file_size, metadata)

@@ -62,6 +62,7 @@ class Alert(Keyed, Base):
         CheckConstraint("(notified_state IS NULL) = (notified_at IS NULL)", name=conv("notified_says_when")),
         CheckConstraint("notified_state IS DISTINCT FROM 'resolved' OR state = 'resolved'", name=conv("told_in_order")),
         Index("alerts_raised_key", "key", unique=True, postgresql_where=text("state = 'raised'")),
+        Index("alerts_resolved_at_idx", "resolved_at", postgresql_where=text("state = 'resolved'")),
         Index("alerts_next_try_at_idx", "next_try_at", postgresql_where=text("next_try_at IS NOT NULL")),
     )
 

@@ -14,7 +14,7 @@ from db.constraints import rules
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.statements import changed, column, rows, value
-from tests.support.tenants import acting, named
+from tests.support.tenants import acting, let_go, named
 from tests.support.waiting import eventually
 
 BOUND = ("worker", "operator", "reader")
