@@ -183,9 +183,9 @@ def test_the_old_program_s_schema_is_another(release: Release) -> None:
 
 def test_old_processes_end_what_came_in_around_the_migration_at_the_first_attempt(release: Release) -> None:
     database = release.database
-    count = "SELECT count(*) FROM public.effects WHERE n BETWEEN 0 AND 999"
+    count = "SELECT count(*) FROM public.effects WHERE n BETWEEN 0 AND 999999"
     eventually(lambda: database.value(count) >= release.enqueued, 30)
-    written = database.rows("SELECT n, count(*) FROM public.effects WHERE n BETWEEN 0 AND 999 GROUP BY n ORDER BY n")
+    written = database.rows("SELECT n, count(*) FROM public.effects WHERE n BETWEEN 0 AND 999999 GROUP BY n ORDER BY n")
     assert written == [(n, 1) for n in range(release.enqueued)]
     assert database.value("SELECT max(attempts) FROM queue.outbox_tasks WHERE task_type = 'test.write'") == 1
     assert release.end_of(release.slow) == ("done", 1)
@@ -227,11 +227,11 @@ def test_an_old_program_that_starts_now_says_what_to_do(release: Release, call: 
 def test_both_programs_share_the_work_until_the_old_one_leaves(release: Release) -> None:
     database = release.database
     with running(release.new) as up, psycopg.connect(database.url("producer"), autocommit=True) as producer:
-        for n in range(1000, 1200):
+        for n in range(1_000_000, 1_000_200):
             enqueue(producer, "test.slow", seconds=0.05, n=n)
-        done = "SELECT count(*), count(DISTINCT n) FROM public.effects WHERE n >= 1000"
+        done = "SELECT count(*), count(DISTINCT n) FROM public.effects WHERE n >= 1000000"
         eventually(lambda: database.rows(done) == [(200, 200)], 30)
         ran = """SELECT count(DISTINCT p.id) FROM queue.tasks_history t JOIN queue.processes p ON p.id = t.worker_id
-            WHERE t.task_type = 'test.slow' AND CAST(t.payload ->> 'n' AS integer) >= 1000"""
+            WHERE t.task_type = 'test.slow' AND CAST(t.payload ->> 'n' AS integer) >= 1000000"""
         assert database.value(ran) == 2
         assert up.stop() == 0, up.said()
