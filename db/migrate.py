@@ -1,5 +1,6 @@
 """Bring a database to this program's schema: extension, roles, Alembic's revisions. Runs as the database's owner."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from core.errors import SchemaError, UnavailableError
-from db.connection import connect
+from db.connection import Connection, connect
 from db.roles import ROLES, create_roles, derive_password
 from db.schema import WANTED_REVISION, current_revision, is_newer, require_revision
 
@@ -24,6 +25,9 @@ from db.schema import WANTED_REVISION, current_revision, is_newer, require_revis
 _LOCK = 7_216_335_408_821
 _LOCK_TIMEOUT = "15s"
 _HELD = "another migration or a long transaction holds the schema: try again later"
+# The first with iterative scans, which searches ask for; `greenroom doctor` asks for 0.8.4.
+_OLDEST_PGVECTOR = (0, 8)
+_PGVECTOR = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
 # The revision that makes `ops.create_months`.
 _MONTHS_SINCE = "0014"
 
@@ -118,7 +122,7 @@ def _run(connection: SqlAlchemyConnection, revision: str) -> None:
     connection.exec_driver_sql("GRANT SELECT ON public.alembic_version TO PUBLIC")  # every process checks it
 
 
-def _create_roles(connection: psycopg.Connection[tuple[object, ...]], passwords: Mapping[str, str | None]) -> None:
+def _create_roles(connection: Connection, passwords: Mapping[str, str | None]) -> None:
     # Two at once would write the same row of the catalogue, and one of them fails: "tuple concurrently updated".
     with connection.transaction():
         connection.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
@@ -126,9 +130,19 @@ def _create_roles(connection: psycopg.Connection[tuple[object, ...]], passwords:
         create_roles(connection, passwords)
 
 
-def _create_extension(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    if connection.execute("SELECT FROM pg_extension WHERE extname = 'vector'").fetchall():
-        return
+def _create_extension(connection: Connection) -> None:
+    if not (found := connection.execute(_PGVECTOR).fetchall()):
+        _create_missing_extension(connection)
+        found = connection.execute(_PGVECTOR).fetchall()
+    [(version,)] = found
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < _OLDEST_PGVECTOR:
+        raise SchemaError(
+            f"this database's pgvector {version} is too old for searches: install 0.8.4 or newer on its server "
+            "and run `ALTER EXTENSION vector UPDATE` in the database"
+        )
+
+
+def _create_missing_extension(connection: Connection) -> None:
     try:
         connection.execute("CREATE EXTENSION vector SCHEMA public")
     except psycopg.errors.InsufficientPrivilege as error:

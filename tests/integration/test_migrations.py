@@ -182,6 +182,17 @@ def test_a_newer_schema_is_not_migrated(empty: Database) -> None:
         migrate(empty.owner_url)
 
 
+def test_a_pgvector_that_cannot_search_is_refused_before_anything_is_made(empty: Database) -> None:
+    with psycopg.connect(empty.superuser_url, autocommit=True) as superuser:
+        superuser.execute("UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
+    with pytest.raises(SchemaError, match=r"pgvector 0\.7\.4 is too old.*install 0\.8\.4 or newer"):
+        migrate(empty.owner_url)
+    assert status(empty.owner_url).current is None
+    with psycopg.connect(empty.superuser_url, autocommit=True) as superuser:
+        superuser.execute("UPDATE pg_extension SET extversion = '0.8.0' WHERE extname = 'vector'")
+    assert migrate(empty.owner_url).is_current
+
+
 def test_history_has_partitions_ahead(database: Database) -> None:
     query = "SELECT count(*) FROM pg_inherits WHERE inhparent = %s::regclass"
     assert database.value(query, ("queue.tasks_history",)) == 3
