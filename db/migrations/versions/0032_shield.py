@@ -1,4 +1,4 @@
-"""The data model: users keep to their own, what is erased is gone, approvals count once, the vault keeps its labels (pre-deploy)."""
+"""The data model: users keep to their own, erasure leaves no copy, approvals count once, labels stay (pre-deploy)."""
 
 from db.migrations.script import run_sql
 
