@@ -95,7 +95,7 @@ def test_what_waited_under_the_schema_before_runs_under_this_one(empty: Database
     line.close()
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0009", "0024"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0009", "0024", "0030"])
 def test_down_a_step_and_up_again(empty: Database, revision: str) -> None:
     migrate(empty.owner_url, revision=revision)
     before = empty.rows(SCHEMA)
