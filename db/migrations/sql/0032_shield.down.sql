@@ -102,8 +102,14 @@ $$;
 DROP TRIGGER refuse_promotion_at_first ON identity.users;
 DROP TRIGGER refuse_promotion ON identity.users;
 DROP FUNCTION identity.refuse_promotion;
-ALTER POLICY user_binds ON governance.agent_sessions
-    WITH CHECK ((SELECT identity.current_user_id()) IS NULL OR user_id = (SELECT identity.current_user_id()));
-ALTER POLICY user_binds ON assistants.conversations WITH CHECK ((SELECT identity.current_user_id()) IS NULL
-    OR user_id = (SELECT identity.current_user_id()) OR EXISTS (SELECT FROM assistants.voice_personas p
-        WHERE p.id = conversations.persona_id AND p.user_id = (SELECT identity.current_user_id())));
+-- What may be written is again what is seen.
+DO $$
+DECLARE
+    relation regclass;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['assistants.conversations', 'governance.agent_sessions']::regclass[] LOOP
+        EXECUTE format('ALTER POLICY user_binds ON %s WITH CHECK (%s)', relation,
+            (SELECT pg_get_expr(p.polqual, p.polrelid) FROM pg_policy p WHERE p.polrelid = relation AND p.polname = 'user_binds'));
+    END LOOP;
+END
+$$;
