@@ -44,7 +44,10 @@ REFUSED: dict[str, tuple[Row, str]] = {
         "table_name",
     ),
     "rows of the audit": ({"table_schema": "audit", "table_name": "audit_log", "age_column": "changed_at"}, "action"),
-    "deeds": ({"table_schema": "audit", "table_name": "audit_events", "age_column": "created_at"}, "action"),
+    "deeds": (
+        {"table_schema": "audit", "table_name": "audit_events", "age_column": "created_at", "filter": {"actor": "x"}},
+        "action",
+    ),
     "decisions": (
         {"table_name": "governance_events", "age_column": "created_at", "filter": {"approved": True}},
         "action",
@@ -79,7 +82,7 @@ def policy(**given: Any) -> Row:
             "filter": {"approved": False},
             "action": "archive",
         },
-        {"table_schema": "queue", "table_name": "attempts", "age_column": "ended_at"},
+        {"table_schema": "queue", "table_name": "attempts", "age_column": "ended_at", "filter": {"number": 1}},
         {"age": "1000 years"},
         {"table_name": "validation_results", "age_column": "event_created_at", "action": "drop_partition"},
     ],
