@@ -1,5 +1,17 @@
 -- As it was left open before. What was erased stays so.
 
+ALTER TABLE vault.provider_keys DROP CONSTRAINT provider_keys_user_id_service_tenant_id_key,
+    ADD CONSTRAINT provider_keys_user_id_service_key UNIQUE (user_id, service);
+ALTER TABLE assistants.voice_personas DROP CONSTRAINT voice_personas_user_id_youtube_url_tenant_id_key,
+    ADD CONSTRAINT voice_personas_user_id_youtube_url_key UNIQUE (user_id, youtube_url);
+ALTER TABLE assistants.persona_profiles DROP CONSTRAINT persona_profiles_persona_id_tenant_id_key,
+    ADD CONSTRAINT persona_profiles_persona_id_key UNIQUE (persona_id);
+ALTER TABLE people.mindscapes DROP CONSTRAINT mindscapes_person_id_tenant_id_key,
+    ADD CONSTRAINT mindscapes_person_id_key UNIQUE (person_id);
+ALTER TABLE mail.mailboxes DROP CONSTRAINT mailboxes_persona_id_address_tenant_id_key,
+    ADD CONSTRAINT mailboxes_persona_id_address_key UNIQUE (persona_id, address);
+DROP INDEX assistants.clients_user_telegram_key;
+CREATE UNIQUE INDEX clients_user_telegram_key ON assistants.clients (user_id, telegram_id) WHERE telegram_id IS NOT NULL;
 DROP INDEX tools.mcp_servers_tenant_id_idx;
 
 DROP TRIGGER check_references ON governance.agent_sessions;

@@ -303,10 +303,25 @@ CREATE TRIGGER check_references AFTER INSERT OR UPDATE OF config ON tools.person
 CREATE TRIGGER check_references AFTER INSERT OR UPDATE OF agent_config ON governance.agent_sessions FOR EACH ROW
     EXECUTE FUNCTION vault.check_references('agent_config');
 
--- ---------------------------------------------------------------------------------------------------- indexes and grants
+-- ---------------------------------------------------------------------------------------------------- keys, indexes, grants
 
 -- A tenant that goes takes its servers along.
 CREATE INDEX mcp_servers_tenant_id_idx ON tools.mcp_servers (tenant_id);
+
+-- A key that is unique across tenants tells one what another has: who offers a row of another's user, or persona, learns whether there is
+-- one. With the tenant in the key such a row is refused by the reference alone.
+ALTER TABLE vault.provider_keys DROP CONSTRAINT provider_keys_user_id_service_key,
+    ADD CONSTRAINT provider_keys_user_id_service_tenant_id_key UNIQUE (user_id, service, tenant_id);
+ALTER TABLE assistants.voice_personas DROP CONSTRAINT voice_personas_user_id_youtube_url_key,
+    ADD CONSTRAINT voice_personas_user_id_youtube_url_tenant_id_key UNIQUE (user_id, youtube_url, tenant_id);
+ALTER TABLE assistants.persona_profiles DROP CONSTRAINT persona_profiles_persona_id_key,
+    ADD CONSTRAINT persona_profiles_persona_id_tenant_id_key UNIQUE (persona_id, tenant_id);
+ALTER TABLE people.mindscapes DROP CONSTRAINT mindscapes_person_id_key,
+    ADD CONSTRAINT mindscapes_person_id_tenant_id_key UNIQUE (person_id, tenant_id);
+ALTER TABLE mail.mailboxes DROP CONSTRAINT mailboxes_persona_id_address_key,
+    ADD CONSTRAINT mailboxes_persona_id_address_tenant_id_key UNIQUE (persona_id, address, tenant_id);
+DROP INDEX assistants.clients_user_telegram_key;
+CREATE UNIQUE INDEX clients_user_telegram_key ON assistants.clients (user_id, telegram_id, tenant_id) WHERE telegram_id IS NOT NULL;
 
 REVOKE EXECUTE ON FUNCTION identity.refuse_promotion, identity.erase_user, audit.is_erasing, governance.check_approval,
     vault.refuse_label, vault.names_secret, vault.check_references FROM PUBLIC;

@@ -105,6 +105,29 @@ def test_an_agent_works_within_its_users_own_session(
         assert changed(connection, move, None, ada.id) == 1
 
 
+@pytest.mark.parametrize(
+    ("table", "parent", "given"),
+    [
+        ("vault.provider_keys", "user_id", {"service": "openai"}),
+        ("assistants.voice_personas", "user_id", {"youtube_url": "https://example.com/v"}),
+        ("assistants.clients", "user_id", {"telegram_id": "55"}),
+        ("assistants.persona_profiles", "persona_id", {}),
+        ("people.mindscapes", "person_id", {}),
+        ("mail.mailboxes", "persona_id", {"address": "ada@example.com"}),
+    ],
+)
+def test_no_key_tells_what_another_tenant_has(
+    shared: Database, ours: Factory, theirs: Factory, table: str, parent: str, given: Row
+) -> None:
+    taken = theirs.row(table, **given)[parent]
+    free = type(theirs)(theirs.owner, theirs.tenant_id).values(table, **given)[parent]
+    values = ours.values(table, **given)
+    with acting(shared, "worker", ours.tenant_id) as worker:
+        for theirs_id in (taken, free):
+            with pytest.raises(psycopg.errors.ForeignKeyViolation), worker.transaction():
+                Factory(worker, ours.tenant_id).insert(table, values | {parent: theirs_id})
+
+
 # ------------------------------------------------------------------------------------------------ the bill
 
 
