@@ -1,5 +1,6 @@
 """Approval: of one user's agent of one type, until something newer stops it, and for one life."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,7 +11,7 @@ from db.connection import Connection
 from db.constraints import rules
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
-from tests.support.statements import changed
+from tests.support.statements import changed, value
 from tests.support.tenants import acting
 
 SESSIONS, EVENTS = "governance.agent_sessions", "governance.governance_events"
@@ -22,12 +23,17 @@ UPDATE governance.agent_sessions SET status = 'running', user_id = %s, agent_typ
 """
 
 
-def judge(ours: Factory, session_id: UUID, minute: int, **given: Any) -> None:
-    """Write a decision of a minute of the past; approvals are what is meant."""
-    moment = ours.owner.execute("SELECT now() - interval '1 hour' + make_interval(mins => %s)", (minute,)).fetchone()
-    assert moment is not None
-    said = {"agent_session_id": session_id, "approved": True, "event_type": "pre_agent_spawn", "created_at": moment[0]}
-    ours.row(EVENTS, **said | given)
+def moment(ours: Factory, number: int) -> datetime:
+    """Return one of a few moments of this month, all of them past."""
+    query = "SELECT date_trunc('month', now(), 'UTC') + make_interval(secs => %s)"
+    found: datetime = value(ours.owner, query, number / 1_000_000)
+    return found
+
+
+def judge(ours: Factory, session_id: UUID, number: int, **given: Any) -> None:
+    """Write a decision of a moment; approvals are what is meant."""
+    said = {"agent_session_id": session_id, "approved": True, "event_type": "pre_agent_spawn"}
+    ours.row(EVENTS, **said | {"created_at": moment(ours, number)} | given)
 
 
 def assert_refused(connection: Connection, statement: str, *values: object) -> None:
@@ -37,12 +43,8 @@ def assert_refused(connection: Connection, statement: str, *values: object) -> N
 
 
 def ended(ours: Factory, **given: Any) -> Row:
-    """Make a session that was approved, and ended half an hour ago."""
-    values = {
-        "status": "completed",
-        "completed_at": ours.owner.execute("SELECT now() - interval '30 min'").fetchall()[0][0],
-    }
-    session = ours.row(SESSIONS, **values | given)
+    """Make a session that was approved at moment 5 and ended at moment 30."""
+    session = ours.row(SESSIONS, **{"status": "completed", "completed_at": moment(ours, 30)} | given)
     judge(ours, session["id"], 5)
     return session
 
@@ -57,11 +59,11 @@ def ended(ours: Factory, **given: Any) -> Row:
     ],
     ids=["emergency stop", "circuit breaker", "rejection", "no consensus"],
 )
-@pytest.mark.parametrize("minute", [2, 1], ids=["later", "of the same moment"])
-def test_what_stops_an_agent_after_its_approval_stands(shared: Database, ours: Factory, stop: Row, minute: int) -> None:
+@pytest.mark.parametrize("number", [2, 1], ids=["later", "of the same moment"])
+def test_what_stops_an_agent_after_its_approval_stands(shared: Database, ours: Factory, stop: Row, number: int) -> None:
     session = ours.row(SESSIONS)["id"]
     judge(ours, session, 1)
-    judge(ours, session, minute, **stop)
+    judge(ours, session, number, **stop)
     with acting(shared, "worker", ours.tenant_id) as worker:
         assert_refused(worker, WRITE, "running", session)
         judge(ours, session, 3)
@@ -107,7 +109,7 @@ def test_what_has_ended_begins_again_with_a_later_approval(
     session = ended(ours, status=status)["id"]
     with acting(shared, "worker", ours.tenant_id) as worker:
         assert_refused(worker, WRITE, to, session)
-        judge(ours, session, 29)
+        judge(ours, session, 30)
         assert_refused(worker, WRITE, to, session)
         judge(ours, session, 31)
         assert changed(worker, WRITE, to, session) == 1
