@@ -28,6 +28,7 @@ CLEAR: list[Any] = [
     {"OPENAI_API_KEY": "sk-1"},
     {"api_key": "sk-1"},
     {"apiKey": "sk-1"},
+    {"accessToken": "x"},
     {"apikey": "sk-1"},
     {"key": "sk-1"},
     {"GITHUB_TOKEN": "ghp"},
@@ -77,15 +78,15 @@ def test_a_reference_is_to_the_tenants_own_vault(
     shared: Database, ours: Factory, theirs: Factory, kind: str, table: str
 ) -> None:
     mine, others, user_id = ours.row(table)["id"], theirs.row(table)["id"], ours.row("identity.users")["id"]
-    configs = "tools.mcp_server_configs"
-    row_id = ours.row(configs)["id"]
+    both = {"secret": str(ours.row("vault.secrets")["id"]), "provider_key": str(ours.row("vault.provider_keys")["id"])}
+    row_id = ours.row("tools.mcp_server_configs")["id"]
     update = "UPDATE tools.mcp_server_configs SET environment = %s WHERE id = %s"
     with acting(shared, "worker", ours.tenant_id, user_id) as worker:  # who may not see the key itself may name it
         for wrong in (others, uuid4()):
             with pytest.raises(ConstraintError, match="reference_check"), rules(), worker.transaction():
                 changed(worker, update, Jsonb({"OPENAI_API_KEY": {kind: str(wrong)}}), row_id)
         with pytest.raises(ConstraintError, match="reference_check"), rules(), worker.transaction():
-            changed(worker, update, Jsonb({"where": {"secret": str(mine), "provider_key": str(mine)}}), row_id)
+            changed(worker, update, Jsonb({"where": both}), row_id)
         assert changed(worker, update, Jsonb({"OPENAI_API_KEY": {kind: str(mine)}}), row_id) == 1
 
 
