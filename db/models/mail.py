@@ -28,7 +28,7 @@ class Mailbox(Keyed, Tenanted, Touched, Base):
 
     __tablename__ = "mailboxes"
     __table_args__ = (
-        UniqueConstraint("persona_id", "address"),
+        UniqueConstraint("persona_id", "address", "tenant_id"),
         _whole("imap"),
         _whole("smtp"),
         _loopback("imap"),

@@ -65,7 +65,7 @@ class Mindscape(Keyed, Tenanted, Touched, Versioned, Base):
     """A person's traits and patterns, gathered from what was observed and written; one a person."""
 
     __tablename__ = "mindscapes"
-    __table_args__ = (ForeignKeyConstraint(*_PERSON, ondelete="CASCADE"), UniqueConstraint("person_id"))
+    __table_args__ = (ForeignKeyConstraint(*_PERSON, ondelete="CASCADE"), UniqueConstraint("person_id", "tenant_id"))
 
     person_id: Mapped[UUID] = column()
     traits: Mapped[Json] = column(

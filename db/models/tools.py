@@ -150,6 +150,7 @@ class McpServer(Keyed, Touched, SoftDeleted, Base):
             postgresql_nulls_not_distinct=True,
             postgresql_where=text("deleted_at IS NULL"),
         ),
+        Index(None, "tenant_id"),
         Index(None, "slug"),
         Index(None, "category"),
         Index(None, "status"),

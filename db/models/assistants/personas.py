@@ -62,7 +62,7 @@ class VoicePersona(Keyed, Tenanted, External, Touched, Base):
 
     __tablename__ = "voice_personas"
     __table_args__ = (
-        UniqueConstraint("user_id", "youtube_url"),
+        UniqueConstraint("user_id", "youtube_url", "tenant_id"),
         Index(
             "voice_personas_external_id_key",
             "tenant_id",
@@ -89,7 +89,7 @@ class PersonaProfile(Keyed, Tenanted, Touched, Base):
 
     __tablename__ = "persona_profiles"
     __table_args__ = (
-        UniqueConstraint("persona_id"),
+        UniqueConstraint("persona_id", "tenant_id"),
         Index(None, "auto_extracted", postgresql_using="gin"),
         Index(None, "manual_overrides", postgresql_using="gin"),
     )
