@@ -86,7 +86,6 @@ DECLARE
     erases text;
 BEGIN
     FOREACH erases IN ARRAY ARRAY['ops.run_retention', 'ops.clear_month'] LOOP
-        CONTINUE WHEN to_regproc(erases) IS NULL;
         EXECUTE regexp_replace(pg_get_functiondef(to_regproc(erases)),
             ' +PERFORM set_config\(''app\.erasing'', ''(on)?'', true\);\n', '', 'g');
     END LOOP;
