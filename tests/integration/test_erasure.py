@@ -212,7 +212,7 @@ def test_a_hold_keeps_all_of_a_tenant_and_says_so(
     assert {table for table in before if before[table] != after[table]} == {"audit.audit_log"}, "its status is noted"
     assert (tmp_path / "storage" / key).exists()
 
-    database.rows("UPDATE ops.retention_policies SET is_held = false, hold_reason = NULL WHERE id = %s", (hold["id"],))
+    database.rows("DELETE FROM ops.retention_policies WHERE id = %s", (hold["id"],))
     deleted(database, ours.tenant_id)
     work(database, storage)
     assert [status for status, _ in database.rows(ENDS)] == ["failed", "done"]
