@@ -1,0 +1,21 @@
+"""The data model: what triggers keep is kept by the statement; numbers and times that poison readers are refused (pre-deploy).
+
+Adds CHECKs to nearly every table: each is locked and read through once. On a large installation, take the time.
+"""
+
+from db.migrations.script import run_sql
+
+revision = "0033"
+down_revision = "0027"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Keep counts and times by the statement, in one order of locks; take no NaN, no infinite time, no endless text."""
+    run_sql("0033_triggers.up.sql")
+
+
+def downgrade() -> None:
+    """Keep counts and times row by row; take numbers and times as before."""
+    run_sql("0033_triggers.down.sql")
