@@ -27,6 +27,7 @@ BEGIN
         CONTINUE WHEN to_regproc(searches) IS NULL;
         EXECUTE replace(pg_get_functiondef(to_regproc(searches)), 'knowledge.asked(query_text)', 'query_text');
     END LOOP;
+    EXECUTE replace(pg_get_functiondef('knowledge.query_terms'::regproc), 'knowledge.asked(query_text, 10000)', 'query_text');
 END
 $$;
 DROP FUNCTION knowledge.asked;

@@ -276,12 +276,13 @@ BEGIN
 END
 $$;
 
--- What a search is asked, unless it is longer than anybody asks: the parser's time grows with the square of the words.
-CREATE FUNCTION knowledge.asked(query_text text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+-- What a search is asked, unless it is longer than anybody asks: a query's time grows with the square of its words, and one of chunks
+-- has 16,000 terms at most.
+CREATE FUNCTION knowledge.asked(query_text text, most integer DEFAULT 2000) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF length(query_text) > 2000 THEN
-        RAISE EXCEPTION 'a query of % characters', length(query_text) USING ERRCODE = '22023', HINT = 'At most 2,000.';
+    IF length(query_text) > most THEN
+        RAISE EXCEPTION 'a query of % characters', length(query_text) USING ERRCODE = '22023', HINT = format('At most %s.', most);
     END IF;
     RETURN query_text;
 END
@@ -290,6 +291,7 @@ COMMENT ON FUNCTION knowledge.asked IS 'The words of a query, unless they are to
 DO $$
 DECLARE
     parsed CONSTANT text := $q$websearch_to_tsquery('english', query_text)$q$;
+    weighed CONSTANT text := 'to_tsvector(l.language::regconfig, query_text)';
     searches text;
     known text;
 BEGIN
@@ -299,6 +301,9 @@ BEGIN
         ASSERT strpos(known, parsed) > 0, searches || ' parses otherwise';
         EXECUTE replace(known, parsed, $q$websearch_to_tsquery('english', knowledge.asked(query_text))$q$);
     END LOOP;
+    known := pg_get_functiondef('knowledge.query_terms'::regproc);
+    ASSERT strpos(known, weighed) > 0, 'knowledge.query_terms weighs otherwise';
+    EXECUTE replace(known, weighed, 'to_tsvector(l.language::regconfig, knowledge.asked(query_text, 10000))');
 END
 $$;
 REVOKE EXECUTE ON FUNCTION knowledge.asked FROM PUBLIC;

@@ -1,4 +1,4 @@
-"""The data model: what triggers keep is kept by the statement; numbers and times that poison readers are refused (pre-deploy).
+"""The data model: triggers keep counts by the statement; what poisons readers is refused (pre-deploy).
 
 Adds CHECKs to nearly every table: each is locked and read through once. On a large installation, take the time.
 """

@@ -37,9 +37,7 @@ class Product(Keyed, Tenanted, External, Touched, Base):
     user_id: Mapped[UUID] = reference("identity.users")
     catalog_id: Mapped[str | None] = words(255, comment="Groups what came by one upload")
     name: Mapped[str] = words(500, least=1)
-    description: Mapped[str | None] = column(
-        check="octet_length({0}) <= 200000", comment="Words of it stand in an index"
-    )
+    description: Mapped[str | None] = column(check="octet_length({0}) <= 200000")
     price: Mapped[Decimal | None] = amount(Numeric(10, 2))
     currency: Mapped[str] = words(10, least=1, default="USD")
     sku: Mapped[str | None] = words(255)
