@@ -37,7 +37,8 @@ COUNTS = "SELECT id, message_count FROM assistants.conversations WHERE id = ANY 
 BY_ROW = """
 SELECT t.tgrelid::regclass || '.' || t.tgname
 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_class c ON c.oid = t.tgrelid
-WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgtype & 1 = 1 AND c.relnamespace <> 'queue'::regnamespace AND p.prosrc ~ 'UPDATE [a-z]+\\.[a-z_]+'
+WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgtype & 1 = 1 AND c.relnamespace <> 'queue'::regnamespace
+    AND p.prosrc ~ 'UPDATE (?!queue)[a-z]+\\.[a-z_]+'
 """
 
 

@@ -16,7 +16,7 @@ MAKE = "SELECT ops.create_months_of(%s, %s, %s)"
 MESSAGES = "assistants.messages"
 BOUNDS = """
 SELECT pg_get_expr(c.relpartbound, c.oid) FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid
-WHERE i.inhparent = 'assistants.messages'::regclass AND c.relname LIKE 'messages\\_2024\\_%'
+WHERE i.inhparent IN ('assistants.messages'::regclass, 'queue.attempts'::regclass) AND c.relname LIKE '%\\_2024\\_%'
 """
 
 
@@ -33,11 +33,19 @@ def test_history_is_brought_in_once_its_months_are_made(database: Database) -> N
     assert factory.row(MESSAGES, **old)
 
 
-def test_a_months_bounds_are_the_same_in_each_session(database: Database) -> None:
-    system = database.connect("system")
-    system.execute("SET datestyle = 'SQL, DMY'")
-    system.execute("SET timezone = 'Asia/Kolkata'")
-    assert value(system, MAKE, MESSAGES, "02/12/2024", "03/12/2024") == 1
+@pytest.mark.parametrize(
+    ("role", "make"),
+    [
+        ("system", "SELECT ops.create_months_of('assistants.messages', '02/12/2024', '03/12/2024')"),
+        ("owner", "SELECT ops.create_month('assistants.messages', '02/12/2024')"),
+        ("owner", "SELECT queue.create_month('queue.attempts', '02/12/2024')"),
+    ],
+)
+def test_a_months_bounds_are_the_same_in_each_session(database: Database, role: str, make: str) -> None:
+    connection = database.connect(role)
+    connection.execute("SET datestyle = 'SQL, DMY'")
+    connection.execute("SET timezone = 'Asia/Kolkata'")
+    assert value(connection, make)
     bounds = "FOR VALUES FROM ('2024-12-01 00:00:00+00') TO ('2025-01-01 00:00:00+00')"
     assert column(database.connect(), BOUNDS) == {bounds}
 
