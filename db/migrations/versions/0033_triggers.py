@@ -1,6 +1,7 @@
 """The data model: triggers keep counts by the statement; what poisons readers is refused (pre-deploy).
 
-Adds CHECKs to nearly every table: each is locked and read through once. On a large installation, take the time.
+Adds CHECKs to nearly every table: each is locked against everybody and read through once, and stays locked to the end.
+A row that breaks one stops the migration, which names the rule: mend it, and migrate again.
 """
 
 from db.migrations.script import run_sql
