@@ -58,7 +58,7 @@ def downgrade(
 
 @app.command()
 def check(as_json: AsJson = False) -> None:
-    """Compare the database with this program's models; exit status 1 if they differ."""
+    """Compare the database with what this program expects, its rights too; exit status 1 if they differ."""
     observe("console")
     from db.drift import differences
 
@@ -67,7 +67,7 @@ def check(as_json: AsJson = False) -> None:
     if as_json:
         output.show_json({"differences": found})
     else:
-        output.show_line("\n".join(found) or "the database is what the models say")
+        output.show_line("\n".join(found) or "the database is what this program expects")
     if found:
         raise typer.Exit(1)
 
