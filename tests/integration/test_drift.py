@@ -120,7 +120,7 @@ def test_the_packaged_catalogue_is_what_the_migrations_make(database: Database) 
             "constraint tall on identity.users is in the database alone",
         ),
         ("DROP INDEX identity.users_role_idx", "index users_role_idx is missing on identity.users"),
-        ("ALTER TABLE identity.tenants DROP COLUMN deleted_at", "column deleted_at is missing on identity.tenants"),
+        ("ALTER TABLE identity.tenants DROP COLUMN settings", "column settings is missing on identity.tenants"),
         (
             "ALTER TABLE identity.users ADD COLUMN shoe integer",
             "column shoe on identity.users is in the database alone",
