@@ -66,7 +66,7 @@ class Caretaker:
         self._forget_after = 20 * process_timeout
 
     def run_once(self) -> float:
-        """Look after all of it; a chore that fails keeps none of the others, and what it raised is raised after them."""
+        """Look after all of it. A chore that fails keeps none of the others; what it raised is raised after them."""
         failed: Exception | None = None
         for chore in (self._make_months, self._forget_silent, self._release, self._forget_limits):
             try:
