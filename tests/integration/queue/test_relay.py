@@ -345,3 +345,17 @@ def test_the_caretaker_makes_months_and_forgets_the_silent(database: Database) -
     assert caretaker.run_once() > 0
     caretaker.close()
     assert database.value("SELECT count(*) FROM queue.processes") == 0
+
+
+def test_a_chore_that_fails_keeps_the_caretaker_from_none_of_the_others(database: Database) -> None:
+    """What is in the way of a table's months is told by the round that fails, and the rest of it is done."""
+    database.rows(
+        "INSERT INTO queue.processes (id, kind, host, pid, beat_at)"
+        " VALUES (gen_random_uuid(), 'worker', 'h', 1, now() - interval '1 day')"
+    )
+    database.rows("ALTER FUNCTION ops.missing_months() RENAME TO no_months")
+    caretaker = Caretaker(kept(database), 30.0)
+    with pytest.raises(psycopg.errors.UndefinedFunction):
+        caretaker.run_once()
+    caretaker.close()
+    assert database.value("SELECT count(*) FROM queue.processes") == 0
