@@ -82,19 +82,26 @@ def catalogue(connection: Connection, schemas: list[str]) -> Catalogue:
 
 
 def compared(expected: Catalogue, there: Catalogue) -> list[str]:
-    """Return in what two differ, a sentence each, in the order of places; nothing of what is on a table that lacks."""
+    """Return in what two differ, a sentence each, by their places; what is on something that lacks is not told."""
     differing = {each for each in expected.keys() | there.keys() if expected.get(each) != there.get(each)}
-    strange = {each.place for each in differing if each.kind in _HOLDERS and not (each in expected and each in there)}
+    strange = {_place(each) for each in differing if not (each in expected and each in there)} - {""}
     return [
         line
         for each in sorted(differing, key=lambda each: (each.place, each))
-        if each.kind in _HOLDERS or _holder(each) not in strange
+        if each.kind in _HOLDERS or not _holders(each) & strange
         for line in _sentences(each, expected.get(each), there.get(each))
     ]
 
 
-def _holder(each: Object) -> str:
-    return each.place.removeprefix("column ").rpartition(".")[0] if each.place.startswith("column ") else each.place
+def _place(each: Object) -> str:
+    """Return by which place others name a table, view, function or column; nothing else is a place."""
+    if each.kind == "column":
+        return f"column {each.place}.{each.name}"
+    return each.place if each.kind in _HOLDERS else ""
+
+
+def _holders(each: Object) -> set[str]:
+    return {each.place, each.place.removeprefix("column ").rpartition(".")[0]}
 
 
 def _sentences(each: Object, expected: str | None, there: str | None) -> Iterator[str]:

@@ -10,7 +10,7 @@ import pytest
 import db
 from core.errors import SchemaError
 from db import spaces
-from db.drift import CATALOGUE, catalogue_text, differences
+from db.drift import CATALOGUE, Object, catalogue_text, compared, differences
 from db.migrate import downgrade
 from tests.support.database import Database, cloned, fast_server, migrate_template
 
@@ -120,7 +120,10 @@ def test_the_packaged_catalogue_is_what_the_migrations_make(database: Database) 
             "constraint tall on identity.users is in the database alone",
         ),
         ("DROP INDEX identity.users_role_idx", "index users_role_idx is missing on identity.users"),
-        ("ALTER TABLE identity.tenants DROP COLUMN settings", "column settings is missing on identity.tenants"),
+        (
+            "ALTER TABLE identity.users DROP COLUMN email_verified_at",
+            "column email_verified_at is missing on identity.users",
+        ),
         (
             "ALTER TABLE identity.users ADD COLUMN shoe integer",
             "column shoe on identity.users is in the database alone",
@@ -172,6 +175,14 @@ def test_a_table_that_is_missing_is_told_once_with_who_refers_to_it(database: Da
     database.rows("DROP TABLE people.feedback CASCADE")
     assert "table people.feedback is missing" in differences(database.owner_url)
     assert not [line for line in differences(database.owner_url) if " on people.feedback" in line]
+
+
+def test_who_could_read_a_column_that_is_missing_is_not_told() -> None:
+    column, grant = Object("column", "s.t", "c"), Object("grant", "column s.t.c", "greenroom_worker")
+    assert compared({column: "text", grant: "SELECT"}, {}) == ["column c is missing on s.t"]
+    assert compared({column: "text", grant: "SELECT"}, {column: "text"}) == [
+        "grant to greenroom_worker is missing on column s.t.c",
+    ]
 
 
 def test_what_a_product_has_beside_is_not_looked_at(database: Database) -> None:
