@@ -103,7 +103,7 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespa
 WHERE n.nspname = ANY (%(schemas)s) AND p.prokind <> 'a';
 
 -- name: grants
--- Who but the owner may do what with schemas, tables, columns and functions.
+-- Who but the owner may do what with schemas, tables, columns and functions. A product's own login may call functions.
 WITH relations AS (
     -- include: relations
 ), held (place, owner, acl) AS (
@@ -120,7 +120,10 @@ WITH relations AS (
 )
 SELECT 'grant', held.place, CASE one.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(one.grantee) END,
     string_agg(one.privilege_type || CASE WHEN one.is_grantable THEN ' with grant option' ELSE '' END, ', ' ORDER BY one.privilege_type COLLATE "C")
-FROM held, aclexplode(held.acl) AS one WHERE one.grantee <> held.owner GROUP BY held.place, one.grantee;
+FROM held, aclexplode(held.acl) AS one
+WHERE one.grantee <> held.owner AND (one.privilege_type NOT IN ('EXECUTE', 'USAGE') OR one.grantee = 0
+    OR pg_get_userbyid(one.grantee) ~ '^greenroom_')
+GROUP BY held.place, one.grantee;
 
 -- name: loose_partitions
 -- Of months and spaces what breaks their rules: they are bound as their table is, pass their owner alone, grant nothing, and fire.

@@ -193,6 +193,15 @@ def test_what_a_product_has_beside_is_not_looked_at(database: Database) -> None:
     assert differences(database.owner_url) == []
 
 
+def test_a_login_of_a_product_s_own_may_call_what_it_was_granted_and_read_no_table(database: Database) -> None:
+    """A role of the server's stands for the product's."""
+    database.rows("GRANT USAGE ON SCHEMA identity TO pg_monitor")
+    database.rows("GRANT EXECUTE ON FUNCTION identity.current_tenant_id TO pg_monitor")
+    assert differences(database.owner_url) == []
+    database.rows("GRANT SELECT ON vault.secrets TO pg_monitor")
+    assert differences(database.owner_url) == ["grant to pg_monitor on vault.secrets is in the database alone: SELECT"]
+
+
 def test_any_login_may_ask(database: Database) -> None:
     database.rows("DROP POLICY tenant_binds ON identity.users")
     assert differences(database.url("reader")) == differences(database.owner_url) != []
