@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from core.errors import SchemaError, UnavailableError
 from db.connection import Connection, connect
+from db.queries import unavailable
 from db.roles import ROLES, create_roles, derive_password
 from db.schema import WANTED_REVISION, current_revision, is_newer, require_revision
 
@@ -73,12 +74,14 @@ def migrate(url: str, *, passwords: Mapping[str, str] | None = None, revision: s
 def downgrade(url: str, revision: str) -> SchemaStatus:
     """Take the schema back to an older revision ("base": to nothing), as its owner; return where it stands now.
 
-    Raises SchemaError where this program has no such revision, or the schema is older.
+    Raises SchemaError where this program has no such revision, or the schema is older or not there at all.
     """
     current = status(url).current
+    if current is None:
+        raise SchemaError("the database has no Greenroom schema: there is nothing to take back")
     known = [*scripted_revisions(), "base"]
-    if revision not in known or (current is not None and revision != "base" and revision > current):
-        raise SchemaError(f"there is no revision {revision} below {current or 'none'}: {', '.join(sorted(known))}")
+    if revision not in known or (revision != "base" and revision > current):
+        raise SchemaError(f"there is no revision {revision} below {current}: {', '.join(sorted(known))}")
     _bring(url, revision)  # and the roles stay as they are, with their passwords
     return status(url)
 
@@ -94,16 +97,21 @@ def _bring(url: str, revision: str) -> None:
 
 @contextmanager
 def _patient() -> Iterator[None]:
-    """Raise the driver's own errors, whose class tells whether they may pass, and UnavailableError for a lock."""
+    """Raise the driver's own errors, whose class tells whether they may pass.
+
+    Raises UnavailableError for a lock, and on a server that only reads.
+    """
     try:
         yield
-    except DBAPIError as error:
-        held = error.orig if isinstance(error.orig, psycopg.errors.LockNotAvailable) else None
-        if held is None:
-            raise error.orig or error from error
-        raise UnavailableError(_HELD) from held
-    except psycopg.errors.LockNotAvailable as error:
-        raise UnavailableError(_HELD) from error
+    except (DBAPIError, psycopg.Error) as error:
+        told = error.orig or error if isinstance(error, DBAPIError) else error
+        if isinstance(told, psycopg.errors.LockNotAvailable):
+            raise UnavailableError(_HELD) from told
+        if isinstance(told, psycopg.errors.ReadOnlySqlTransaction):
+            raise unavailable(told) from told
+        if told is error:
+            raise
+        raise told from error
 
 
 def _run(connection: SqlAlchemyConnection, revision: str) -> None:

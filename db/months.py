@@ -28,10 +28,20 @@ class CameTo:
 
 
 def make_missing(connection: Connection) -> list[str]:
-    """Make what is missing of this month and the next two, one by one; return the tables that still lack one."""
+    """Make what is missing of this month and the next two, one by one; return the tables that still lack one.
+
+    One that cannot be made, since a partition of somebody's own is in its place, keeps no other; its error is raised
+    after all are tried.
+    """
     missing = QUERIES.run(connection, "missing")
+    refused: psycopg.Error | None = None
     for relation, since in missing:
-        QUERIES.run(connection, "make", {"relation": relation, "since": since})
+        try:
+            QUERIES.run(connection, "make", {"relation": relation, "since": since})
+        except psycopg.Error as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
     return sorted({relation for relation, _ in QUERIES.run(connection, "missing")}) if missing else []
 
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from core.errors import SchemaError
+from core.errors import SchemaError, UnavailableError
 from db import spaces
 from db.connection import connect
 from db.embedded import EmbeddedServer
@@ -218,6 +218,23 @@ def test_a_downgrade_leaves_the_roles_passwords_as_they_are(database: Database) 
 def test_a_revision_that_is_not_there_is_refused(database: Database, revision: str) -> None:
     with pytest.raises(SchemaError, match=f"no revision {revision} below {WANTED_REVISION}"):
         downgrade(database.owner_url, revision)
+
+
+@pytest.mark.parametrize("revision", ["0005", "base"])
+def test_nothing_is_taken_back_where_there_is_no_schema(empty: Database, revision: str) -> None:
+    with pytest.raises(SchemaError, match="no Greenroom schema: there is nothing to take back"):
+        downgrade(empty.owner_url, revision)
+    assert status(empty.owner_url).current is None
+    assert empty.value("SELECT to_regnamespace('queue')") is None
+
+
+def test_a_server_that_only_reads_is_told_as_such(database: Database) -> None:
+    database.rows(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    with pytest.raises(UnavailableError, match="the database only reads"):
+        migrate(database.owner_url)
+    with pytest.raises(UnavailableError, match="the database only reads"):
+        downgrade(database.owner_url, "0024")
+    assert status(database.owner_url).is_current
 
 
 def test_a_database_that_slept_for_months_is_migrated(database: Database) -> None:
