@@ -144,7 +144,7 @@ GUARDS = [
         guard
         for name in ("document_count", "collection_chunks")
         for guard in (
-            Guard("system", f"counters.lock_{name}", SMALL, ("collections_pkey",), 10, 50),
+            Guard("system", f"counters.lock_{name}", SMALL, ("collections_*",), 10, 50),
             Guard("system", f"counters.mend_{name}", SMALL, ("documents_collection_id_idx",), 1500, 1500),
         )
     ),

@@ -136,3 +136,18 @@ def test_an_index_that_is_gone_is_missed(filled: Full, statement: str, index: st
     with filled.without(index):
         found = faults(filled, ANALYSED, guard)
     assert [fault for fault in found if fault.startswith(MANY.name) and fault.endswith("rows")] != [], found
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        ("identity.find_api_key", "identity.api_keys_key_hash_key"),
+        ("identity.find_session", "identity.sessions_token_hash_idx"),
+    ],
+)
+def test_a_key_that_is_not_found_by_its_hash_is_missed(filled: Full, statement: str, index: str) -> None:
+    [guard] = [guard for guard in GUARDS if guard.statement == statement and guard.role == "worker"]
+    with filled.without(index):
+        found = faults(filled, ANALYSED, guard)
+    name = index.partition(".")[2]
+    assert [fault for fault in found if fault.startswith(f"{MANY.name}: it does not use {name}")] != [], found

@@ -108,8 +108,8 @@ def test_the_statement_keeps_to_its_index(filled: Full, state: str, guard: Guard
         ("counters.look_at_usage_count", "people.personas_mapper_id_idx", "it does not use personas_mapper_id_idx"),
         (
             "tenants.remove",
-            "identity.session_activities_tenant_id_created_at_idx",
-            "it reads all of session_activities",
+            "assistants.messages_created_at_idx",
+            "it reads all of messages",
         ),
     ],
 )
