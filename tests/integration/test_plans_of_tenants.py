@@ -104,7 +104,7 @@ def test_the_statement_keeps_to_its_index(filled: Full, state: str, guard: Guard
 @pytest.mark.parametrize(
     ("statement", "index", "told"),
     [
-        ("counters.look_at_last_used_at", "identity.api_keys_user_id_idx", "it does not use api_keys_user_id_idx"),
+        ("counters.mend_last_used_at", "identity.api_keys_user_id_idx", "it does not use api_keys_user_id_idx"),
         ("counters.look_at_usage_count", "people.personas_mapper_id_idx", "it does not use personas_mapper_id_idx"),
         (
             "tenants.remove",

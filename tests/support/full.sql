@@ -163,7 +163,8 @@ INSERT INTO assistants.voice_personas (id, tenant_id, user_id, name, youtube_url
 SELECT fill.key('voices', n), fill.tenant(n), fill.key('users', n), 'v', 'x'
 FROM generate_series(1, 60000) n;
 INSERT INTO assistants.conversations (id, tenant_id, persona_id, client_id, channel, started_at)
-SELECT fill.key('conversations', n), fill.tenant(n), fill.key('voices', n), fill.key('clients', n), 'email', now() FROM generate_series(1, 60000) n;
+SELECT fill.key('conversations', n), fill.tenant(n), fill.key('voices', n), fill.key('clients', n), 'email', now()
+FROM generate_series(1, 60000) n;
 INSERT INTO assistants.messages (tenant_id, conversation_id, role, sender, content, processing_time_ms, token_count, created_at)
 SELECT fill.tenant(n), fill.key('conversations', n), 'persona', 'persona', 'x', 1, 1, now() - make_interval(days => n % 60)
 FROM generate_series(1, 60000) n;
