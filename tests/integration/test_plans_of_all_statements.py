@@ -4,23 +4,26 @@ from tests.integration import (
     test_plans_of_documents,
     test_plans_of_records,
     test_plans_of_search,
+    test_plans_of_tenants,
     test_plans_of_watching,
 )
 from tests.integration.queue import test_dependency_plans, test_limit_plans, test_plans
 from tests.integration.queue.test_named_sql import QUERIES
 from tests.support.database import Database
 
-GUARDS = [
-    guard
-    for module in (test_plans_of_documents, test_plans_of_search, test_plans_of_watching, test_plans_of_records)
-    for guard in module.GUARDS
-]
+MODULES = (
+    test_plans_of_documents, test_plans_of_search, test_plans_of_watching, test_plans_of_records, test_plans_of_tenants
+)  # fmt: skip
+GUARDS = [guard for module in MODULES for guard in module.GUARDS]
 GUARDED = {guard.statement for guard in GUARDS} | {
     guard.name for module in (test_plans, test_limit_plans, test_dependency_plans) for guard in module.GUARDS
 }
 NO_TABLE = "reads no table of ours"
 ROW_A_SPACE = "a space, or a model, is a row: there are a handful"
 ROW_A_PROCESS = "a process, a queue, a task type or a chore is a row"
+CATALOGUE = "reads the catalogue, and a handful of policies and runs"
+WHOLE_MONTH = "counts a month that is over, all of it, before it goes"
+A_ROW_MORE = "it adds a row"
 KIT = "the kit for tests runs it, no process does"
 # By statement, why it has no guard.
 UNGUARDED = {
@@ -35,13 +38,21 @@ UNGUARDED = {
     "leases.wait_for_disk": NO_TABLE,
     "limits.forget": "all buckets of tokens, once an hour: a token spent is not to cost an index",
     "limits.pause_key": "tests/integration/queue/test_limit_plans.py holds the function to what it reads",
+    "months.begin": CATALOGUE,
+    "months.came_to": CATALOGUE,
+    "months.clear": WHOLE_MONTH,
+    "months.drop": WHOLE_MONTH,
+    "months.end": CATALOGUE,
+    "months.make": CATALOGUE,
+    "months.missing": CATALOGUE,
+    "months.policies": CATALOGUE,
+    "months.to_go": CATALOGUE,
     "processes.beat": ROW_A_PROCESS,
     "processes.forget_processes": ROW_A_PROCESS,
     "processes.mark_sleeping": ROW_A_PROCESS,
     "processes.offer": ROW_A_PROCESS,
     "processes.stop_serving": ROW_A_PROCESS,
     "processes.unregister_process": ROW_A_PROCESS,
-    "queue.create_months": NO_TABLE,
     "queue.publish_task_type": ROW_A_PROCESS,
     "queue.ring": ROW_A_PROCESS,
     "replays.plan_for_values": NO_TABLE,
@@ -74,6 +85,9 @@ UNGUARDED = {
     "tasks.queues": "counts all live tasks by queue, for operators",
     "tasks.resume_queue": ROW_A_PROCESS,
     "tasks.scope_of": ROW_A_PROCESS,
+    "tenants.add": A_ROW_MORE,
+    "tenants.details": "counts a tenant's live tasks among all, for operators",
+    "tenants.tables": CATALOGUE,
     "testing.came_to": KIT,
     "testing.enqueued": KIT,
     "testing.pretend_attempts": KIT,
@@ -90,12 +104,17 @@ UNION SELECT schemaname || '.' || viewname FROM pg_views
 WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 """
 UNCALLED = {
+    "ops.begin_months": CATALOGUE,
+    "ops.clear_month": WHOLE_MONTH,
     "ops.connections": NO_TABLE,
+    "ops.drop_month": WHOLE_MONTH,
+    "ops.end_months": CATALOGUE,
+    "ops.make_month": CATALOGUE,
     "ops.table_sizes": NO_TABLE,
     "ops.unused_indexes": NO_TABLE,
     "queue.create_months": NO_TABLE,
     "queue.enqueue_array": "queue.enqueue is it, of one task",
-    "queue.open_batch": "it adds a row",
+    "queue.open_batch": A_ROW_MORE,
     "queue.pause_key": "tests/integration/queue/test_limit_plans.py holds it to what it reads",
     "queue.tenant_status": "a tenant by its key",
 }

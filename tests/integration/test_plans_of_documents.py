@@ -29,6 +29,9 @@ CHUNKS = {
 }  # fmt: skip
 CHUNKS_KEY = "chunks_document_id_version_chunk_index_key"
 PAGE = {"limit": 20}
+# collections of 120 documents each
+AFTER = {"after": key("collections", 100)}
+SMALL = {"ids": [key("collections", number) for number in range(101, 106)]}
 
 
 def collection(whose: Whose) -> object:
@@ -123,6 +126,28 @@ GUARDS = [
     Guard("operator", "library.failed_tasks", {"ids": Own("documents", 5)}, ("tasks_history_owner_idx",), 300, 300),
     Guard("operator", "library.failed_tasks", {}, ("documents_status_idx", "tasks_history_owner_idx"), 600, 2500),
     Guard("operator", "library.text", DOCUMENT, ("documents_pkey", "document_texts_pkey"), 10, 20),
+    # Pages of counters; of a collection all of its documents.
+    Guard(
+        "system", "counters.look_at_document_chunks",
+        {"after": key("documents", 1000), "most": 1000}, ("documents_pkey", CHUNKS_KEY), 4000, 12_000,
+    ),
+    *(
+        Guard("system", f"counters.look_at_{name}", AFTER | {"most": 20}, ("documents_collection_id_idx",), 5000, 4000)
+        for name in ("document_count", "collection_chunks")
+    ),
+    Guard("system", "counters.lock_document_chunks", {"ids": Own("documents", 5)}, ("documents_pkey",), 10, 50),
+    Guard(
+        "system", "counters.mend_document_chunks",
+        {"ids": Own("documents", 5)}, ("documents_pkey", CHUNKS_KEY), 1000, 1000,
+    ),
+    *(
+        guard
+        for name in ("document_count", "collection_chunks")
+        for guard in (
+            Guard("system", f"counters.lock_{name}", SMALL, ("collections_*",), 10, 50),
+            Guard("system", f"counters.mend_{name}", SMALL, ("documents_collection_id_idx",), 1500, 1500),
+        )
+    ),
     Guard("operator", "library.persona", {"id": Own("personas")}, ("personas_pkey",), 10, 20),
 ]  # fmt: skip
 

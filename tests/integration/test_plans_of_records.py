@@ -1,6 +1,7 @@
-"""EXPLAIN guards: secrets, the audit, what retention lets go, the views of the designs, with 60,000 rows of each."""
+"""EXPLAIN guards: secrets, keys, the audit, what retention lets go, the designs' views, with 60,000 rows of each."""
 
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 from psycopg.types.json import Jsonb
@@ -10,6 +11,7 @@ from tests.support.full import ANALYSED, FEW, MANY, Full, Whose, full, key
 from tests.support.plans import Guard, Own, cases, faults
 
 TENANT = {"tenant_id": lambda whose: whose.tenant}
+TENANT_ID = {"id": lambda whose: whose.tenant}
 # Of an even number the tenant's own, of an odd one a persona's.
 SECRET = TENANT | {"secret_type": "other", "key_name": lambda whose: f"k{whose.number}"}
 PERSONAS = TENANT | {
@@ -17,7 +19,14 @@ PERSONAS = TENANT | {
     "persona_id": lambda whose: key("personas", odd(whose)),
 }  # fmt: skip
 RESEALED = {"texts": ["y" * 60] * 5, "befores": ["x" * 60] * 5, "key_id": "new"}
-DEED = {"event_type": "e", "description": "d", "metadata": Jsonb({}), "kinds": ["document"], "ids": ["x"]}
+DEED = {
+    "event_type": "e", "category": "action", "description": "d", "metadata": Jsonb({}),
+    "kinds": ["document"], "ids": ["x"],
+}  # fmt: skip
+ROTATED = {"key_ids": ["old"], "after": UUID(int=0), "place": "", "most": 50}
+# One pepper hashed it, and one did not.
+HASHES = {"key_hashes": lambda whose: ["0" * 32, f"{whose.number:032d}"]}
+TOKEN = {"token_hash": lambda whose: str(whose.number)}
 KEPT = "SELECT ops.run_retention('{}', 1000)"
 # A view of a tenant is what it has: of many linear, of few little.
 VIEWS = {
@@ -42,11 +51,13 @@ GUARDS = [
         "worker", "vault.put_secret",
         SECRET | {"id": Own("secrets"), "text": "y" * 60, "key_id": "new"}, ("secrets_key_name_key",), 10, 50,
     ),
-    # what stands under older keys, which is little but at the start of a rotation
+    # A page of what stands under older keys: by the key where that is little, as it is but at the start of a rotation.
     Guard(
         "system", "vault.under",
-        {"key_ids": ["old"], "most": 50}, ("secrets_key_id_idx", "provider_keys_key_id_idx"), 300, 400,
+        ROTATED, ("secrets_key_id_idx", "provider_keys_key_id_idx"), 300, 400, plan="force_custom_plan",
     ),
+    # A generic plan walks on by ids: a rotation walks over each table once.
+    Guard("system", "vault.under", ROTATED, ("secrets_pkey", "provider_keys_pkey"), 26_000, 1000),
     Guard("system", "vault.reseal_secrets", RESEALED | {"ids": Own("secrets", 5)}, ("secrets_pkey",), 20, 300),
     Guard(
         "system", "vault.reseal_provider_keys",
@@ -80,15 +91,30 @@ GUARDS = [
         {}, ("user_sessions_ended_at_idx", "agent_sessions_session_id_idx"), 200, 1500, blind=False,
     ),
     Guard("system", KEPT.format("agent-sessions"), {}, ("agent_sessions_completed_at_idx",), 200, 3500),
-    Guard("system", KEPT.format("tasks"), {}, (), 200, 100),
+    # no month of tasks is over: it looks at the catalogue
+    Guard("system", KEPT.format("tasks"), {}, (), 200, 4000),
     # of one month its rows
-    Guard("system", KEPT.format("governance-events"), {}, ("governance_events_*",), 400, 12000),
+    Guard("system", KEPT.format("governance-events"), {}, ("governance_events_*",), 600, 18_000),
+    # each call of a product, as soon as there are statistics
+    *(
+        guard
+        for role in ("worker", "operator", "system")
+        for guard in (
+            Guard(role, "identity.find_api_key", HASHES, ("api_keys_key_hash_key", "users_pkey"), 20, 300, blind=False),
+            Guard(role, "identity.find_session", TOKEN, ("sessions_token_hash_idx", "users_pkey"), 10, 50, blind=False),
+        )
+    ),
+    # a tenant is a row
+    Guard("operator", "tenants.list", {}, (), 600, 50),
+    Guard("operator", "tenants.find", {"name": "t7"}, (), 600, 50),
+    *(Guard(role, "tenants.look", TENANT_ID, ("tenants_pkey",), 50, 100) for role in ("operator", "system")),
+    Guard("operator", "tenants.set_status", TENANT_ID | {"status": "suspended"}, ("tenants_pkey",), 10, 100),
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def filled(server_without_fsync: EmbeddedServer, template_database: str) -> Iterator[Full]:
-    """Secrets, events and changes, users with what they talked and what agents did for them."""
+    """Secrets, events and changes, users with their keys, what they talked and what agents did for them."""
     with full(server_without_fsync, template_database, "records", "talks") as database:
         yield database
 
@@ -110,3 +136,18 @@ def test_an_index_that_is_gone_is_missed(filled: Full, statement: str, index: st
     with filled.without(index):
         found = faults(filled, ANALYSED, guard)
     assert [fault for fault in found if fault.startswith(MANY.name) and fault.endswith("rows")] != [], found
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        ("identity.find_api_key", "identity.api_keys_key_hash_key"),
+        ("identity.find_session", "identity.sessions_token_hash_idx"),
+    ],
+)
+def test_a_key_that_is_not_found_by_its_hash_is_missed(filled: Full, statement: str, index: str) -> None:
+    [guard] = [guard for guard in GUARDS if guard.statement == statement and guard.role == "worker"]
+    with filled.without(index):
+        found = faults(filled, ANALYSED, guard)
+    name = index.partition(".")[2]
+    assert [fault for fault in found if fault.startswith(f"{MANY.name}: it does not use {name}")] != [], found

@@ -17,6 +17,8 @@ LOOKING = ("worker", "operator", "reader")
 FILLS = ("documents", "terms", "vectors", "graph", "tasks", "asked")
 GRAPH, WORDS = "chunk_vectors_*_embedding_idx", "chunk_terms_keys_idx"
 PRODUCTS = "SELECT * FROM knowledge.find_products(%(tenant_id)s, %(text)s, %(metadata)s)"
+TOOLS = "SELECT * FROM tools.find_tools(%(tenant_id)s, %(text)s, %(category)s)"
+CATEGORY = {"category": lambda whose: f"c{whose.number}"}
 # A page of 100 chunks that the space lacks, among 60,000.
 SLICE = {"id": OTHER, "after": key("chunks", 20_000), "end": key("chunks", 60_000), "limit": 100}
 LOGGED = {
@@ -75,6 +77,12 @@ GUARDS = [
         for role in LOOKING
         for whose, index in ((MANY, "products_tsvector_idx"), (FEW, "products_*"))
     ),
+    *(
+        Guard(role, TOOLS, TENANT | WORD, (index,), 500, 500, (whose,), blind=False)
+        for role in LOOKING
+        for whose, index in ((MANY, "tools_description_idx"), (FEW, "tools_*"))
+    ),
+    Guard("worker", TOOLS, TENANT | CATEGORY, ("tools_category_idx",), 10, 100, blind=False),
     Guard("worker", PRODUCTS, TENANT | PLACE, ("products_metadata_idx",), 500, 500, (MANY,), blind=False),
     Guard("worker", "documents.active", {}, ("spaces_active_key",), 10, 20),
     Guard("system", "spaces.newest", {}, ("chunks_pkey",), 10, 20),
@@ -92,7 +100,7 @@ GUARDS = [
 
 @pytest.fixture(scope="module")
 def filled(server_without_fsync: EmbeddedServer, template_database: str) -> Iterator[Full]:
-    """Documents with chunks, terms, vectors and tasks; products; a log of searches."""
+    """Documents with chunks, terms, vectors and tasks; products; tools; a log of searches."""
     with full(server_without_fsync, template_database, *FILLS) as database:
         yield database
 
@@ -105,7 +113,11 @@ def test_the_statement_keeps_to_its_index(filled: Full, state: str, guard: Guard
 # What a function reads is told by the counters alone: its plan is its own.
 @pytest.mark.parametrize(
     ("statement", "index"),
-    [("search.search", "knowledge.chunk_terms_keys_idx"), (PRODUCTS, "knowledge.products_tsvector_idx")],
+    [
+        ("search.search", "knowledge.chunk_terms_keys_idx"),
+        (PRODUCTS, "knowledge.products_tsvector_idx"),
+        (TOOLS, "tools.tools_description_idx"),
+    ],
 )
 def test_an_index_that_is_gone_is_missed_in_a_function(filled: Full, statement: str, index: str) -> None:
     guards = [guard for guard in GUARDS if guard.statement == statement and guard.role == "operator"]

@@ -19,6 +19,8 @@ ATTEMPTS = {
     "ids": Own("tasks", 1), "tenants": lambda whose: [whose.tenant], "claims": [1], "numbers": [1],
     "outcomes": ["retry"], "errors": ["x"], "tracebacks": [None], "logs": [None], "workers": [WORKER], "seconds": [1.0],
 }  # fmt: skip
+TENANT = {"id": lambda whose: whose.tenant}
+STANDING = {"standing": Jsonb({})}
 MINUTE = {"minute": datetime(2026, 1, 1, tzinfo=UTC)}
 ENQUEUE = "SELECT queue.enqueue('test.noop', '{}'::jsonb, %(options)s)"
 CLAIM, OCCUPIED = "tasks_live_claim_idx", "tasks_live_occupied_idx"
@@ -57,8 +59,15 @@ GUARDS = [
     Guard("operator", "limits.list", {}, ("limit_tokens_pkey", OCCUPIED), 600, 2000, blind=False),
     Guard("operator", "limits.set", {"kind": "key", "name": "x", "concurrency": 5}, ("limits_pkey",), 10, 20),
     Guard("operator", "limits.remove", {"kind": "key", "name": "7"}, ("limit_tokens_pkey", "limits_pkey"), 10, 20),
-    Guard("operator", "limits.has_tenant", {"id": lambda whose: whose.tenant}, ("tenants_pkey",), 10, 20),
+    Guard("operator", "limits.has_tenant", TENANT, ("tenants_pkey",), 10, 20),
     Guard("relay", "queue.is_occupied", {}, (), 10, 20),
+    Guard("system", "tenants.count_running", TENANT, (), 10, 20),
+    Guard("system", "tenants.request_ends", TENANT, (), 10, 20),
+    # where a task stands that goes on page by page
+    Guard("system", "tenants.standing", {"task_id": Own("tasks")}, ("tasks_live_id_key",), 10, 20),
+    Guard("system", "counters.standing", {"id": Own("tasks")}, ("tasks_live_id_key",), 10, 20),
+    Guard("system", "tenants.note_erasure", {"task_id": Own("tasks")} | STANDING, ("tasks_live_id_key",), 10, 50),
+    Guard("system", "counters.note", {"id": Own("tasks")} | STANDING, ("tasks_live_id_key",), 10, 50),
     # all that is held, of whatever tenants
     Guard("relay", "queue.release_active", {}, ("tasks_live_held_idx", "tenants_pkey"), 300, 2500),
     Guard(

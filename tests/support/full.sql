@@ -78,13 +78,15 @@ END
 $$;
 
 -- fill: asked
--- The log of searches, and products.
+-- The log of searches, products, and tools.
 INSERT INTO knowledge.rag_queries (id, tenant_id, collection_id, query_text, strategy, response_ms)
 SELECT fill.key('rag_queries', n), fill.tenant(n), fill.key('collections', fill.number(n)), 'q', 'lexical', 1
 FROM generate_series(1, 60000) n;
 INSERT INTO knowledge.products (id, tenant_id, user_id, name, description, metadata)
 SELECT fill.key('products', n), fill.tenant(n), fill.key('users', n), 'word' || n, 'word', jsonb_build_object('place', n)
 FROM generate_series(1, 60000) n;
+INSERT INTO tools.tools (id, tenant_id, name, description, category, schema)
+SELECT fill.key('tools', n), fill.tenant(n), 't' || n, 'word' || n, 'c' || n, '{}' FROM generate_series(1, 60000) n;
 
 -- fill: tasks
 -- A live task of each document, and one that ended; some have failed. They end from now on: a month that is over has no partition.
@@ -151,14 +153,18 @@ FROM generate_series(1, 60000) n;
 INSERT INTO identity.sessions (tenant_id, user_id, token_hash, expires_at)
 SELECT fill.tenant(n), fill.key('users', n), n::text, now() + CASE WHEN n % 600 = 0 THEN interval '-10 y' ELSE interval '1 d' END
 FROM generate_series(1, 60000) n;
-INSERT INTO identity.user_sessions (tenant_id, user_id, status, started_at, ended_at)
-SELECT fill.tenant(n), fill.key('users', n), 'ended', at, at
+INSERT INTO identity.api_keys (id, tenant_id, user_id, name, key_hash, key_prefix)
+SELECT fill.key('api_keys', n), fill.tenant(n), fill.key('users', n), 'k', lpad(n::text, 32, '0'), 'gr_k'
+FROM generate_series(1, 60000) n;
+INSERT INTO identity.user_sessions (id, tenant_id, user_id, status, started_at, ended_at)
+SELECT fill.key('user_sessions', n), fill.tenant(n), fill.key('users', n), 'ended', at, at
 FROM generate_series(1, 60000) n, LATERAL (SELECT now() - CASE WHEN n % 600 = 0 THEN interval '10 y' ELSE '1 d' END AS at) ended;
 INSERT INTO assistants.voice_personas (id, tenant_id, user_id, name, youtube_url)
 SELECT fill.key('voices', n), fill.tenant(n), fill.key('users', n), 'v', 'x'
 FROM generate_series(1, 60000) n;
-INSERT INTO assistants.conversations (id, tenant_id, persona_id, channel, started_at)
-SELECT fill.key('conversations', n), fill.tenant(n), fill.key('voices', n), 'email', now() FROM generate_series(1, 60000) n;
+INSERT INTO assistants.conversations (id, tenant_id, persona_id, client_id, channel, started_at)
+SELECT fill.key('conversations', n), fill.tenant(n), fill.key('voices', n), fill.key('clients', n), 'email', now()
+FROM generate_series(1, 60000) n;
 INSERT INTO assistants.messages (tenant_id, conversation_id, role, sender, content, processing_time_ms, token_count, created_at)
 SELECT fill.tenant(n), fill.key('conversations', n), 'persona', 'persona', 'x', 1, 1, now() - make_interval(days => n % 60)
 FROM generate_series(1, 60000) n;
@@ -172,3 +178,25 @@ INSERT INTO governance.governance_events (id, tenant_id, agent_session_id, user_
 SELECT fill.key('events', n), fill.tenant(n), fill.key('agents', n), fill.key('users', n), 'a', 'pre_agent_spawn', 'consensus', true,
     now() - CASE WHEN n % 600 = 1 THEN interval '10 y' ELSE make_interval(days => n % 60) END
 FROM generate_series(1, 60000) n;
+
+-- fill: owned
+-- What users have beside their talks, generated personas, and what tenants use. Three tenants are deleted; one of them has nothing left.
+SET ROLE greenroom_owner;
+SELECT ops.create_month('billing.usage_metrics', now() - make_interval(months => ago)) FROM unnest(ARRAY[1, 2]) AS ago;
+RESET ROLE;
+INSERT INTO identity.tenants (id, name, slug) VALUES (fill.key('tenants', 503), 'T', 't503');
+UPDATE identity.tenants SET status = 'deleted', deleted_at = now() WHERE slug IN ('t1', 't2', 't503');
+INSERT INTO identity.session_activities (tenant_id, user_session_id, activity_type)
+SELECT fill.tenant(n), fill.key('user_sessions', n), 'a' FROM generate_series(1, 60000) n;
+INSERT INTO assistants.clients (id, tenant_id, user_id, name)
+SELECT fill.key('clients', n), fill.tenant(n), fill.key('users', n), 'c' FROM generate_series(1, 60000) n;
+INSERT INTO people.mapper_configs (id, tenant_id, config_id, version, configuration)
+SELECT fill.key('mappers', n), fill.tenant(n), 'c' || n, 1, '{}' FROM generate_series(1, 60000) n;
+INSERT INTO people.personas (id, tenant_id, person_id, mapper_id, core)
+SELECT fill.key('generated', n), fill.tenant(n), fill.key('persons', n), fill.key('mappers', n), '{}' FROM generate_series(1, 60000) n;
+INSERT INTO billing.tenant_quotas (id, tenant_id, metric_type, limit_value, period)
+SELECT fill.key('quotas', 3 * k + p), fill.key('tenants', k), 'm1', 5, (ARRAY['day', 'month', 'total'])[p]
+FROM generate_series(1, 502) k, generate_series(1, 3) p;
+INSERT INTO billing.usage_metrics (tenant_id, metric_type, metric_value, period_start, period_end)
+SELECT fill.tenant(n), 'm' || n % 10, 1, at, at + interval '1 h'
+FROM generate_series(1, 60000) n, LATERAL (SELECT now() - make_interval(days => n % 60) AS at) AS used;
