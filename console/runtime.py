@@ -144,14 +144,19 @@ def await_database(
     kind: str,
     stopping: threading.Event,
     prepare: Callable[[Connection], object] = lambda connection: None,
+    *,
+    is_child: bool = False,
 ) -> bool:
     """Wait for a database with this program's schema and `prepare` it; return False if told to stop before.
 
-    Connects as a process of that `kind` (relay, worker).
+    Connects as a process of that `kind` (relay, worker). A child's parent has seen that schema: where it has become a
+    newer one since, the child goes on beside it under that one, and has nothing to prepare.
     """
 
     def start() -> None:
         with connect(place.login(kind), name=kind, pooled=place.is_pooled) as connection:
+            if is_child and is_newer(current_revision(connection)):
+                return
             require_schema(connection)
             prepare(connection)
 

@@ -32,15 +32,18 @@ _PREFIX_LENGTH: Final = len(KEY_MARK) + 8
 
 
 def hash_password(password: str) -> str:
-    """Return what is stored of a password, in PHC's form. Raises UsageError where it is too short or too long."""
+    """Return what is stored of a password, in PHC's form.
+
+    Raises UsageError where it is too short or too long, or is not Unicode.
+    """
     if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
         raise UsageError(f"a password has {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
-    return _argon2().derive_phc_encoded(password.encode())
+    return _argon2().derive_phc_encoded(bytes_of(password, "a password"))
 
 
-def is_password(password: str, stored: str) -> bool:
+def is_password(password: str, stored: str | None) -> bool:
     """Tell whether a password is the one that was stored; what is stored of no password at all is none's."""
-    if len(password) > MOST_PASSWORD:
+    if stored is None or len(password) > MOST_PASSWORD:
         return False
     try:
         Argon2id.verify_phc_encoded(password.encode(), stored)
@@ -65,10 +68,22 @@ def new_api_key(pepper: bytes) -> NewKey:
 
 
 def hash_api_key(key: str, pepper: bytes) -> str:
-    """Return what a key is looked up by: the same for the same key and pepper. Raises UsageError without a pepper."""
+    """Return what a key is looked up by: the same for the same key and pepper.
+
+    Raises UsageError without a pepper, and for a key that is not Unicode.
+    """
     if not pepper:
         raise UsageError("API keys are hashed with a key of GREENROOM_ENCRYPTION_KEYS: set it")
-    return hmac.new(pepper, key.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(pepper, bytes_of(key, "an API key"), hashlib.sha256).hexdigest()
+
+
+def bytes_of(secret: str, what: str) -> bytes:
+    """Return a secret in UTF-8. Raises UsageError, which says `what` it is and holds no value, for a lone surrogate."""
+    # the codec's own error holds the text, also as the context of another that is raised while it is handled
+    given = secret.encode(errors="surrogatepass")
+    if given.decode(errors="ignore") != secret:
+        raise UsageError(f"{what} holds half of a surrogate pair, which is not Unicode")
+    return given
 
 
 def _argon2() -> Argon2id:

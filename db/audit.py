@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -11,6 +11,8 @@ from db.connection import Connection
 from db.queries import Queries
 
 QUERIES = Queries("audit")
+
+Category = Literal["action", "access", "error", "system"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,16 @@ def record(
     event_type: str,
     description: str,
     *resources: Resource,
+    category: Category = "action",
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an event for each of the resources. Postgres notes who did it and when: the login, the transaction."""
+    """Write an event for each of the resources. Postgres notes who did it and when: the login, whom it acts for, now.
+
+    `metadata` holds keys, counts and durations, and never what was asked, said or sent.
+    """
     values = {
         "event_type": event_type,
+        "category": category,
         "description": description,
         "kinds": [resource.kind for resource in resources],
         "ids": [str(resource.id) for resource in resources],

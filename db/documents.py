@@ -137,7 +137,7 @@ def begin_version(
     file_size: int,
     page_count: int | None,
 ) -> int:
-    """Give a parsed file its version number. Hold `lock_upload` before."""
+    """Give a parsed file its version number, and say in the audit that it was read. Hold `lock_upload` before."""
     values = {
         "id": document.id,
         "title": title[:1000] if title else None,

@@ -1,75 +1,125 @@
-"""Whether a database is what the models say: what somebody changed by hand, or a migration forgot.
+"""Whether a database is what this program expects: what somebody changed by hand, or a migration forgot.
 
-Partitions are made at run time, months and spaces of vectors; Alembic would take each for a table too many.
+`catalogue.txt` has a line for each object of a database that is migrated and not touched since: kind, place, name,
+definition. Partitions of run time, months and spaces of vectors, have no lines: they go by rules. Schemas and tables
+that are not Greenroom's are not looked at; what is in Greenroom's schemas is, whoever made it. Typed calls over
+`sql/drift.sql`.
 """
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import NamedTuple
 
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import CheckConstraint, create_engine, text
-from sqlalchemy.engine import Connection as SqlAlchemyConnection
-from sqlalchemy.pool import NullPool
+from db.connection import Connection, connect
+from db.queries import Queries
+from db.schema import current_revision, require_revision
 
-from db.connection import connect
-from db.models import Base
+QUERIES = Queries("drift")
+CATALOGUE = "catalogue.txt"
+_FACTS = (
+    "tables",
+    "row_security",
+    "columns",
+    "constraints",
+    "indexes",
+    "policies",
+    "triggers",
+    "functions",
+    "grants",
+)
+# What is defined by a digest has nothing to show; what is told of it says that it is another.
+_DIGESTED = {"function", "view"}
+# Each is a property of something else, whose absence is told already.
+_PROPERTIES = {"row security", "trigger state"}
+_HOLDERS = {"table", "view", "sequence", "function"}
 
-_LEAVES = text("SELECT relnamespace::regnamespace || '.' || relname FROM pg_class WHERE relispartition")
-_CHECKS = text("""
-SELECT c.relnamespace::regnamespace || '.' || c.relname || '.' || k.conname FROM pg_constraint k
-    JOIN pg_class c ON c.oid = k.conrelid
-WHERE k.contype = 'c' AND NOT c.relispartition AND c.relnamespace::regnamespace::text <> ALL (
-    ARRAY['public', 'pg_catalog', 'information_schema'])
-""")
+
+class Object(NamedTuple):
+    """What a definition is of: its kind, the table, view or function it is on or is, and its name there."""
+
+    kind: str
+    place: str
+    name: str
+
+
+Catalogue = Mapping[Object, str]
 
 
 def differences(url: str) -> list[str]:
-    """Return what differs between a database and the models, a line each; any login that sees the tables may ask.
+    """Return what differs between a database and this program, a sentence each; any login of ours may ask.
 
-    Raises UnavailableError.
+    Raises UnavailableError, and SchemaError where the schema's revision is not this program's.
     """
-    engine = create_engine("postgresql+psycopg://", creator=lambda: connect(url, name="check"), poolclass=NullPool)
-    try:
-        with engine.connect() as connection:
-            return [*_of_tables(connection), *_of_checks(connection)]
-    finally:
-        engine.dispose()
+    expected = expected_catalogue()
+    schemas = sorted({each.place.partition(".")[0] for each in expected} - {"public"})
+    with connect(url, name="check") as connection:
+        require_revision(current_revision(connection))
+        there = catalogue(connection, schemas)
+        return [*compared(expected, there), *_loose_partitions(connection, schemas)]
 
 
-def _of_tables(connection: SqlAlchemyConnection) -> list[str]:
-    leaves = set(connection.scalars(_LEAVES))
-
-    def is_ours(item: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
-        if kind == "foreign_key_constraint":
-            # a reference to a partitioned table has one to each of its partitions beside it
-            return item.elements[0].target_fullname.rpartition(".")[0] not in leaves
-        return kind != "table" or (f"{item.schema}.{name}" not in leaves and name != "alembic_version")
-
-    options = {
-        "include_schemas": True,
-        "include_object": is_ours,
-        "compare_type": True,
-        "compare_server_default": True,
-    }
-    found = compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
-    return [_line(each) for each in found]
+def expected_catalogue() -> Catalogue:
+    """Return what the packaged file says."""
+    lines = resources.files("db").joinpath(CATALOGUE).read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines]
+    return {Object(kind, place, name): definition for kind, place, name, definition in rows}
 
 
-def _of_checks(connection: SqlAlchemyConnection) -> list[str]:
-    """Compare checks by their names, which Alembic does not look at."""
-    declared = {
-        f"{table.schema}.{table.name}.{constraint.name}"
-        for table in Base.metadata.tables.values()
-        for constraint in table.constraints
-        if isinstance(constraint, CheckConstraint)
-    }
-    there = set(connection.scalars(_CHECKS))
-    lacking = [f"the check {name} is missing" for name in sorted(declared - there)]
-    return lacking + [f"the check {name} is in the database alone" for name in sorted(there - declared)]
+def catalogue_text(connection: Connection) -> str:
+    """Return the file's text, from a database that holds nothing but Greenroom's schemas, migrated and not touched."""
+    schemas = [name for (name,) in QUERIES.run(connection, "schemas")]
+    return "".join("\t".join((*each, text)) + "\n" for each, text in sorted(catalogue(connection, schemas).items()))
 
 
-def _line(difference: Any) -> str:
-    """Put Alembic's tuple, or the list of them that a column's is, into a line."""
-    parts = difference[0] if isinstance(difference, list) else difference
-    told = " ".join(str(getattr(part, "name", None) or part) for part in parts[1:] if part is not None)
-    return f"{str(parts[0]).replace('_', ' ')}: {told}"
+def catalogue(connection: Connection, schemas: list[str]) -> Catalogue:
+    """Return what a database has in these schemas, and public.alembic_version.
+
+    Sets the session's search path: the server writes the schema of a name only where it is not in it.
+    """
+    connection.execute("SELECT set_config('search_path', 'pg_catalog', false)")
+    found = [row for name in _FACTS for row in QUERIES.run(connection, name, {"schemas": schemas})]
+    return {Object(kind, place, name): " ".join(definition.split()) for kind, place, name, definition in found}
+
+
+def compared(expected: Catalogue, there: Catalogue) -> list[str]:
+    """Return in what two differ, a sentence each, by their places; what is on something that lacks is not told."""
+    differing = {each for each in expected.keys() | there.keys() if expected.get(each) != there.get(each)}
+    strange = {_place(each) for each in differing if not (each in expected and each in there)} - {""}
+    return [
+        line
+        for each in sorted(differing, key=lambda each: (each.place, each))
+        if each.kind in _HOLDERS or not _holders(each) & strange
+        for line in _sentences(each, expected.get(each), there.get(each))
+    ]
+
+
+def _place(each: Object) -> str:
+    """Return by which place others name a table, view, function or column; nothing else is a place."""
+    if each.kind == "column":
+        return f"column {each.place}.{each.name}"
+    return each.place if each.kind in _HOLDERS else ""
+
+
+def _holders(each: Object) -> set[str]:
+    return {each.place, each.place.removeprefix("column ").rpartition(".")[0]}
+
+
+def _sentences(each: Object, expected: str | None, there: str | None) -> Iterator[str]:
+    named = f"{each.kind} {'to ' if each.kind == 'grant' else ''}{each.name}" if each.name else each.kind
+    if each.kind in _PROPERTIES:
+        if expected is not None and there is not None:
+            what = f"trigger {each.name} on" if each.kind == "trigger state" else "row security of"
+            yield f"{what} {each.place} is {there}, not {expected}"
+    elif there is None:
+        yield f"{named} is missing on {each.place}" if each.name else f"{named} {each.place} is missing"
+    elif expected is None:
+        shown = f": {there}" if each.kind in {"grant", "policy"} else ""
+        yield f"{named}{' on' if each.name else ''} {each.place} is in the database alone{shown}"
+    elif each.kind in _DIGESTED:
+        yield f"{named} {each.place} is not what this program made"
+    else:
+        yield f"{named}{' on' if each.name else ''} {each.place} is {there}, not {expected}"
+
+
+def _loose_partitions(connection: Connection, schemas: list[str]) -> list[str]:
+    return [line for (line,) in QUERIES.run(connection, "loose_partitions", {"schemas": schemas})]

@@ -1,5 +1,9 @@
-"""Who is who: tenants by their slugs. Typed calls over `sql/identity.sql`."""
+"""Who is who: tenants by their slugs, keys and sessions by their hashes. Typed calls over `sql/identity.sql`."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from core.errors import NotFoundError
@@ -9,6 +13,28 @@ from db.queries import Queries
 QUERIES = Queries("identity")
 
 
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """An API key that opens; `user_id` is None for one of the tenant's own."""
+
+    id: UUID
+    tenant_id: UUID
+    user_id: UUID | None
+    name: str
+    scopes: list[Any]
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSession:
+    """A session that opens."""
+
+    id: UUID
+    tenant_id: UUID
+    user_id: UUID
+    expires_at: datetime
+
+
 def tenant_id_of(connection: Connection, slug: str) -> UUID:
     """Return the id of a tenant; raises NotFoundError."""
     rows = QUERIES.run(connection, "tenant_by_slug", {"slug": slug})
@@ -16,3 +42,20 @@ def tenant_id_of(connection: Connection, slug: str) -> UUID:
         raise NotFoundError(f"no tenant has the slug {slug!r}")
     found: UUID = rows[0][0]
     return found
+
+
+def find_api_key(connection: Connection, key_hashes: Sequence[str]) -> FoundKey | None:
+    """Return the API key of one of these hashes, None where none opens: `core.credentials.hash_api_key` makes them.
+
+    A key is shut that is revoked or out of time, whose user is not active, or whose tenant is suspended or deleted.
+    Works bound to no tenant, since the key says which. Notes the use, once a minute at the most, unless the transaction
+    only reads.
+    """
+    rows = QUERIES.run(connection, "find_api_key", {"key_hashes": list(key_hashes)})
+    return FoundKey(*rows[0]) if rows else None
+
+
+def find_session(connection: Connection, token_hash: str) -> FoundSession | None:
+    """Return the session of a token's hash, None where none opens, as for `find_api_key`."""
+    rows = QUERIES.run(connection, "find_session", {"token_hash": token_hash})
+    return FoundSession(*rows[0]) if rows else None

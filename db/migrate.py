@@ -1,5 +1,6 @@
 """Bring a database to this program's schema: extension, roles, Alembic's revisions. Runs as the database's owner."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from core.errors import SchemaError, UnavailableError
-from db.connection import connect
+from db.connection import Connection, connect
+from db.queries import unavailable
 from db.roles import ROLES, create_roles, derive_password
 from db.schema import WANTED_REVISION, current_revision, is_newer, require_revision
 
@@ -24,6 +26,9 @@ from db.schema import WANTED_REVISION, current_revision, is_newer, require_revis
 _LOCK = 7_216_335_408_821
 _LOCK_TIMEOUT = "15s"
 _HELD = "another migration or a long transaction holds the schema: try again later"
+# The first with iterative scans, which searches ask for; `greenroom doctor` asks for 0.8.4.
+_OLDEST_PGVECTOR = (0, 8)
+_PGVECTOR = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
 # The revision that makes `ops.create_months`.
 _MONTHS_SINCE = "0014"
 
@@ -69,12 +74,14 @@ def migrate(url: str, *, passwords: Mapping[str, str] | None = None, revision: s
 def downgrade(url: str, revision: str) -> SchemaStatus:
     """Take the schema back to an older revision ("base": to nothing), as its owner; return where it stands now.
 
-    Raises SchemaError where this program has no such revision, or the schema is older.
+    Raises SchemaError where this program has no such revision, or the schema is older or not there at all.
     """
     current = status(url).current
+    if current is None:
+        raise SchemaError("the database has no Greenroom schema: there is nothing to take back")
     known = [*scripted_revisions(), "base"]
-    if revision not in known or (current is not None and revision != "base" and revision > current):
-        raise SchemaError(f"there is no revision {revision} below {current or 'none'}: {', '.join(sorted(known))}")
+    if revision not in known or (revision != "base" and revision > current):
+        raise SchemaError(f"there is no revision {revision} below {current}: {', '.join(sorted(known))}")
     _bring(url, revision)  # and the roles stay as they are, with their passwords
     return status(url)
 
@@ -90,16 +97,21 @@ def _bring(url: str, revision: str) -> None:
 
 @contextmanager
 def _patient() -> Iterator[None]:
-    """Raise the driver's own errors, whose class tells whether they may pass, and UnavailableError for a lock."""
+    """Raise the driver's own errors, whose class tells whether they may pass.
+
+    Raises UnavailableError for a lock, and on a server that only reads.
+    """
     try:
         yield
-    except DBAPIError as error:
-        held = error.orig if isinstance(error.orig, psycopg.errors.LockNotAvailable) else None
-        if held is None:
-            raise error.orig or error from error
-        raise UnavailableError(_HELD) from held
-    except psycopg.errors.LockNotAvailable as error:
-        raise UnavailableError(_HELD) from error
+    except (DBAPIError, psycopg.Error) as error:
+        told = error.orig or error if isinstance(error, DBAPIError) else error
+        if isinstance(told, psycopg.errors.LockNotAvailable):
+            raise UnavailableError(_HELD) from told
+        if isinstance(told, psycopg.errors.ReadOnlySqlTransaction):
+            raise unavailable(told) from told
+        if told is error:
+            raise
+        raise told from error
 
 
 def _run(connection: SqlAlchemyConnection, revision: str) -> None:
@@ -118,7 +130,7 @@ def _run(connection: SqlAlchemyConnection, revision: str) -> None:
     connection.exec_driver_sql("GRANT SELECT ON public.alembic_version TO PUBLIC")  # every process checks it
 
 
-def _create_roles(connection: psycopg.Connection[tuple[object, ...]], passwords: Mapping[str, str | None]) -> None:
+def _create_roles(connection: Connection, passwords: Mapping[str, str | None]) -> None:
     # Two at once would write the same row of the catalogue, and one of them fails: "tuple concurrently updated".
     with connection.transaction():
         connection.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
@@ -126,9 +138,19 @@ def _create_roles(connection: psycopg.Connection[tuple[object, ...]], passwords:
         create_roles(connection, passwords)
 
 
-def _create_extension(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    if connection.execute("SELECT FROM pg_extension WHERE extname = 'vector'").fetchall():
-        return
+def _create_extension(connection: Connection) -> None:
+    if not (found := connection.execute(_PGVECTOR).fetchall()):
+        _create_missing_extension(connection)
+        found = connection.execute(_PGVECTOR).fetchall()
+    [(version,)] = found
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < _OLDEST_PGVECTOR:
+        raise SchemaError(
+            f"this database's pgvector {version} is too old for searches: install 0.8.4 or newer on its server "
+            "and run `ALTER EXTENSION vector UPDATE` in the database"
+        )
+
+
+def _create_missing_extension(connection: Connection) -> None:
     try:
         connection.execute("CREATE EXTENSION vector SCHEMA public")
     except psycopg.errors.InsufficientPrivilege as error:

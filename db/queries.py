@@ -59,7 +59,7 @@ class Queries:
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if not is_unavailable(error):
                 raise
-            raise UnavailableError(f"the database does not answer: {type(error).__name__}") from error
+            raise unavailable(error) from error
         seconds = time.perf_counter() - started
         events.emit(events.StoreCalled(f"{self.file}.{name}", seconds, max(cursor.rowcount, 0)))
         return cursor
@@ -74,7 +74,7 @@ def transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
     except psycopg.Error as error:
         if not is_unavailable(error):
             raise
-        raise UnavailableError(f"the database does not answer: {type(error).__name__}") from error
+        raise unavailable(error) from error
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -85,6 +85,13 @@ def is_unavailable(error: BaseException) -> bool:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     # connection exceptions; the server shuts down, crashed, starts; too many connections; read-only after a fail-over
     return error.sqlstate[:2] == "08" or error.sqlstate in {"57P01", "57P02", "57P03", "53300", "25006"}
+
+
+def unavailable(error: psycopg.Error) -> UnavailableError:
+    """Return what is raised for an error of which `is_unavailable` is true."""
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return UnavailableError("the database only reads: it is a standby, or was set so; use the primary's address")
+    return UnavailableError(f"the database does not answer: {type(error).__name__}")
 
 
 @cache

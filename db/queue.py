@@ -304,9 +304,3 @@ def publish_type(connection: Connection, row: TaskTypeRow) -> bool:
 def release_active(connection: Connection) -> int:
     """Release tasks that are held for a tenant which is active again; return how many."""
     return QUERIES.count(connection, "release_active")
-
-
-def create_months(connection: Connection) -> int:
-    """Take care that history has partitions for this month and the next two; return how many were made."""
-    [(made,)] = QUERIES.run(connection, "create_months")
-    return int(made)

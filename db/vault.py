@@ -8,6 +8,7 @@ from db.connection import Connection
 from db.queries import Queries
 
 QUERIES = Queries("vault")
+_FIRST = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,11 @@ def secret(connection: Connection, name: SecretName) -> Stored | None:
     return Stored("vault.secrets", rows[0][0], name.tenant_id, rows[0][1], rows[0][2]) if rows else None
 
 
-def under(connection: Connection, key_ids: Sequence[str], most: int) -> list[Stored]:
-    """Return values that stand under any of some keys, at most so many."""
-    return [Stored(*row) for row in QUERIES.run(connection, "under", {"key_ids": list(key_ids), "most": most})]
+def under(connection: Connection, key_ids: Sequence[str], most: int, after: Stored | None = None) -> list[Stored]:
+    """Return values that stand under any of some keys by their ids, at most so many, from behind one of them on."""
+    place, row_id = (after.table, after.id) if after else ("", _FIRST)
+    values = {"key_ids": list(key_ids), "most": most, "after": row_id, "place": place}
+    return [Stored(*row) for row in QUERIES.run(connection, "under", values)]
 
 
 def count_by_key(connection: Connection) -> dict[str, int]:

@@ -14,7 +14,14 @@ from core.settings import Settings
 from pipelines.resources import Resources
 from pipelines.task import Task
 
-OUR_MODULES = ("pipelines.documents.tasks", "pipelines.replay", "pipelines.vault.rotation")
+OUR_MODULES = (
+    "pipelines.care.counters",
+    "pipelines.care.partitions",
+    "pipelines.documents.tasks",
+    "pipelines.replay",
+    "pipelines.tenants.erasure",
+    "pipelines.vault.rotation",
+)
 _OUR_PACKAGES = frozenset({"console", "core", "db", "pipelines", "scheduler", "workers"})
 
 AnyTask = Task[Any]

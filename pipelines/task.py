@@ -17,6 +17,7 @@ from pipelines.resources import Resources
 from pipelines.transaction import Transaction
 
 if TYPE_CHECKING:
+    from db.connection import Connection
     from pipelines.keyring import KeyRing
 
 P = TypeVar("P", bound=Payload)
@@ -51,6 +52,14 @@ class TaskContext(Protocol):
 
     def read(self) -> AbstractContextManager[Transaction]:
         """Open a short read-only transaction, bound to the task's tenant. Close it before computing."""
+        ...
+
+    def outside(self) -> AbstractContextManager["Connection"]:
+        """A connection on which each statement commits by itself, for a system task whose statements may be repeated.
+
+        What the worker's end does not undo, nor a lost lease: for what cannot wait for the end of the attempt, since it
+        locks what all others use, or cannot run in a transaction. Raises PermanentError for a tenant's task.
+        """
         ...
 
     def progress(self, fraction: float, message: str | None = None) -> None:

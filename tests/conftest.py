@@ -9,7 +9,7 @@ import pytest
 from core import events
 from db.embedded import EmbeddedServer
 from pipelines.registry import Registry
-from tests.support import tasks
+from tests.support import postgres16, tasks
 from tests.support.database import Clones, Database, fast_server, migrate_template
 from tests.support.engine import Line
 from tests.support.redis_server import flush, redis_server
@@ -19,6 +19,19 @@ from workers.broker import AnyBroker, open_broker
 _FOREIGN = ("GREENROOM_", "OTEL_", "PG")
 for _name in [name for name in os.environ if name.startswith(_FOREIGN)]:
     del os.environ[_name]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take `--postgres 16`."""
+    parser.addoption("--postgres", choices=("16",), help="run on this version instead of the embedded server's own")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the version of all servers that the suite's own process starts."""
+    if config.getoption("postgres"):
+        patch = pytest.MonkeyPatch()
+        config.add_cleanup(patch.undo)
+        postgres16.use(patch)
 
 
 @pytest.fixture(scope="session")

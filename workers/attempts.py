@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from core import events, traces
 from core.errors import PermanentError, RateLimitedError, TaskCancelledError, UnavailableError
 from db import leases, queue
-from db.connection import KeptConnection, patient, tenant_reading
+from db.connection import Connection, KeptConnection, patient, tenant_reading
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
@@ -252,6 +252,15 @@ class Context:
         connection = self.connection.get()  # asked for at each read: the one before may have gone with its server
         with patient(connection), tenant_reading(connection, self.tenant_id):
             yield Transaction(connection, self.tenant_id)
+
+    @contextmanager
+    def outside(self) -> Iterator[Connection]:
+        """A connection on which each statement commits by itself; raises PermanentError for a tenant's task."""
+        if self.tenant_id is not None:
+            raise PermanentError("a tenant's task works within transactions that are bound to its tenant")
+        connection = self.connection.get()
+        with patient(connection):
+            yield connection
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Report progress (0 to 1); raises TaskCancelledError when the task is not wanted any more."""

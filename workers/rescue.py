@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 
 from core import events
-from db import limits, processes, queue
-from db.connection import KeptConnection
+from core.errors import UnavailableError
+from db import limits, months, processes, queue
+from db.connection import Connection, KeptConnection
 from workers.claiming import LOOK_SHARE
 
 _RESCUE_LIMIT = 1000
@@ -56,7 +57,7 @@ class Rescuer:
 
 
 class Caretaker:
-    """Keeps partitions of history ahead of the calendar, forgets silent processes, releases what nothing holds."""
+    """Keeps the months of all tables ahead of the calendar, forgets silent processes, releases what nothing holds."""
 
     name = "caretaker"
 
@@ -65,14 +66,31 @@ class Caretaker:
         self._forget_after = 20 * process_timeout
 
     def run_once(self) -> float:
-        """Look after all of it."""
-        connection = self._connection.get()
-        queue.create_months(connection)
+        """Look after all of it. A chore that fails keeps none of the others; what it raised is raised after them."""
+        failed: Exception | None = None
+        for chore in (self._make_months, self._forget_silent, self._release, self._forget_limits):
+            try:
+                chore(self._connection.get())
+            except UnavailableError:
+                raise
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return _CARE_SECONDS
+
+    def _make_months(self, connection: Connection) -> None:
+        months.make_missing(connection)
+
+    def _forget_silent(self, connection: Connection) -> None:
         processes.forget_processes(connection, self._forget_after)
+
+    def _release(self, connection: Connection) -> None:
         if queue.release_active(connection):
             queue.ring(connection)
+
+    def _forget_limits(self, connection: Connection) -> None:
         limits.forget(connection)
-        return _CARE_SECONDS
 
     def close(self) -> None:
         """Close the connection."""

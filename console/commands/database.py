@@ -58,7 +58,7 @@ def downgrade(
 
 @app.command()
 def check(as_json: AsJson = False) -> None:
-    """Compare the database with this program's models; exit status 1 if they differ."""
+    """Compare the database with what this program expects, its rights too; exit status 1 if they differ."""
     observe("console")
     from db.drift import differences
 
@@ -67,7 +67,7 @@ def check(as_json: AsJson = False) -> None:
     if as_json:
         output.show_json({"differences": found})
     else:
-        output.show_line("\n".join(found) or "the database is what the models say")
+        output.show_line("\n".join(found) or "the database is what this program expects")
     if found:
         raise typer.Exit(1)
 
@@ -91,10 +91,17 @@ def seed(
             raise typer.Exit(2)
         found = seed_rows(place.owner_direct(), place.settings)
     if as_json:
-        output.show_json({"rows": dict(found.rows), "api_keys": dict(found.api_keys)})
+        output.show_json(
+            {"rows": dict(found.rows), "api_keys": dict(found.api_keys), "kept_api_keys": found.kept_api_keys}
+        )
         return
     output.show_line(f"{sum(found.rows.values())} rows written")
     if not place.settings.encryption.keys:
         output.note("API keys are left out: GREENROOM_ENCRYPTION_KEYS has none to hash them with")
+    if found.kept_api_keys:
+        output.note(
+            f"API keys that were there are left as they are ({', '.join(found.kept_api_keys)}): "
+            "they open while GREENROOM_ENCRYPTION_KEYS has the key that it had when they were made"
+        )
     for name, key in found.api_keys.items():
         output.show_line(f"{name}: {key}")

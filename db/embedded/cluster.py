@@ -12,6 +12,8 @@ from db.embedded.layout import PORT, Layout
 from db.embedded.programs import MAJOR_VERSION
 
 SUPERUSER = "postgres"
+# Sorts the same on every machine and after every upgrade of libc.
+LOCALE = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}  # PG… variables of the caller stay out
 
 # For a machine of 2 cores and 4 GB that does other work too. Durable by default.
@@ -93,9 +95,7 @@ def _initdb(folder: Path, programs: Path, server: Identity) -> None:
         f"--pgdata={data_argument(folder, server)}",
         f"--username={SUPERUSER}",
         "--encoding=UTF8",
-        "--locale=C",
-        "--locale-provider=builtin",  # sorts the same on every machine and after every upgrade of libc
-        "--builtin-locale=C.UTF-8",
+        *LOCALE,
         "--data-checksums",
         "--auth-local=trust",  # the folder of the socket is the guard
         "--auth-host=reject",

@@ -8,11 +8,11 @@ from sqlalchemy import Index, text
 from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import Base, Json, Keyed, column, one_of, words
+from db.models.base import Base, Json, column, one_of, words
 
 
-class AuditEvent(Keyed, Base):
-    """A deed: who did what to which thing, and how it ended. Only ever added."""
+class AuditEvent(Base):
+    """A deed: who did what to which thing, and how it ended. Only ever added; parted by the month."""
 
     __tablename__ = "audit_events"
     __table_args__ = (
@@ -24,15 +24,26 @@ class AuditEvent(Keyed, Base):
         Index(None, "event_type"),
         Index(None, "resource_type"),
         Index(None, "created_at"),
+        {"postgresql_partition_by": "RANGE (created_at)"},
     )
 
-    tenant_id: Mapped[UUID | None] = column()
-    user_id: Mapped[UUID | None] = column()
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("ops.uuid_v7()"), sort_order=-30)
+    tenant_id: Mapped[UUID | None] = column(comment="None: of the installation")
+    user_id: Mapped[UUID | None] = column(
+        default="audit.session_user_id()",
+        comment="Whom the session acts for (app.current_user_id), or who asked for the run or talks",
+    )
     persona_id: Mapped[UUID | None] = column()
     run_id: Mapped[UUID | None] = column()
-    trace_id: Mapped[str | None] = words(255)
+    trace_id: Mapped[str | None] = column(
+        check="length({0}) <= 255",
+        default="audit.session_trace_id()",
+        comment="The run's, or app.correlation_id where it is a UUID",
+    )
     event_type: Mapped[str] = words(100, least=1, comment="tool_call, rag_retrieval, document.deleted …")
-    event_category: Mapped[str] = one_of("action", "access", "error", "system")
+    event_category: Mapped[str] = one_of(
+        "action", "access", "error", "system", comment="error: a deed that failed; system: what came from outside"
+    )
     description: Mapped[str] = column()
     actor: Mapped[str] = column(check="length({0}) <= 255", default="session_user", comment="The login")
     resource_type: Mapped[str | None] = words(100)
@@ -40,11 +51,17 @@ class AuditEvent(Keyed, Base):
     old_values: Mapped[Json | None] = column()
     new_values: Mapped[Json | None] = column()
     status: Mapped[str] = one_of("success", "failure", default="success")
-    error_message: Mapped[str | None] = column()
+    error_message: Mapped[str | None] = column(
+        comment="The kind of failure; its words stand on the row that the deed is of"
+    )
     ip_address: Mapped[IPv4Address | IPv6Address | None] = column(INET)
     user_agent: Mapped[str | None] = column()
-    meta: Mapped[Json] = column(name="metadata", default="'{}'")
-    created_at: Mapped[datetime] = column(default="now()")
+    meta: Mapped[Json] = column(
+        name="metadata",
+        default="'{}'",
+        comment="Keys, names, counts and durations; never what was asked, said or sent",
+    )
+    created_at: Mapped[datetime] = mapped_column(primary_key=True, server_default=text("now()"))
 
 
 class AuditLog(Base):

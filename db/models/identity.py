@@ -45,7 +45,7 @@ class Tenant(Keyed, Touched, SoftDeleted, Base):
     max_agents: Mapped[int | None] = column(check="{0} >= 0")
     max_daily_requests: Mapped[int | None] = column(check="{0} >= 0")
     max_monthly_tokens: Mapped[int | None] = column(BigInteger, check="{0} >= 0")
-    contact_email: Mapped[str | None] = words(255)
+    contact_email: Mapped[str | None] = column(check=EMAIL)
     contact_name: Mapped[str | None] = words(255)
     settings: Mapped[Json] = column(default="'{}'")
     meta: Mapped[Json] = column(name="metadata", default="'{}'")
@@ -92,9 +92,11 @@ class User(Keyed, Tenanted, External, Touched, SoftDeleted, Versioned, Base):
     auth_external_id: Mapped[str | None] = words(255)
     preferences: Mapped[Json] = column(default="'{}'")
     email_verified_at: Mapped[datetime | None] = column()
-    last_login_at: Mapped[datetime | None] = column()
-    last_active_at: Mapped[datetime] = column(default="now()")
-    last_used_at: Mapped[datetime | None] = column(comment="Last access by a key")
+    last_login_at: Mapped[datetime | None] = column(comment="Written by whoever signs the user in")
+    last_active_at: Mapped[datetime] = column(
+        default="now()", comment="The last activity of a session, to the minute; kept by trigger"
+    )
+    last_used_at: Mapped[datetime | None] = column(comment="Last access by a key; kept by trigger on them")
 
 
 class Session(Keyed, Tenanted, Created, Base):
@@ -146,7 +148,7 @@ class ApiKey(Keyed, Tenanted, Touched, Base):
     scopes: Mapped[JsonList] = column(default="'[]'", check="jsonb_typeof({0}) = 'array'")
     status: Mapped[str] = one_of("active", "revoked", "expired", default="active")
     expires_at: Mapped[datetime | None] = column()
-    last_used_at: Mapped[datetime | None] = column()
+    last_used_at: Mapped[datetime | None] = column(comment="When it last opened a door; written by whoever looks it up")
     revoked_at: Mapped[datetime | None] = column(check="({0} IS NOT NULL) = (status = 'revoked')")
     meta: Mapped[Json] = column(name="metadata", default="'{}'")
 

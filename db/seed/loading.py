@@ -11,14 +11,17 @@ from importlib import resources
 from typing import Any, Final
 from uuid import UUID, uuid5
 
+import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects.postgresql import JSONB
 
 from core.credentials import hash_password, new_api_key
+from core.errors import UsageError
 from db.connection import Connection
 from db.models import Base
+from db.queries import transaction
 
 _NAMESPACE: Final = UUID("5f2b7a52-64d7-4a5b-8e0c-2a1d5c3f9b10")
 _DEFAULT_TENANT: Final = UUID("00000000-0000-7000-8000-000000000001")
@@ -27,29 +30,40 @@ _DEFAULT_TENANT: Final = UUID("00000000-0000-7000-8000-000000000001")
 
 @dataclass(frozen=True, slots=True)
 class Seeded:
-    """What a run wrote: rows by table, and the API keys it made, by name: they can be read here and never again."""
+    """What a run wrote: rows by table, and the API keys it made, by name: they can be read here and never again.
+
+    `kept_api_keys` are the names of those that were there: they open under the key that they were made with alone.
+    """
 
     rows: Mapping[str, int]
     api_keys: Mapping[str, str]
+    kept_api_keys: tuple[str, ...]
 
 
 def seed(connection: Connection, pepper: bytes | None) -> Seeded:
-    """Write what is missing in one transaction, as the database's owner; API keys only with a pepper to hash them."""
+    """Write what is missing in one transaction, as the database's owner; API keys only with a pepper to hash them.
+
+    Raises UsageError, and nothing is written, where a row of the database's own has a key of the data: a slug, an
+    address.
+    """
     written: dict[str, int] = {}
     made: dict[str, str] = {}
+    kept: list[str] = []
     tables = {f"{table.schema}.{table.name}": table for table in Base.metadata.tables.values()}
-    with connection.transaction():
+    with transaction(connection):
         for name, rows in _data().items():
             for row in rows:
                 if "api_key" in row and pepper is None:
                     continue
                 values = _values(tables[name], row)
                 key = _credentials(row, values, pepper)
-                count = _insert(connection, tables[name], values)
+                count = _insert(connection, tables[name], values, row["key"])
                 written[name] = written.get(name, 0) + count
                 if key and count:
                     made[values["name"]] = key
-    return Seeded(written, made)
+                elif key:
+                    kept.append(values["name"])
+    return Seeded(written, made, tuple(kept))
 
 
 def id_of(table: str, key: str) -> UUID:
@@ -94,13 +108,23 @@ def _credentials(row: Mapping[str, Any], values: dict[str, Any], pepper: bytes |
     return made.key
 
 
-def _insert(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
-    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING").format(
-        sql.Identifier(str(table.schema), table.name),
+def _insert(connection: Connection, table: Table, values: Mapping[str, Any], key: str) -> int:
+    place = sql.Identifier(str(table.schema), table.name)
+    known = sql.SQL("SELECT FROM {} WHERE id = %s").format(place)
+    if connection.execute(known, (values["id"],)).rowcount:
+        return 0
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+        place,
         sql.SQL(", ").join(map(sql.Identifier, values)),
         sql.SQL(", ").join(sql.Placeholder() * len(values)),
     )
-    return connection.execute(statement, list(values.values())).rowcount
+    try:
+        return connection.execute(statement, list(values.values())).rowcount
+    except psycopg.errors.UniqueViolation as error:
+        raise UsageError(
+            f"{table.schema}.{table.name} has a row of its own where the development data's {key!r} would stand "
+            f"({error.diag.constraint_name}): nothing is written; seed a database that people do not use"
+        ) from error
 
 
 def keys() -> Iterator[tuple[str, str]]:

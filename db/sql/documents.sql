@@ -8,7 +8,11 @@ SELECT pg_advisory_xact_lock(hashtextextended(%(file_path)s, 0));
 -- A file of that name in the collection: a new document, or a new file for the one that is there. Says what its last
 -- complete version was made of, and which file it had before. A persona that is not named stays.
 WITH before AS MATERIALIZED (
-    SELECT file_path FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND collection_id IS NOT DISTINCT FROM %(collection_id)s
+    -- in two: IS NOT DISTINCT FROM goes by no index, and would read all documents of the tenant
+    SELECT file_path FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND collection_id = %(collection_id)s
+        AND external_id = %(external_id)s AND deleted_at IS NULL
+    UNION ALL
+    SELECT file_path FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND collection_id IS NULL AND %(collection_id)s::uuid IS NULL
         AND external_id = %(external_id)s AND deleted_at IS NULL
 )
 INSERT INTO knowledge.documents AS d (tenant_id, collection_id, persona_id, external_id, name, source, source_url, file_path, file_size, metadata)
@@ -35,10 +39,19 @@ WHERE d.id = %(id)s AND d.deleted_at IS NULL;
 SELECT file_path, uploaded_at FROM knowledge.documents WHERE id = %(id)s AND deleted_at IS NULL FOR UPDATE;
 
 -- name: begin_version
-UPDATE knowledge.documents SET next_version = next_version + 1, status = 'processing', error_message = NULL, title = %(title)s,
-    language = %(language)s, content_hash = %(content_hash)s, mime_type = %(mime_type)s, file_size = %(file_size)s, page_count = %(page_count)s
-WHERE id = %(id)s
-RETURNING next_version;
+-- That the file was read stands in the audit, written by the same statement: small files are many.
+WITH begun AS (
+    UPDATE knowledge.documents SET next_version = next_version + 1, status = 'processing', error_message = NULL, title = %(title)s,
+        language = %(language)s, content_hash = %(content_hash)s, mime_type = %(mime_type)s, file_size = %(file_size)s, page_count = %(page_count)s
+    WHERE id = %(id)s
+    RETURNING id, tenant_id, persona_id, file_path, next_version
+), noted AS (
+    INSERT INTO audit.audit_events (tenant_id, persona_id, event_type, event_category, description, resource_type, resource_id, metadata)
+    SELECT tenant_id, persona_id, 'file_access', 'access', 'file of a document read', 'document', id::text,
+        jsonb_build_object('file_path', file_path, 'size_bytes', %(file_size)s, 'version', next_version)
+    FROM begun
+)
+SELECT next_version FROM begun;
 
 -- name: insert_text
 INSERT INTO knowledge.document_texts (document_id, version, tenant_id, file_path, text, blocks)

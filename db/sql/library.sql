@@ -16,7 +16,13 @@ FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collect
 WHERE d.id = %(id)s AND d.deleted_at IS NULL;
 
 -- name: find_by_name
-SELECT id FROM knowledge.documents WHERE (name = %(name)s OR external_id = %(name)s) AND deleted_at IS NULL ORDER BY id LIMIT 2;
+-- Documents of that name or external id; two of them tell that there are several. External ids are indexed by collection.
+SELECT id FROM (
+    (SELECT id FROM knowledge.documents WHERE name = %(name)s AND deleted_at IS NULL LIMIT 2)
+    UNION (SELECT d.id FROM knowledge.collections c JOIN knowledge.documents d ON d.collection_id = c.id
+        WHERE d.external_id = %(name)s AND d.deleted_at IS NULL LIMIT 2)
+    UNION (SELECT id FROM knowledge.documents WHERE collection_id IS NULL AND external_id = %(name)s AND deleted_at IS NULL LIMIT 2)
+) AS found ORDER BY id LIMIT 2;
 
 -- name: by_external_id
 SELECT id FROM knowledge.documents
@@ -40,7 +46,11 @@ WHERE d.id = ANY (%(ids)s) AND d.deleted_at IS NULL;
 -- name: failed_tasks
 -- Of failed documents, all or those given, the tasks that the failure is made of: of the newest version and the space that is
 -- searched, or its ingest where that came to no version.
-SELECT t.id FROM knowledge.documents d JOIN queue.tasks_history t ON t.owner_id = d.id AND t.owner_kind = 'document'
+SELECT t.id FROM knowledge.documents d CROSS JOIN LATERAL (
+    -- fenced: all history would be read for a join
+    SELECT h.id, h.status, h.task_type, h.payload, h.completed_at FROM queue.tasks_history h
+    WHERE h.owner_id = d.id AND h.owner_kind = 'document' OFFSET 0
+) AS t
 WHERE d.status = 'failed' AND d.deleted_at IS NULL AND (%(ids)s::uuid[] IS NULL OR d.id = ANY (%(ids)s::uuid[]))
     AND t.status IN ('failed', 'cancelled')
     AND (t.task_type IN ('document.chunk', 'chunks.embed') AND t.payload->>'version' = d.next_version::text

@@ -151,7 +151,12 @@ SELECT l.kind, l.name, l.concurrency, l.rate, l.rate_seconds, l.burst,
     CASE WHEN l.paused_until > now() THEN l.paused_until END AS paused_until, COALESCE(counted.tasks, 0)::integer AS occupied,
     counted.fullest, LEAST(l.burst, (
         SELECT min(bucket.tokens + GREATEST(extract(epoch FROM now() - bucket.refilled_at)::float8, 0) * l.rate / l.rate_seconds)
-        FROM queue.limit_tokens bucket WHERE bucket.kind = l.kind AND (bucket.name = l.name OR l.name = '*')))::float8 AS tokens
+        FROM (
+            -- in two: with OR all buckets would be read for each limit
+            SELECT own.tokens, own.refilled_at FROM queue.limit_tokens own WHERE own.kind = l.kind AND own.name = l.name
+            UNION ALL
+            SELECT each.tokens, each.refilled_at FROM queue.limit_tokens each WHERE l.name = '*' AND each.kind = l.kind
+        ) AS bucket))::float8 AS tokens
 FROM queue.limits l LEFT JOIN counted ON counted.kind = l.kind AND counted.name = l.name AND counted.place = 1
 ORDER BY array_position(ARRAY['queue', 'task_type', 'tenant', 'key'], l.kind), l.name LIMIT 1000;
 
@@ -167,7 +172,9 @@ RETURNING concurrency, rate, rate_seconds, burst;
 -- name: remove
 -- Remove a limit, with its pause and its buckets.
 WITH emptied AS (
-    DELETE FROM queue.limit_tokens WHERE kind = %(kind)s AND (name = %(name)s OR %(name)s = '*')
+    DELETE FROM queue.limit_tokens WHERE kind = %(kind)s AND name = %(name)s
+), all_emptied AS (
+    DELETE FROM queue.limit_tokens WHERE kind = %(kind)s AND %(name)s = '*'
 )
 DELETE FROM queue.limits WHERE kind = %(kind)s AND name = %(name)s RETURNING kind, name;
 

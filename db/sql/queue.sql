@@ -280,12 +280,9 @@ SELECT id, status, result, last_error FROM queue.tasks_history WHERE id = ANY (%
 -- Tasks held for a tenant that is active: their transaction had not seen it become so, nor been seen by its trigger.
 UPDATE queue.tasks_live live SET hold_reason = NULL, updated_at = now(),
     payload_version = COALESCE(payload_version, (queue.task_type(task_type)).payload_version)
-FROM identity.tenants t
-WHERE t.id = live.tenant_id AND t.status = 'active'
-    AND live.hold_reason IN (queue.tenant_hold_reason('suspended'), queue.tenant_hold_reason('deleted'));
-
--- name: create_months
-SELECT queue.create_months();
+WHERE live.hold_reason IN (queue.tenant_hold_reason('suspended'), queue.tenant_hold_reason('deleted'))
+    -- not joined: all that is held would be read for each tenant
+    AND (SELECT t.status FROM identity.tenants t WHERE t.id = live.tenant_id) = 'active';
 
 -- name: publish_task_type
 -- What a task type defaults to, for every producer in whatever language.

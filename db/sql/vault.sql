@@ -1,13 +1,14 @@
 -- Encrypted values: which stand under which key, and each under another.
 
 -- name: under
--- A page of the values that stand under any of some keys; as the system role those of all tenants.
-SELECT 'vault.secrets' AS place, id, tenant_id, encrypted_value, key_id FROM vault.secrets
-WHERE key_id = ANY (%(key_ids)s)
-UNION ALL
-SELECT 'vault.provider_keys', id, tenant_id, encrypted_key, key_id FROM vault.provider_keys
-WHERE key_id = ANY (%(key_ids)s)
-ORDER BY id LIMIT %(most)s;
+-- A page of the values that stand under any of some keys, behind one of them; as the system role those of all tenants.
+SELECT place, id, tenant_id, text, key_id FROM (
+    SELECT 'vault.secrets' AS place, id, tenant_id, encrypted_value AS text, key_id FROM vault.secrets
+    UNION ALL
+    SELECT 'vault.provider_keys', id, tenant_id, encrypted_key, key_id FROM vault.provider_keys
+) AS all_of_them
+WHERE key_id = ANY (%(key_ids)s) AND (id, place) > (%(after)s::uuid, %(place)s)
+ORDER BY id, place LIMIT %(most)s;
 
 -- name: count_by_key
 -- How many values stand under each key.
@@ -32,13 +33,21 @@ ON CONFLICT (tenant_id, persona_id, secret_type, key_name)
 DO UPDATE SET encrypted_value = EXCLUDED.encrypted_value, key_id = EXCLUDED.key_id
 WHERE secrets.id = EXCLUDED.id;
 
+-- part: named
+-- The row that holds a secret. In two: IS NOT DISTINCT FROM goes by no index.
+SELECT id, encrypted_value, key_id FROM vault.secrets
+WHERE tenant_id = %(tenant_id)s AND persona_id = %(persona_id)s AND secret_type = %(secret_type)s AND key_name = %(key_name)s
+UNION ALL
+SELECT id, encrypted_value, key_id FROM vault.secrets
+WHERE tenant_id = %(tenant_id)s AND persona_id IS NULL AND %(persona_id)s::uuid IS NULL
+    AND secret_type = %(secret_type)s AND key_name = %(key_name)s
+
 -- name: secret_id
 -- The id of the row that holds a secret, or a new one for it.
-SELECT coalesce(max(id::text)::uuid, ops.uuid_v7()) FROM vault.secrets
-WHERE tenant_id = %(tenant_id)s AND persona_id IS NOT DISTINCT FROM %(persona_id)s
-    AND secret_type = %(secret_type)s AND key_name = %(key_name)s;
+SELECT coalesce(max(id::text)::uuid, ops.uuid_v7()) FROM (
+-- include: named
+) AS found;
 
 -- name: secret
-SELECT id, encrypted_value, key_id FROM vault.secrets
-WHERE tenant_id = %(tenant_id)s AND persona_id IS NOT DISTINCT FROM %(persona_id)s
-    AND secret_type = %(secret_type)s AND key_name = %(key_name)s;
+-- include: named
+;

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from core.errors import RetryableError
-from db import collections, documents
+from db import audit, collections, documents
 from pipelines.documents.errors import FileVanishedError
 from pipelines.documents.fetching import Fetcher
 from pipelines.documents.payloads import DeleteFile, IngestDocument
@@ -59,7 +59,16 @@ def register_url(context: TaskContext, payload: IngestDocument, url: str) -> Out
             "file_path": stored.key,
             "file_size": stored.size,
         }
-        _register(transaction, tenant_id, payload, facts)
+        document_id = _register(transaction, tenant_id, payload, facts)
+        # without its address and its name, which may hold a secret
+        audit.record(
+            transaction.connection,
+            "file_access",
+            "file of a document fetched",
+            audit.Resource("document", document_id, tenant_id),
+            category="access",
+            metadata={"file_path": stored.key, "size_bytes": stored.size},
+        )
 
     return Done({"url": url, "size": fetched.size}, apply)
 
@@ -94,7 +103,7 @@ def forget_former(transaction: Transaction, registered: documents.Registered, fi
         transaction.enqueue(DeleteFile(file_path=registered.former_path))
 
 
-def _register(transaction: Transaction, tenant_id: UUID, payload: IngestDocument, facts: dict[str, Any]) -> None:
+def _register(transaction: Transaction, tenant_id: UUID, payload: IngestDocument, facts: dict[str, Any]) -> UUID:
     connection = transaction.connection
     registered = documents.register(
         connection,
@@ -106,3 +115,4 @@ def _register(transaction: Transaction, tenant_id: UUID, payload: IngestDocument
     )
     forget_former(transaction, registered, facts["file_path"])
     enqueue_ingest(transaction, registered.id, force=payload.force)
+    return registered.id

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from core.credentials import bytes_of
 from core.errors import PermanentError, SettingsError
 
 _NONCE_BYTES: Final = 12
@@ -67,9 +68,9 @@ class Cipher:
         return tuple(self._keys)
 
     def seal(self, value: str, place: Place) -> Sealed:
-        """Encrypt a value for the row that it will stand in."""
+        """Encrypt a value for the row that it will stand in. Raises UsageError for one that is not Unicode."""
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._keys[self.key_id].encrypt(nonce, value.encode(), place.associated_data)
+        sealed = self._keys[self.key_id].encrypt(nonce, bytes_of(value, "a secret"), place.associated_data)
         return Sealed(base64.b64encode(nonce + sealed).decode(), self.key_id)
 
     def open(self, sealed: Sealed, place: Place) -> str:

@@ -155,6 +155,17 @@ def test_deleting_twice_is_fine_and_reading_then_says_so(place: Place, source: P
         content_of(place.storage, key)
 
 
+def test_a_tenants_files_are_erased_a_page_at_a_time_and_no_others(place: Place, source: Path) -> None:
+    assert place.storage.erase(TENANT, 2) == 0
+    place.storage.put(TENANT, source)
+    kept = [f"{OTHER}/theirs", f"{TENANT}-2/theirs", "outside"]
+    for path in (*kept, f"{TENANT}/reports/2026/one.txt", f"{TENANT}/two.txt", f"{TENANT}/odd * [1] ?.txt"):
+        place.write(path, b"x")
+    assert [place.storage.erase(TENANT, 3) for _ in range(3)] == [3, 1, 0]
+    assert place.names() == sorted(kept)
+    assert place.storage.put(TENANT, source).size == 5, "a folder that went is made again"
+
+
 def test_a_folder_is_no_file(place: Place) -> None:
     place.write(f"{TENANT}/folder/file", b"x")
     key = place.storage.key_of(TENANT, "folder")
@@ -215,7 +226,8 @@ def test_a_storage_that_is_away_or_refuses_is_asked_again(server: S3Server, sour
     stranger = server.options | {"secret": "wrong"}
     for options, says in ((nobody, "does not answer"), (stranger, "refuses")):
         storage = RemoteStorage(f"s3://{BUCKET}/x", options, most_bytes=MOST_BYTES)
-        for act in (partial(storage.put, TENANT, source), storage.check, partial(storage.size, TENANT, f"{TENANT}/a")):
+        looks = (partial(storage.size, TENANT, f"{TENANT}/a"), storage.check)
+        for act in (partial(storage.put, TENANT, source), *looks, partial(storage.erase, TENANT, 10)):
             with pytest.raises(UnavailableError, match=says) as raised:
                 act()
             assert "127.0.0.1" not in str(raised.value)
@@ -229,6 +241,7 @@ def test_a_bucket_that_is_missing_is_no_file_that_is_missing(server: S3Server, s
         partial(storage.put, TENANT, source),
         partial(storage.size, TENANT, key),
         partial(storage.delete, TENANT, key),
+        partial(storage.erase, TENANT, 10),
     ):
         with pytest.raises(UnavailableError, match="bucket does not exist"):
             act()

@@ -7,7 +7,6 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import NullPool
 
 from core.errors import ConstraintError, DuplicateError, MissingRowError, StaleVersionError
@@ -108,7 +107,7 @@ def test_a_session_refuses_a_stale_write_too(sessions: tuple[Session, Session], 
     sessions[0].commit()
     assert mine.version == 2
     theirs.name = "Grace"
-    with pytest.raises(StaleDataError):
+    with pytest.raises(StaleVersionError, match="read it again"), rules():
         sessions[1].commit()
 
 

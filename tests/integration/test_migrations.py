@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from core.errors import SchemaError
+from core.errors import SchemaError, UnavailableError
 from db import spaces
 from db.connection import connect
 from db.embedded import EmbeddedServer
@@ -21,6 +21,7 @@ from tests.support.database import Database, cloned
 from tests.support.engine import Line, publish
 from tests.support.tasks import Noop
 
+STEPS = ["0001", "0002", "0009", "0024", *(f"{number:04}" for number in range(25, int(WANTED_REVISION)))]
 SCHEMA = """
 SELECT c.oid::regclass::text, c.relkind::text,
     string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ',' ORDER BY a.attname)
@@ -95,7 +96,9 @@ def test_what_waited_under_the_schema_before_runs_under_this_one(empty: Database
     line.close()
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0009", "0024"])
+@pytest.mark.parametrize(
+    "revision", ["0001", "0002", "0009", "0024", *(f"{n:04}" for n in range(25, int(WANTED_REVISION)))]
+)
 def test_down_a_step_and_up_again(empty: Database, revision: str) -> None:
     migrate(empty.owner_url, revision=revision)
     before = empty.rows(SCHEMA)
@@ -182,6 +185,17 @@ def test_a_newer_schema_is_not_migrated(empty: Database) -> None:
         migrate(empty.owner_url)
 
 
+def test_a_pgvector_that_cannot_search_is_refused_before_anything_is_made(empty: Database) -> None:
+    with psycopg.connect(empty.superuser_url, autocommit=True) as superuser:
+        superuser.execute("UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
+    with pytest.raises(SchemaError, match=r"pgvector 0\.7\.4 is too old.*install 0\.8\.4 or newer"):
+        migrate(empty.owner_url)
+    assert status(empty.owner_url).current is None
+    with psycopg.connect(empty.superuser_url, autocommit=True) as superuser:
+        superuser.execute("UPDATE pg_extension SET extversion = '0.8.0' WHERE extname = 'vector'")
+    assert migrate(empty.owner_url).is_current
+
+
 def test_history_has_partitions_ahead(database: Database) -> None:
     query = "SELECT count(*) FROM pg_inherits WHERE inhparent = %s::regclass"
     assert database.value(query, ("queue.tasks_history",)) == 3
@@ -206,10 +220,28 @@ def test_a_revision_that_is_not_there_is_refused(database: Database, revision: s
         downgrade(database.owner_url, revision)
 
 
+@pytest.mark.parametrize("revision", ["0005", "base"])
+def test_nothing_is_taken_back_where_there_is_no_schema(empty: Database, revision: str) -> None:
+    with pytest.raises(SchemaError, match="no Greenroom schema: there is nothing to take back"):
+        downgrade(empty.owner_url, revision)
+    assert status(empty.owner_url).current is None
+    assert empty.value("SELECT to_regnamespace('queue')") is None
+
+
+def test_a_server_that_only_reads_is_told_as_such(database: Database) -> None:
+    database.rows(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    with pytest.raises(UnavailableError, match="the database only reads"):
+        migrate(database.owner_url)
+    with pytest.raises(UnavailableError, match="the database only reads"):
+        downgrade(database.owner_url, "0024")
+    assert status(database.owner_url).is_current
+
+
 def test_a_database_that_slept_for_months_is_migrated(database: Database) -> None:
     months = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit.audit_log'::regclass"
     for (month,) in database.rows(months):
         database.rows(f"DROP TABLE {month}")
     downgrade(database.owner_url, "0024")
     assert migrate(database.owner_url).is_current
-    assert database.value("SELECT count(*) FROM audit.audit_log WHERE table_name = 'alembic_version'") == 1
+    noted = "SELECT new_values ->> 'version_num' FROM audit.audit_log WHERE table_name = 'alembic_version' ORDER BY id"
+    assert database.rows(noted)[-1] == (WANTED_REVISION,)

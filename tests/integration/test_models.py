@@ -2,9 +2,9 @@
 
 import pytest
 
-from db.drift import differences
 from db.models import Base
 from tests.support.database import Database
+from tests.support.models import differences_of_models
 
 TABLES = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -23,7 +23,7 @@ def names(database: Database, query: str) -> set[str]:
 
 
 def test_the_models_are_the_database(database: Database) -> None:
-    assert differences(database.owner_url) == []
+    assert differences_of_models(database.owner_url) == []
 
 
 def test_every_table_has_its_model_and_every_model_its_table(database: Database) -> None:
@@ -50,6 +50,6 @@ def test_every_table_says_what_a_row_is(database: Database) -> None:
         ),
     ],
 )
-def test_what_somebody_changed_by_hand_is_told(database: Database, statement: str, told: str) -> None:
+def test_what_the_models_do_not_say_is_told(database: Database, statement: str, told: str) -> None:
     database.rows(statement)
-    assert told in differences(database.owner_url)
+    assert told in differences_of_models(database.owner_url)

@@ -2,6 +2,7 @@
 
 import base64
 import os
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -18,6 +19,7 @@ from pipelines.vault.rotation import TASKS, RotateKeys
 from pipelines.vault.secrets import put_secret, read_secret
 from tests.support.database import Database
 from tests.support.engine import publish
+from tests.support.factory import Factory
 from workers.testing import drain
 
 TENANT = UUID("00000000-0000-7000-8000-000000000001")
@@ -124,13 +126,65 @@ def test_a_rotation_without_a_key_that_is_needed_fails_and_says_which(database: 
     assert rotated(database, NEW) == f"failed GREENROOM_ENCRYPTION_KEYS lacks keys: 1 under {old.key_id}"
 
 
-def test_a_rotation_leaves_what_does_not_open_and_says_so(database: Database) -> None:
+def sealed(database: Database, names: Sequence[SecretName]) -> list[UUID]:
+    """Write secrets under the old key; return the ids of their rows."""
     worker = database.connect("worker")
-    other = SecretName(TENANT, "other", "moved")
     with worker.transaction():
         bind_tenant(worker, TENANT)
-        for name in (NAME, other):
+        for name in names:
             put_secret(worker, Cipher([OLD]), name, name.key_name)
-    database.rows(COPY)
-    assert "does not open: it was changed, or moved here" in rotated(database, NEW, OLD)
-    assert database.value("SELECT count(*) FROM vault.secrets WHERE key_id = %s", (Cipher([NEW]).key_id,)) == 1
+    return [row[0] for row in database.rows("SELECT id FROM vault.secrets ORDER BY id")]
+
+
+def numbered(count: int) -> list[SecretName]:
+    return [SecretName(TENANT, "other", f"secret {number}") for number in range(count)]
+
+
+def test_a_rotation_leaves_what_does_not_open_and_says_where_it_stands(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a page of them, in front of all others and of none, and in both tables."""
+    monkeypatch.setattr(rotation, "_PAGE", 2)
+    ids = sealed(database, numbered(9))
+    spoiled = [*ids[:5], ids[7]]
+    database.rows("UPDATE vault.secrets SET encrypted_value = repeat('A', 60) WHERE id = ANY (%s)", (spoiled,))
+    key = Factory(database.connect(), TENANT).row("vault.provider_keys", key_id=Cipher([OLD]).key_id)["id"]
+
+    told = rotated(database, NEW, OLD)
+
+    assert told == (
+        "failed values do not open, since they were changed or moved there: "
+        f"1 of vault.provider_keys ({key}), 6 of vault.secrets ({', '.join(map(str, spoiled))})"
+    )
+    turned = "SELECT id FROM vault.secrets WHERE key_id = %s ORDER BY id"
+    assert database.rows(turned, (Cipher([NEW]).key_id,)) == [(ids[5],), (ids[6],), (ids[8],)]
+
+
+def test_a_rotation_that_failed_takes_up_what_was_mended(database: Database) -> None:
+    [moved, _] = sealed(database, numbered(2))
+    before = database.value("SELECT encrypted_value FROM vault.secrets WHERE id = %s", (moved,))
+    change = "UPDATE vault.secrets SET encrypted_value = %s WHERE id = %s"
+    database.rows(change, ("A" * 60, moved))
+    assert rotated(database, NEW, OLD).endswith(f"moved there: 1 of vault.secrets ({moved})")
+    database.rows(change, (before, moved))
+    assert rotated(database, NEW, OLD) == "done {'under_first_key': 2}"
+
+
+def test_a_rotation_names_some_of_many_that_do_not_open(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "_NAMED", 2)
+    ids = sealed(database, numbered(5))
+    database.rows("UPDATE vault.secrets SET encrypted_value = repeat('A', 60)")
+    told = rotated(database, NEW, OLD)
+    assert told.endswith(f": 5 of vault.secrets ({ids[0]}, {ids[1]}, 3 more)")
+
+
+def test_pages_of_what_stands_under_a_key_go_on_behind_each_other(database: Database) -> None:
+    """By id, and by table where two rows have one."""
+    [row_id] = sealed(database, numbered(1))
+    key_id = Cipher([OLD]).key_id
+    Factory(database.connect(), TENANT).row("vault.provider_keys", id=row_id, key_id=key_id)
+    system = database.connect("system")
+    first = under(system, [key_id], 1)
+    second = under(system, [key_id], 1, first[0])
+    assert [stored.table for stored in (*first, *second)] == ["vault.provider_keys", "vault.secrets"]
+    assert under(system, [key_id], 1, second[0]) == []

@@ -3,6 +3,7 @@
 import pytest
 
 from core.credentials import hash_api_key, is_password
+from core.errors import UnavailableError, UsageError
 from db.connection import connect
 from db.migrate import downgrade, migrate
 from db.seed import seed
@@ -34,6 +35,42 @@ def test_without_a_pepper_there_are_no_api_keys(database: Database) -> None:
     with connect(database.owner_url, name="test") as owner:
         assert seed(owner, None).api_keys == {}
         assert sum(seed(owner, PEPPER).rows.values()) == 2
+
+
+def test_keys_that_were_there_are_told(database: Database) -> None:
+    with connect(database.owner_url, name="test") as owner:
+        first, second = seed(owner, PEPPER), seed(owner, b"another")
+    assert first.kept_api_keys == ()
+    assert sorted(second.kept_api_keys) == sorted(first.api_keys)
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (
+            "INSERT INTO identity.tenants (name, slug) VALUES ('Ours', 'studio-north')",
+            r"identity\.tenants has a row of its own .* 'studio' would stand \(tenants_slug_key\): nothing is written",
+        ),
+        (
+            "INSERT INTO identity.users (tenant_id, email)"
+            " VALUES ('00000000-0000-7000-8000-000000000001', 'author@example.com')",
+            r"identity\.users has a row of its own .* 'author' would stand \(users_email_key\): nothing is written",
+        ),
+    ],
+)
+def test_a_product_s_own_row_of_the_same_key_is_told_and_nothing_is_written(
+    database: Database, statement: str, told: str
+) -> None:
+    database.rows(statement)
+    with connect(database.owner_url, name="test") as owner, pytest.raises(UsageError, match=told):
+        seed(owner, PEPPER)
+    assert database.value("SELECT count(*) FROM identity.operators") == 0
+
+
+def test_a_database_that_only_reads_is_told_as_such(database: Database) -> None:
+    database.rows(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    with connect(database.owner_url, name="test") as owner, pytest.raises(UnavailableError, match="only reads"):
+        seed(owner, PEPPER)
 
 
 def test_what_refers_to_each_other_is_of_one_tenant_and_there(database: Database) -> None:

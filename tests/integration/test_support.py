@@ -1,5 +1,7 @@
 """The suite's own ground: clones are empty and apart, the engine runs, both brokers are there."""
 
+import pytest
+
 from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
 from pipelines.waiting import wait_for
@@ -11,6 +13,11 @@ from workers.broker import AnyBroker
 
 def test_each_test_has_an_empty_database(database: Database) -> None:
     assert database.value("SELECT count(*) FROM queue.outbox_tasks") == 0
+
+
+def test_the_server_is_of_the_version_that_is_asked_for(database: Database, request: pytest.FixtureRequest) -> None:
+    asked = request.config.getoption("postgres") or "18"
+    assert database.value("SHOW server_version").split(".")[0] == asked
 
 
 def test_the_engine_runs_a_task_over_each_broker(database: Database, registry: Registry, broker: AnyBroker) -> None:

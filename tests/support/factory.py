@@ -163,7 +163,7 @@ def _text(check: str) -> str:
     if "@" in check:
         return f"user{number}@example.com"
     least = re.search(r"BETWEEN (\d+) AND", check)
-    return f"t{number}".ljust(int(least[1]) if least else 1, "0")
+    return f"t{number}".ljust(int(least[1]) if least else 1, "x")
 
 
 def _is_required(column: Column[Any]) -> bool:

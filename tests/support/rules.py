@@ -9,7 +9,6 @@ _EARLY = "1999-01-01"
 _LATE = "2999-01-01"
 _SENT = {"direction": "outbound", "status": "sent"}
 _NO_IMAP = dict.fromkeys(f"imap_{name}" for name in ("host", "port", "security", "login", "username", "secret_id"))
-_LOOKS = sql.SQL("ALTER TABLE tools.mcp_server_configs DISABLE TRIGGER check_mcp_server")
 
 # By the check's name, values for a row that breaks it and no check that Postgres tries before it: they go by name.
 BREAKS: dict[str, Row] = {
@@ -36,6 +35,7 @@ BREAKS: dict[str, Row] = {
     "billing_records_paid_at_check": {"paid_at": "2026-01-01"},
     "billing_records_period_end_check": {"period_end": _EARLY},
     "chunks_check": {"start_offset": 1, "end_offset": 1},
+    "chunks_sources_check": {"source_chunk_ids": [_ID]},
     "collections_check": {"chunk_size": 16, "chunk_overlap": 9},
     "collections_chunk_size_check": {"chunk_size": 15, "chunk_overlap": 0},
     "conversations_completed_at_check": {"status": "completed", "ended_at": _LATE, "completed_at": _EARLY},
@@ -66,9 +66,13 @@ BREAKS: dict[str, Row] = {
     "mcp_tool_executions_message_check": {"message_id": _ID},
     "messages_said_check": {"content": None},
     "messages_speaker_check": {"role": "user", "sender": "persona"},
+    "narratives_tags_check": {"tags": ["x" * 2001]},
     "persona_activations_deactivated_at_check": {"deactivated_at": _EARLY},
+    "persona_profiles_auto_extracted_check": {"auto_extracted": []},
+    "persona_profiles_manual_overrides_check": {"manual_overrides": []},
     "persona_health_hourly_hour_check": {"hour": "2026-01-01 00:00:01+00"},
     "personas_expired_at_check": {"expired_at": _EARLY},
+    "rag_queries_result_scores_check": {"result_scores": "{NaN}"},
     "rag_queries_top_score_check": {"strategy": "vector", "top_score": 2},
     "retention_policies_age_check": {"age": "0"},
     "retention_policies_age_column_check": {"age_column": "No"},
@@ -93,6 +97,7 @@ BREAKS: dict[str, Row] = {
     "tool_executions_message_check": {"message_id": _ID},
     "tool_executions_run_check": {"run_id": _ID, "trace_id": None},
     "tool_executions_tool_check": {"tool_name": None},
+    "transcript_segments_timestamp_end_check": {"timestamp_end": "NaN"},
     "transcript_segments_order_check": {"timestamp_start": 2.0, "timestamp_end": 1.0},
     "usage_metrics_period_end_check": {"period_end": _EARLY},
     "user_sessions_ended_at_check": {"ended_at": _EARLY},
@@ -106,9 +111,9 @@ HIDDEN: dict[str, sql.SQL] = {
     # The trigger settles status and ended_at with each other.
     "conversations_end_check": sql.SQL("ALTER TABLE assistants.conversations DISABLE TRIGGER settle"),
     # The trigger looks for a server that the tenant may use.
-    "mcp_server_configs_tenant_id_fkey": _LOOKS,
-    "tools.mcp_server_configs.mcp_server_id": _LOOKS,
-    "tools.mcp_server_configs.tenant_id": _LOOKS,
+    "mcp_server_configs_tenant_id_fkey": sql.SQL(
+        "ALTER TABLE tools.mcp_server_configs DISABLE TRIGGER check_mcp_server"
+    ),
     # Follows from this one and from what holds for steps_completed.
     "workflow_executions_steps_total_check": sql.SQL(
         "ALTER TABLE assistants.workflow_executions DROP CONSTRAINT workflow_executions_progress_check"

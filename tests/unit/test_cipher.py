@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from core.errors import PermanentError, SettingsError
+from core.errors import PermanentError, SettingsError, UsageError
 from pipelines.vault.cipher import Cipher, Place, Sealed
 
 OLD, NEW = (base64.urlsafe_b64encode(os.urandom(32)).decode() for _ in range(2))
@@ -44,6 +44,12 @@ def test_a_value_that_was_changed_does_not_open() -> None:
     for text in (base64.b64encode(bytes_of).decode(), "no base64!", "AAAA"):
         with pytest.raises(PermanentError, match="does not open"):
             cipher.open(Sealed(text, sealed.key_id), PLACE)
+
+
+def test_half_of_a_surrogate_pair_is_refused_without_the_value() -> None:
+    with pytest.raises(UsageError, match="a secret holds half of a surrogate pair") as told:
+        Cipher([NEW]).seal("sk-clear\udc80", PLACE)
+    assert "sk-clear" not in repr((told.value, told.value.__cause__, told.value.__context__))
 
 
 def test_the_first_key_seals_and_all_open() -> None:

@@ -1,5 +1,8 @@
 """Passwords and API keys: what is stored tells nothing, and only what was given fits it."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
 from core.credentials import KEY_MARK, hash_api_key, hash_password, is_password, new_api_key
@@ -20,6 +23,18 @@ def test_a_password_fits_what_was_stored_of_it_alone() -> None:
 @pytest.mark.parametrize("stored", ["", "!", "$argon2id$broken", PASSWORD])
 def test_what_is_no_hash_fits_nothing(stored: str) -> None:
     assert not is_password(PASSWORD, stored)
+
+
+def test_no_password_is_nobody_s() -> None:
+    assert not is_password(PASSWORD, None)
+
+
+@pytest.mark.parametrize("hashed", [hash_password, partial(hash_api_key, pepper=b"pepper")])
+def test_half_of_a_surrogate_pair_is_refused_without_the_value(hashed: Callable[[str], str]) -> None:
+    with pytest.raises(UsageError, match="half of a surrogate pair") as told:
+        hashed(PASSWORD + "\ud800")
+    assert PASSWORD not in repr((told.value, told.value.__cause__, told.value.__context__))
+    assert not is_password(PASSWORD + "\ud800", hash_password(PASSWORD))
 
 
 @pytest.mark.parametrize("password", ["", "eleven char", "x" * 1025])

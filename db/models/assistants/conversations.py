@@ -41,6 +41,7 @@ class Client(Keyed, Tenanted, External, Touched, Base):
             "clients_user_telegram_key",
             "user_id",
             "telegram_id",
+            "tenant_id",
             unique=True,
             postgresql_where=text("telegram_id IS NOT NULL"),
         ),
@@ -55,7 +56,9 @@ class Client(Keyed, Tenanted, External, Touched, Base):
     phone: Mapped[str | None] = words(50)
     notes: Mapped[str | None] = column()
     meta: Mapped[Json] = column(name="metadata", default="'{}'", comment="Company, role, tags")
-    last_contact: Mapped[datetime | None] = column(comment="Start of the last conversation; kept by trigger")
+    last_contact: Mapped[datetime | None] = column(
+        comment="Start of the last conversation, there or gone; kept by trigger"
+    )
 
 
 class Conversation(Keyed, Tenanted, External, Touched, SoftDeleted, Base):
@@ -92,7 +95,9 @@ class Conversation(Keyed, Tenanted, External, Touched, SoftDeleted, Base):
     status: Mapped[str] = one_of("active", "completed", "failed", "cancelled", default="active")
     context: Mapped[Json] = column(default="'{}'")
     meta: Mapped[Json] = column(name="metadata", default="'{}'", comment="What belongs to the channel")
-    message_count: Mapped[int] = column(default="0", check="{0} >= 0", comment="Kept by trigger on messages")
+    message_count: Mapped[int] = column(
+        default="0", check="{0} >= 0", comment="Messages that there are; kept by trigger on them"
+    )
     started_at: Mapped[datetime] = column(default="now()")
     ended_at: Mapped[datetime | None] = column(
         check="{0} >= started_at", comment="When it ended in any way; none: goes on"

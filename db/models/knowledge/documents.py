@@ -44,6 +44,8 @@ class Document(Keyed, Tenanted, Touched, SoftDeleted, Base):
         Index("documents_uploaded_at_idx", "tenant_id", text("uploaded_at DESC")),
         Index("documents_created_at_idx", "created_at"),
         Index("documents_file_path_idx", "tenant_id", "file_path"),
+        Index("documents_name_idx", "name", "tenant_id"),
+        Index(None, "tenant_id", "id"),
         Index(
             "documents_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}
         ),
@@ -87,6 +89,7 @@ class DocumentText(Created, Base):
             ["knowledge.documents.id", "knowledge.documents.tenant_id"],
             ondelete="CASCADE",
         ),
+        Index(None, "file_path"),
     )
 
     document_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -105,6 +108,7 @@ class Chunk(Keyed, Created, Base):
     __tablename__ = "chunks"
     __table_args__ = (
         CheckConstraint("end_offset > start_offset", name=conv("chunks_check")),
+        CheckConstraint("is_curated OR source_chunk_ids IS NULL", name="sources"),
         UniqueConstraint("document_id", "version", "chunk_index"),
         ForeignKeyConstraint(
             ["document_id", "tenant_id"],

@@ -77,6 +77,13 @@ class Storage(ABC):
     def delete(self, tenant_id: UUID, key: str) -> None:
         """Remove the file behind a key; one that is gone already is fine."""
 
+    @abstractmethod
+    def erase(self, tenant_id: UUID, most: int) -> int:
+        """Remove up to `most` of a tenant's files, whoever put them there; return how many went: 0 when none is left.
+
+        Raises UnavailableError for one that cannot be removed.
+        """
+
     @staticmethod
     def key_of(tenant_id: UUID, path: str) -> str:
         """Return the key of the file at `path` in a tenant's folder; raises StoragePathError for one that leaves it."""

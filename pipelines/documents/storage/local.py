@@ -77,6 +77,23 @@ class LocalStorage(Storage):
         with contextlib.suppress(FileVanishedError):
             self._path_of(tenant_id, key).unlink(missing_ok=True)
 
+    def erase(self, tenant_id: UUID, most: int) -> int:
+        """Remove files, and folders that have become empty; links go, and nothing behind them."""
+        folder, count = self._root / str(tenant_id), 0
+        try:
+            for place, folders, names in os.walk(folder, topdown=False, onerror=_raise):
+                links = [name for name in folders if Path(place, name).is_symlink()]
+                for name in (names + links)[: most - count]:
+                    Path(place, name).unlink(missing_ok=True)
+                    count += 1
+                with contextlib.suppress(OSError):  # not empty yet, or a link
+                    Path(place).rmdir()
+                if count >= most:
+                    break
+        except OSError as error:
+            raise UnavailableError(f"{folder} cannot be removed ({error.strerror}): mend its permissions") from error
+        return count
+
     def _path_of(self, tenant_id: UUID, key: str) -> Path:
         path = self._root / self.checked(tenant_id, key)
         # Resolved on both sides: the folder itself may be reached through a link, a link inside may leave it.
@@ -95,6 +112,11 @@ class LocalStorage(Storage):
             os.fsync(folder)  # the name has to outlive a power cut as the row that refers to it does
         finally:
             os.close(folder)
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -151,6 +151,27 @@ def test_recycled_after_a_count_of_tasks_having_drained(effects: Database, tmp_p
     assert effects.value("SELECT max(attempts) FROM queue.outbox_tasks") == 1
 
 
+def test_children_are_replaced_under_a_schema_that_has_become_newer(
+    effects: Database, tmp_path: Path, redis_url: str
+) -> None:
+    """A release is put in beside us: who starts anew is refused, who only has its process replaced goes on."""
+    producer, relays = effects.connect("producer"), "SELECT pid FROM queue.processes WHERE kind = 'relay'"
+    with up(effects, tmp_path, BROKER_URL=redis_url, WORKER_RECYCLE_TASKS="20") as running:
+        [worker], relay = eventually(lambda: workers(effects)), int(effects.value(relays))
+        effects.rows("UPDATE public.alembic_version SET version_num = '9999'")
+        effects.rows("UPDATE queue.task_types SET priority = 7 WHERE name = 'test.noop'")
+        for n in range(30):
+            enqueue(producer, Write(n=n))
+        assert eventually(lambda: workers(effects) - {worker}, 40)
+        os.kill(relay, signal.SIGKILL)
+        eventually(lambda: set(effects.rows(relays)) - {(relay,)}, 40)
+        assert end_of(effects, enqueue(producer, Noop())) == ("done", 1)
+        eventually(lambda: effects.value("SELECT count(*) FROM effects") == 30, 20)
+        assert effects.value("SELECT priority FROM queue.task_types WHERE name = 'test.noop'") == 7, "not taken back"
+        assert "newer than this program" not in running.said()
+        assert running.stop() == 0
+
+
 def test_recycled_at_a_memory_cap(effects: Database, tmp_path: Path) -> None:
     with up(effects, tmp_path, WORKER_MEMORY_LIMIT="200000000") as running:
         [first] = eventually(lambda: workers(effects))

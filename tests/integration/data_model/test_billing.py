@@ -14,6 +14,7 @@ from tests.support.factory import Factory, Row
 from tests.support.tenants import (
     LOOK,
     acting,
+    let_go,
     refusals,
     seen,
 )
@@ -138,7 +139,7 @@ def test_usage_does_not_name_another_tenants_user(ours: Factory, theirs: Factory
 
 def test_a_tenants_usage_and_bills_go_with_it(shared: Database, ours: Factory) -> None:
     fill(ours)
-    shared.rows("DELETE FROM identity.tenants WHERE id = %s", (ours.tenant_id,))
+    let_go(ours.owner, ours.tenant_id)
     assert not any(ours.tenant_id in found for found in seen(shared, "system", TABLES).values())
 
 
@@ -187,6 +188,14 @@ def test_what_a_model_reported_goes_before_what_was_counted(ours: Factory, worke
     say(ours, talk, tokens_used={"total": 100}, token_count=7)
     say(ours, talk, tokens_used={"total": "many"}, token_count=5)
     assert tokens(worker)[user_id][0] == 105
+
+
+@pytest.mark.parametrize("total", [1e30, -5e9, 1e12 + 1])
+def test_what_is_no_number_of_tokens_is_not_taken_for_one(ours: Factory, worker: Connection, total: float) -> None:
+    user_id, talk = talk_to_persona(ours)
+    say(ours, talk, tokens_used={"total": total}, token_count=7)
+    say(ours, talk, tokens_used={"total": 1e12})
+    assert tokens(worker)[user_id][0] == 10**12 + 7
 
 
 def test_what_counts_no_tokens_is_left_out(ours: Factory, worker: Connection) -> None:

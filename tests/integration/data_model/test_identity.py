@@ -1,16 +1,13 @@
 """Who there is: how tables are bound to tenants, users and months; versions; what each role may do with its rows."""
 
 from collections.abc import Iterator
-from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from core.errors import StaleVersionError
 from db.connection import Connection
-from db.constraints import rules
 from db.roles import ROLES
 from tests.support.database import Database
 from tests.support.factory import Factory, table
@@ -19,7 +16,6 @@ from tests.support.tenants import acting, named
 
 BOUND = ("worker", "operator", "reader")
 HIDDEN = {"identity.users": "password_hash", "identity.sessions": "token_hash", "identity.api_keys": "key_hash"}
-VERSIONED = {"identity.users": "name", "identity.user_sessions": "session_type"}
 LOGS = "CREATE TABLE identity.logs (id uuid, at timestamptz, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)"
 NOTES = """
 CREATE TABLE IF NOT EXISTS identity.notes (tenant_id uuid NOT NULL, user_id uuid NOT NULL);
@@ -195,42 +191,11 @@ def test_a_products_own_tables_get_no_months(owner: Connection) -> None:
     assert value(owner, "SELECT ops.create_months()") == 0
 
 
-def test_the_relay_makes_the_months_of_all_tables(database: Database) -> None:
+def test_the_relay_of_before_still_makes_the_months_of_all_tables(database: Database) -> None:
     database.rows(LOGS)
     assert value(database.connect("relay"), "SELECT queue.create_months()") == 3
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         value(database.connect("worker"), "SELECT queue.create_months()")
-
-
-# ------------------------------------------------------------------------------------------------ triggers
-
-
-def written(connection: Connection, name: str, row: dict[str, Any], version: int | None) -> int:
-    """Write a row, speaking of its version or not, and return the version that it has then."""
-    speaks = sql.SQL("") if version is None else sql.SQL(", version = {}").format(sql.Literal(version))
-    update = sql.SQL("UPDATE {} SET {} = 'x'{} WHERE id = %s RETURNING version")
-    found: int = value(connection, update.format(named(name), sql.Identifier(VERSIONED[name]), speaks), row["id"])
-    return found
-
-
-@pytest.mark.parametrize("name", VERSIONED)
-def test_every_write_is_counted(shared: Database, ours: Factory, name: str) -> None:
-    row = ours.row(name)
-    with acting(shared, "worker", ours.tenant_id) as worker:
-        assert [written(worker, name, row, version) for version in (1, None, 3)] == [2, 3, 4]
-
-
-@pytest.mark.parametrize("name", VERSIONED)
-@pytest.mark.parametrize("version", [1, 3])
-def test_a_write_of_a_version_that_is_not_there_is_refused(
-    shared: Database, ours: Factory, name: str, version: int
-) -> None:
-    row = ours.row(name)
-    with acting(shared, "worker", ours.tenant_id) as worker:
-        written(worker, name, row, None)
-        with pytest.raises(StaleVersionError) as caught, rules():
-            written(worker, name, row, version)
-    assert caught.value.table == name
 
 
 # ------------------------------------------------------------------------------------------------ what roles may do
@@ -310,3 +275,21 @@ def test_regions_are_everybodys_and_an_operators_to_change(shared: Database, our
             assert rows(connection, "SELECT code FROM identity.regions WHERE id = %s", region_id)
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 changed(connection, update, region_id)
+
+
+def test_who_looks_for_a_tenant_knows_that_one_and_an_operator_all(
+    shared: Database, ours: Factory, theirs: Factory
+) -> None:
+    both = {ours.tenant_id, theirs.tenant_id}
+    for role, tenant_id, known in (
+        ("reader", ours.tenant_id, {ours.tenant_id}),
+        ("reader", None, both),
+        ("worker", ours.tenant_id, {ours.tenant_id}),
+        ("worker", None, set()),
+        ("operator", ours.tenant_id, both),
+        ("relay", None, both),
+        ("system", None, both),
+    ):
+        with acting(shared, role, tenant_id) as connection:
+            query = "SELECT id FROM identity.tenants WHERE id = ANY (%s)"
+            assert column(connection, query, list(both)) == known, (role, tenant_id)

@@ -12,6 +12,7 @@ from tests.support.factory import Factory, Row
 from tests.support.tenants import (
     acting,
     ids,
+    let_go,
 )
 
 TABLES = ("mail.attachments", "mail.emails", "mail.folders", "mail.mailboxes")
@@ -116,7 +117,7 @@ def test_a_personas_mail_goes_with_it(rows: dict[str, Row], worker: Connection) 
 
 def test_a_tenants_mail_goes_with_it(shared: Database, ours: Factory, rows: dict[str, Row], worker: Connection) -> None:
     assert rows
-    shared.rows("DELETE FROM identity.tenants WHERE id = %s", (ours.tenant_id,))
+    let_go(ours.owner, ours.tenant_id)
     assert [ids(worker, table) for table in TABLES] == [set()] * 4
 
 

@@ -44,7 +44,12 @@ INSERT INTO ops.parts VALUES (1, '2020-02-02')
 
 def test_this_month_and_the_next_two_stand_in_every_parted_table(shared: Database) -> None:
     tables = [name for (name,) in shared.rows(PARTED)]
-    assert {"audit.audit_log", "governance.governance_events", "ops.persona_health_metrics"} <= set(tables)
+    assert {
+        "audit.audit_events",
+        "audit.audit_log",
+        "governance.governance_events",
+        "ops.persona_health_metrics",
+    } <= set(tables)
     assert {name: shared.value(AHEAD, (name,)) for name in tables} == dict.fromkeys(tables, 3)
 
 

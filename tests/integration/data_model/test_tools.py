@@ -1,5 +1,6 @@
 """Tools: what an execution and a configuration may point to, and who sees and writes MCP servers."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -7,13 +8,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from core.errors import MissingRowError
-from db.connection import Connection
+from core.errors import ConstraintError, MissingRowError
+from db.connection import Connection, bind_tenant, connect
 from db.constraints import rules
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.statements import changed, column, rows, value
-from tests.support.tenants import acting, named
+from tests.support.tenants import acting, let_go, named
+from tests.support.waiting import eventually
 
 BOUND = ("worker", "operator", "reader")
 EXECUTIONS = ("tools.tool_executions", "tools.mcp_tool_executions")
@@ -22,6 +24,14 @@ SLUGS = "SELECT id FROM tools.mcp_servers WHERE id = ANY (%s)"
 ADD = "INSERT INTO tools.mcp_servers (tenant_id, name, slug, server_type, is_public) VALUES (%s, 'S', 'new', 'sse', %s)"
 RENAME = "UPDATE tools.mcp_servers SET name = 'x' WHERE id = ANY (%s)"
 PUBLISH = "UPDATE tools.mcp_servers SET is_public = true WHERE id = %s"
+MANY = """
+INSERT INTO assistants.messages (tenant_id, conversation_id, created_at, role, content)
+SELECT %s, %s, %s, 'user', 'hi' FROM generate_series(1, %s)
+"""
+CALL_OF_EACH = """
+INSERT INTO tools.tool_executions (tenant_id, tool_name, input, message_id, message_created_at)
+SELECT tenant_id, 'x', '{}', id, created_at FROM assistants.messages WHERE conversation_id = %s
+"""
 DELETE = "DELETE FROM tools.mcp_servers WHERE id = ANY (%s)"
 Servers = dict[str, UUID]
 
@@ -103,6 +113,15 @@ def test_an_execution_outlives_its_message(shared: Database, ours: Factory, name
         assert rows(worker, query, made["id"]) == [(None, None)]
 
 
+def test_a_message_is_found_by_its_key_among_many_of_one_moment(shared: Database, ours: Factory) -> None:
+    said, count = message(ours), 300
+    shared.rows(MANY, (ours.tenant_id, said["conversation_id"], said["created_at"], count))
+    with acting(shared, "worker", ours.tenant_id) as worker:
+        assert changed(worker, CALL_OF_EACH, said["conversation_id"]) == count + 1
+        read = "SELECT sum(idx_tup_fetch) FROM pg_stat_xact_all_tables WHERE relname ^@ 'messages_'"
+        assert value(worker, read) < 5 * count
+
+
 @pytest.mark.parametrize("name", USERS)
 def test_a_tenant_uses_its_own_servers_and_public_ones(
     shared: Database, ours: Factory, servers: Servers, name: str
@@ -138,7 +157,7 @@ def test_an_execution_outlives_its_server_and_a_configuration_does_not(shared: D
     with acting(shared, "worker", ours.tenant_id) as worker:
         assert changed(worker, DELETE, [made]) == 1
         assert value(worker, "SELECT mcp_server_id FROM tools.mcp_tool_executions WHERE id = %s", executed) is None
-        assert rows(worker, "SELECT FROM tools.mcp_server_configs") == []
+        assert rows(worker, "SELECT 1 FROM tools.mcp_server_configs") == []
 
 
 # ------------------------------------------------------------------------------------------------ MCP servers
@@ -238,4 +257,107 @@ def test_an_operator_adds_and_publishes_what_it_is_bound_to(
         refused(operator, give, ours.tenant_id, servers["the installation's"])
 
 
-# ------------------------------------------------------------------------------------------------ times
+# ------------------------------------------------------------------------------------------------ servers in use
+
+
+USED = "mcp_server_configs_mcp_server_id_fkey"
+WITHDRAW = "UPDATE tools.mcp_servers SET is_public = false WHERE id = %s"
+
+
+@pytest.mark.parametrize("role", ["worker", "operator", "system", "owner"])
+@pytest.mark.parametrize("statement", [WITHDRAW, "DELETE FROM tools.mcp_servers WHERE id = %s"])
+def test_a_server_that_others_have_configured_stays(
+    shared: Database, ours: Factory, theirs: Factory, role: str, statement: str
+) -> None:
+    made = server(ours, is_public=True)
+    used = theirs.row("tools.mcp_server_configs", mcp_server_id=made)["id"]
+    with acting(shared, role, ours.tenant_id) as connection:
+        with pytest.raises(MissingRowError) as caught, rules(), connection.transaction():
+            changed(connection, statement, made)
+        assert (caught.value.table, caught.value.constraint) == ("tools.mcp_server_configs", USED)
+        cause = caught.value.__cause__
+        assert isinstance(cause, psycopg.Error)
+        assert "deprecated or disabled" in (cause.diag.message_hint or "")
+    shared.rows("DELETE FROM tools.mcp_server_configs WHERE id = %s", (used,))
+    with acting(shared, role, ours.tenant_id) as connection:
+        assert changed(connection, statement, made) == 1
+
+
+def test_a_server_in_use_stays_public_and_a_tenants_own_is_not_given_away(
+    shared: Database, ours: Factory, theirs: Factory
+) -> None:
+    public, private = server(ours, is_public=True), server(ours)
+    theirs.row("tools.mcp_server_configs", mcp_server_id=public)
+    ours.row("tools.mcp_server_configs", mcp_server_id=private)
+    give = "UPDATE tools.mcp_servers SET tenant_id = %s WHERE id = %s"
+    with acting(shared, "system") as system:
+        assert changed(system, PUBLISH, public) == 1
+        assert changed(system, give, None, public) == 1
+        with pytest.raises(psycopg.errors.ForeignKeyViolation, match="in use"):
+            changed(system, give, theirs.tenant_id, private)
+
+
+def test_the_installations_server_stays_while_anybody_has_configured_it(shared: Database, ours: Factory) -> None:
+    made = server(ours, tenant_id=None, is_public=True)
+    ours.row("tools.mcp_server_configs", mcp_server_id=made)
+    with acting(shared, "operator") as operator, pytest.raises(psycopg.errors.ForeignKeyViolation, match="in use"):
+        changed(operator, DELETE, [made])
+
+
+@pytest.mark.parametrize("how", ["deletion", "erasure"])
+def test_a_server_goes_with_its_tenant_whoever_has_configured_it(
+    shared: Database, ours: Factory, theirs: Factory, how: str
+) -> None:
+    made = server(ours, is_public=True)
+    theirs.row("tools.mcp_server_configs", mcp_server_id=made)
+    if how == "deletion":
+        let_go(shared.connect(), ours.tenant_id)
+    else:
+        shared.rows("UPDATE identity.tenants SET status = 'deleted' WHERE id = %s", (ours.tenant_id,))
+        shared.rows(DELETE, ([made],))
+    assert shared.rows("SELECT 1 FROM tools.mcp_server_configs WHERE mcp_server_id = %s", (made,)) == []
+
+
+def test_a_server_that_is_being_withdrawn_is_not_configured_meanwhile(
+    shared: Database, ours: Factory, theirs: Factory
+) -> None:
+    """Both wait for the server's row, and the later one sees what the other did."""
+    made = server(ours, is_public=True)
+    values = theirs.values("tools.mcp_server_configs", mcp_server_id=made)
+    tenant, other = shared.connect("worker"), connect(shared.url("worker"), name="test other")
+    with other, ThreadPoolExecutor(1) as pool:
+        with tenant.transaction():
+            bind_tenant(tenant, ours.tenant_id)
+            assert changed(tenant, WITHDRAW, made) == 1
+            later = pool.submit(configured, other, values)
+            waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+            eventually(lambda: shared.value(waiting) or later.done())
+        assert later.result(10) == "ForeignKeyViolation"
+
+
+def configured(connection: Connection, values: Row) -> str:
+    """Add a configuration as its tenant; return the error's name, or nothing."""
+    try:
+        with connection.transaction():
+            bind_tenant(connection, values["tenant_id"])
+            inserted(connection, "tools.mcp_server_configs", values)
+    except psycopg.Error as error:
+        return type(error).__name__
+    return ""
+
+
+@pytest.mark.parametrize("missing", ["mcp_server_id", "tenant_id"])
+def test_a_configuration_says_which_value_is_missing(shared: Database, ours: Factory, missing: str) -> None:
+    values = ours.values("tools.mcp_server_configs", mcp_server_id=server(ours)) | {missing: None}
+    with pytest.raises(ConstraintError) as caught, rules():
+        ours.insert("tools.mcp_server_configs", values)
+    assert (type(caught.value), caught.value.constraint) == (ConstraintError, missing)
+
+
+@pytest.mark.parametrize("name", EXECUTIONS)
+def test_an_execution_says_that_it_lacks_its_tenant(shared: Database, ours: Factory, name: str) -> None:
+    said = message(ours)
+    key = {"message_id": said["id"], "message_created_at": said["created_at"], "tenant_id": None}
+    with pytest.raises(ConstraintError) as caught, rules():
+        ours.insert(name, execution(ours, name) | key)
+    assert caught.value.constraint == "tenant_id"

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from core.errors import UnavailableError
 from pipelines.documents.errors import StoragePathError
 from pipelines.documents.storage import LocalStorage
 
@@ -51,3 +52,28 @@ def test_a_link_cannot_leave_the_folder(storage: LocalStorage, tmp_path: Path, s
     for path in ("link", "folder/outside"):
         with pytest.raises(StoragePathError):
             storage.size(TENANT, storage.key_of(TENANT, path))
+
+
+def test_an_erasure_removes_links_and_nothing_behind_them(storage: LocalStorage, tmp_path: Path, source: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_text("kept")
+    storage.put(TENANT, source)
+    folder = tmp_path / "root" / str(TENANT)
+    (folder / "link").symlink_to(tmp_path / "elsewhere" / "kept")
+    (folder / "folder").symlink_to(tmp_path / "elsewhere")
+    assert [storage.erase(TENANT, 10), storage.erase(TENANT, 10)] == [3, 0]
+    assert not folder.exists()
+    assert (tmp_path / "elsewhere" / "kept").exists()
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(
+    storage: LocalStorage, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.put(TENANT, source)
+
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UnavailableError, match="cannot be removed"):
+        storage.erase(TENANT, 10)

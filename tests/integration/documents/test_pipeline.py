@@ -121,7 +121,8 @@ def test_a_document_deleted_leaves_nothing(library: Library) -> None:
     for table in ("documents", "document_texts", "chunks", "chunk_vectors"):
         assert library.database.value(f"SELECT count(*) FROM knowledge.{table}") == 0  # noqa: S608 - our own names
     assert not (library.folder / "tea.md").exists()
-    assert library.database.value("SELECT event_type FROM audit.audit_events") == "document.deleted"
+    told = library.database.rows("SELECT event_type FROM audit.audit_events ORDER BY created_at")
+    assert told == [("file_access",), ("document.deleted",)]
 
 
 def test_a_replaced_file_that_no_document_names_is_removed(library: Library) -> None:

@@ -18,6 +18,7 @@ from pipelines.registry import Registry
 from pipelines.waiting import wait_for
 from tests.support.database import Database
 from tests.support.engine import Line, engine, fast_settings
+from tests.support.months import HISTORY, LAST, MISSING
 from tests.support.tasks import Noop, Report
 from tests.support.waiting import eventually
 from workers.beat import Beat
@@ -341,7 +342,41 @@ def test_the_caretaker_makes_months_and_forgets_the_silent(database: Database) -
         "INSERT INTO queue.processes (id, kind, host, pid, beat_at)"
         " VALUES (gen_random_uuid(), 'worker', 'h', 1, now() - interval '1 day')"
     )
+    database.rows(f"DROP TABLE {database.value(LAST, (HISTORY,))}")
+    assert [relation for relation, _ in database.rows(MISSING)] == [HISTORY]
     caretaker = Caretaker(kept(database), 30.0)
     assert caretaker.run_once() > 0
+    caretaker.close()
+    assert database.rows(MISSING) == []
+    assert database.value("SELECT count(*) FROM queue.processes") == 0
+
+
+def test_a_partition_of_somebody_s_own_is_in_no_other_table_s_way(database: Database) -> None:
+    """It begins after the month does and ends after it, so the month is missing and cannot be attached."""
+    theirs, ours = "billing.usage_metrics", "queue.attempts"
+    leaves = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent IN (%s::regclass, %s::regclass)"
+    for (leaf,) in database.rows(leaves, (theirs, ours)):
+        database.rows(f"DROP TABLE {leaf} CASCADE")
+    [(begin, end)] = database.rows(
+        "SELECT first + interval '1 day', first + interval '1 year' FROM date_trunc('month', now(), 'UTC') AS first"
+    )
+    database.rows(f"CREATE TABLE billing.year PARTITION OF {theirs} FOR VALUES FROM ('{begin}') TO ('{end}')")
+    caretaker = Caretaker(kept(database), 30.0)
+    with pytest.raises(psycopg.errors.InvalidObjectDefinition):
+        caretaker.run_once()
+    caretaker.close()
+    assert len(database.rows(leaves, (ours, ours))) == 3
+
+
+def test_a_chore_that_fails_keeps_the_caretaker_from_none_of_the_others(database: Database) -> None:
+    """What is in the way of a table's months is told by the round that fails, and the rest of it is done."""
+    database.rows(
+        "INSERT INTO queue.processes (id, kind, host, pid, beat_at)"
+        " VALUES (gen_random_uuid(), 'worker', 'h', 1, now() - interval '1 day')"
+    )
+    database.rows("ALTER FUNCTION ops.missing_months() RENAME TO no_months")
+    caretaker = Caretaker(kept(database), 30.0)
+    with pytest.raises(psycopg.errors.UndefinedFunction):
+        caretaker.run_once()
     caretaker.close()
     assert database.value("SELECT count(*) FROM queue.processes") == 0

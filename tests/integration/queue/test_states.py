@@ -96,6 +96,15 @@ def test_each_good_state_is_accepted(database: Database) -> None:
     assert database.value("SELECT count(*) FROM queue.outbox_tasks") == len(GOOD)
 
 
+def test_each_status_has_its_partition(database: Database) -> None:
+    for columns in GOOD.values():
+        insert(database, columns)
+    query = """SELECT DISTINCT status::text, CASE WHEN tableoid = 'queue.tasks_live'::regclass THEN 'live'
+        WHEN pg_partition_root(tableoid) = 'queue.outbox_tasks'::regclass THEN 'history' END FROM queue.outbox_tasks"""
+    ended = dict.fromkeys(("done", "failed", "cancelled"), "history")
+    assert dict(database.rows(query)) == {"pending": "live", "in_progress": "live"} | ended
+
+
 def test_each_bad_state_is_refused(database: Database) -> None:
     accepted = []
     for name, columns in BAD.items():

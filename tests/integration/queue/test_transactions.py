@@ -13,7 +13,8 @@ from pipelines.task import Task, TaskContext
 from pipelines.transaction import Transaction
 from tests.support.database import Database
 from tests.support.engine import Line
-from tests.support.tasks import Insert, Misbehave, Noop, Orm, Spawn, Write, WriteMany
+from tests.support.tasks import Insert, Misbehave, Noop, Orm, Roll, Spawn, Write, WriteMany
+from workers.testing import run_task
 
 ENDINGS = [
     "COMMIT",
@@ -134,22 +135,25 @@ def test_a_snooze_that_was_cancelled_meanwhile_keeps_what_its_effects_say_of_the
 def test_what_a_handler_reads_with_refuses_to_write(effects: Database) -> None:
     refusals: list[str | None] = []
 
-    def read_and(statement: str, context: TaskContext) -> None:
-        with context.read() as transaction:
-            transaction.execute("SELECT count(*) FROM effects")
-            transaction.execute(statement)
+    def refusal(statement: str, context: TaskContext) -> str | None:
+        try:
+            with context.read() as transaction:
+                transaction.execute("SELECT count(*) FROM effects")
+                transaction.execute(statement)
+        except psycopg.Error as error:
+            return error.sqlstate
+        return None
 
     def run(context: TaskContext, payload: Noop) -> Outcome:
-        for statement in ("INSERT INTO effects (n) VALUES (1)", "SET TRANSACTION READ WRITE"):
-            with pytest.raises(psycopg.Error) as refused:
-                read_and(statement, context)
-            refusals.append(refused.value.sqlstate)
+        refusals.append(refusal("INSERT INTO effects (n) VALUES (1)", context))
+        refusals.append(refusal("SET TRANSACTION READ WRITE", context))
         return Done()
 
     line = Line(effects, Registry([Task(payload=Noop, run=run)]))
     enqueue(effects.connect("producer"), Noop())
     line.run_once()
     assert refusals == ["25006", "25001"]
+    line.close()
 
 
 def test_a_session_writes_into_the_same_transaction(effects: Database, line: Line) -> None:
@@ -157,6 +161,34 @@ def test_a_session_writes_into_the_same_transaction(effects: Database, line: Lin
     line.run_once()
     assert [line.task(i)["last_error"] for i in ids] == [None] * 3
     assert effects.rows("SELECT n FROM effects ORDER BY n") == [(0,), (1,), (2,)]
+
+
+@pytest.mark.parametrize("ending", ENDINGS[:6])
+def test_what_a_system_task_does_outside_stays_whatever_becomes_of_it(effects: Database, ending: str) -> None:
+    def run(context: TaskContext, payload: Roll) -> Outcome:
+        with context.outside() as connection:
+            connection.execute("INSERT INTO public.effects (n) VALUES (1)")
+            connection.execute(ending.encode())
+        return Done()
+
+    ended = run_task(effects, Task(payload=Roll, run=run, scope="system"), Roll())
+    assert (ended.status, ended.error) == (
+        "failed",
+        "PermanentError: a handler cannot begin or end a transaction, nor change its session but by SET LOCAL",
+    )
+    assert effects.rows("SELECT n FROM effects") == [(1,)]
+
+
+def test_a_tenants_task_has_no_outside(effects: Database) -> None:
+    def run(context: TaskContext, payload: Noop) -> Outcome:
+        with context.outside() as connection:
+            connection.execute("INSERT INTO public.effects (n) VALUES (1)")
+        return Done()
+
+    ended = run_task(effects, Task(payload=Noop, run=run), Noop())
+    assert ended.status == "failed"
+    assert "bound to its tenant" in (ended.error or "")
+    assert effects.rows("SELECT n FROM effects") == []
 
 
 def test_a_lost_connection_at_the_commit_is_made_good(effects: Database, line: Line) -> None:

@@ -1,0 +1,1 @@
+"""What becomes of a tenant that is deleted."""

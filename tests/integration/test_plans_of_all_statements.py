@@ -1,0 +1,136 @@
+"""Each named statement, each function of the owner's rights and each view has a guard of what it reads, or a reason."""
+
+from tests.integration import (
+    test_plans_of_documents,
+    test_plans_of_records,
+    test_plans_of_search,
+    test_plans_of_tenants,
+    test_plans_of_watching,
+)
+from tests.integration.queue import test_dependency_plans, test_limit_plans, test_plans
+from tests.integration.queue.test_named_sql import QUERIES
+from tests.support.database import Database
+
+MODULES = (
+    test_plans_of_documents, test_plans_of_search, test_plans_of_watching, test_plans_of_records, test_plans_of_tenants
+)  # fmt: skip
+GUARDS = [guard for module in MODULES for guard in module.GUARDS]
+GUARDED = {guard.statement for guard in GUARDS} | {
+    guard.name for module in (test_plans, test_limit_plans, test_dependency_plans) for guard in module.GUARDS
+}
+NO_TABLE = "reads no table of ours"
+ROW_A_SPACE = "a space, or a model, is a row: there are a handful"
+ROW_A_PROCESS = "a process, a queue, a task type or a chore is a row"
+CATALOGUE = "reads the catalogue, and a handful of policies and runs"
+WHOLE_MONTH = "counts a month that is over, all of it, before it goes"
+A_ROW_MORE = "it adds a row"
+KIT = "the kit for tests runs it, no process does"
+# By statement, why it has no guard.
+UNGUARDED = {
+    "alerts.begin": ROW_A_PROCESS,
+    "dependencies.lock": NO_TABLE,
+    "documents.hold_active": NO_TABLE,
+    "documents.lock_file": NO_TABLE,
+    "health.oldest_transaction": NO_TABLE,
+    "health.server": NO_TABLE,
+    "identity.tenant_by_slug": "a tenant is a row, found by its unique key",
+    "leases.ring_rescuers": NO_TABLE,
+    "leases.wait_for_disk": NO_TABLE,
+    "limits.forget": "all buckets of tokens, once an hour: a token spent is not to cost an index",
+    "limits.pause_key": "tests/integration/queue/test_limit_plans.py holds the function to what it reads",
+    "months.begin": CATALOGUE,
+    "months.came_to": CATALOGUE,
+    "months.clear": WHOLE_MONTH,
+    "months.drop": WHOLE_MONTH,
+    "months.end": CATALOGUE,
+    "months.make": CATALOGUE,
+    "months.missing": CATALOGUE,
+    "months.policies": CATALOGUE,
+    "months.to_go": CATALOGUE,
+    "processes.beat": ROW_A_PROCESS,
+    "processes.forget_processes": ROW_A_PROCESS,
+    "processes.mark_sleeping": ROW_A_PROCESS,
+    "processes.offer": ROW_A_PROCESS,
+    "processes.stop_serving": ROW_A_PROCESS,
+    "processes.unregister_process": ROW_A_PROCESS,
+    "queue.publish_task_type": ROW_A_PROCESS,
+    "queue.ring": ROW_A_PROCESS,
+    "replays.plan_for_values": NO_TABLE,
+    "schema.has_revision": NO_TABLE,
+    "schema.revision": "one row",
+    "spaces.activate": ROW_A_SPACE,
+    "spaces.building": NO_TABLE,
+    "spaces.chunks": "counts all chunks, for who fills a space",
+    "spaces.create": ROW_A_SPACE,
+    "spaces.deactivate": ROW_A_SPACE,
+    "spaces.forget_models": ROW_A_SPACE,
+    "spaces.give_up": ROW_A_SPACE,
+    "spaces.has_partition": ROW_A_SPACE,
+    "spaces.index": ROW_A_SPACE,
+    "spaces.lock": NO_TABLE,
+    "spaces.place": ROW_A_SPACE,
+    "spaces.raise_memory": NO_TABLE,
+    "spaces.spaces": ROW_A_SPACE,
+    "spaces.steer": NO_TABLE,
+    "spaces.steer_no_more": NO_TABLE,
+    "spaces.unready": "looks at each chunk that is shown, once before a switch",
+    "spaces.unshown": "looks at each document, once at the end of a filling",
+    "spaces.vectors": "counts all vectors of a space, for who fills it",
+    "statistics.begin": ROW_A_PROCESS,
+    "statistics.reach": ROW_A_PROCESS,
+    "statistics.to_next_minute": NO_TABLE,
+    "tasks.known_types": ROW_A_PROCESS,
+    "tasks.pause_queue": ROW_A_PROCESS,
+    "tasks.processes": ROW_A_PROCESS,
+    "tasks.queues": "counts all live tasks by queue, for operators",
+    "tasks.resume_queue": ROW_A_PROCESS,
+    "tasks.scope_of": ROW_A_PROCESS,
+    "tenants.add": A_ROW_MORE,
+    "tenants.details": "counts a tenant's live tasks among all, for operators",
+    "tenants.tables": CATALOGUE,
+    "testing.came_to": KIT,
+    "testing.enqueued": KIT,
+    "testing.pretend_attempts": KIT,
+    "testing.still_due": KIT,
+    "vault.count_by_key": "counts all values by key: how far a rotation is",
+}
+# What logins call that runs with the owner's rights, and views: by name, why no guard calls it.
+FUNCTIONS = """
+SELECT p.oid::regproc::text FROM pg_proc p
+WHERE p.prosecdef AND p.prorettype <> 'trigger'::regtype AND EXISTS (
+    SELECT FROM pg_roles r WHERE r.rolname ^@ 'greenroom_' AND r.rolname <> 'greenroom_owner'
+        AND has_function_privilege(r.oid, p.oid, 'EXECUTE'))
+UNION SELECT schemaname || '.' || viewname FROM pg_views
+WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+"""
+UNCALLED = {
+    "ops.begin_months": CATALOGUE,
+    "ops.clear_month": WHOLE_MONTH,
+    "ops.connections": NO_TABLE,
+    "ops.drop_month": WHOLE_MONTH,
+    "ops.end_months": CATALOGUE,
+    "ops.make_month": CATALOGUE,
+    "ops.table_sizes": NO_TABLE,
+    "ops.unused_indexes": NO_TABLE,
+    "queue.create_months": NO_TABLE,
+    "queue.enqueue_array": "queue.enqueue is it, of one task",
+    "queue.open_batch": A_ROW_MORE,
+    "queue.pause_key": "tests/integration/queue/test_limit_plans.py holds it to what it reads",
+    "queue.tenant_status": "a tenant by its key",
+}
+
+
+def test_each_named_statement_is_guarded_or_says_why_not() -> None:
+    names = {f"{file}.{name}" for file, name in QUERIES}
+    named = {name for name in GUARDED if " " not in name}
+    assert sorted(names - named - set(UNGUARDED)) == [], "add a guard, or a reason"
+    assert sorted((named | set(UNGUARDED)) - names) == [], "there is no such statement"
+    assert sorted(named & set(UNGUARDED)) == [], "it is guarded, and needs no reason"
+
+
+def test_each_function_of_the_owners_rights_and_each_view_is_guarded_or_says_why_not(database: Database) -> None:
+    texts = [guard.text for guard in GUARDS]
+    there = {name for (name,) in database.rows(FUNCTIONS)}
+    lacking = {name for name in there - set(UNCALLED) if not any(name in text for text in texts)}
+    assert sorted(lacking) == []
+    assert set(UNCALLED) <= there
