@@ -9,6 +9,7 @@ GreenroomError
 │   ├── RegistrationError      a task module or definition cannot be registered
 │   └── ConstraintError        a row breaks a rule of the schema; `constraint` names it
 │       ├── DuplicateError     a key is taken
+│       ├── MissingMonthError  no month takes a row's time
 │       └── MissingRowError    what a row refers to is not there, or another tenant's
 ├── StaleVersionError          a row was written by somebody else since it was read
 ├── NotFoundError              the row that a command names does not exist
@@ -84,6 +85,19 @@ class DuplicateError(ConstraintError):
 
     def _say(self) -> str:
         return f"{self.table} has a row of this key already ({self.constraint})"
+
+
+class MissingMonthError(ConstraintError):
+    """A row's time is in a month that its table does not have; the rule is `month`."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(table, "month")
+
+    def _say(self) -> str:
+        return (
+            f"{self.table} has no month for the row's time: for history, have the system role call"
+            f" ops.create_months_of('{self.table}', since, until); months ahead are the relay's to make"
+        )
 
 
 class MissingRowError(ConstraintError):

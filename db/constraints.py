@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from core.errors import ConstraintError, DuplicateError, MissingRowError, StaleVersionError
+from core.errors import ConstraintError, DuplicateError, MissingMonthError, MissingRowError, StaleVersionError
 
 STALE = "GR004"
 """The SQLSTATE by which `ops.check_version` refuses a stale write."""
@@ -47,7 +47,18 @@ def rule_error(error: BaseException) -> ConstraintError | StaleVersionError | No
     if driver.sqlstate == STALE:
         return StaleVersionError(table)
     kind = _KINDS.get(driver.sqlstate or "")
-    return None if kind is None else kind(table, told.constraint_name or told.column_name or "")
+    if kind is None:
+        return None
+    rule = told.constraint_name or told.column_name or ""
+    return MissingMonthError(table) if _lacks_part(driver.sqlstate, rule, table) else kind(table, rule)
+
+
+def _lacks_part(state: str | None, rule: str, table: str) -> bool:
+    """Tell whether no month of a parted table takes the row: of all checks, that alone has no name.
+
+    Vectors are parted by spaces, and a space that is not there is no month.
+    """
+    return state == "23514" and not rule and not table.endswith("_vectors")
 
 
 def _is_stale_object(error: BaseException) -> bool:

@@ -57,7 +57,7 @@ def to_go(connection: Connection, run_id: UUID) -> list[str]:
 def clear(connection: Connection, run_id: UUID, leaf: str, most: int) -> int:
     """Delete up to `most` rows of a month that other tables refer to, with what refers to them; return how many.
 
-    None where nothing refers to the month, where a hold keeps it, and while somebody writes policies or those rows.
+    0 where nothing refers to the month, where a hold keeps it, and while somebody writes policies or those rows.
     """
     try:
         [(gone,)] = QUERIES.run(connection, "clear", {"run_id": run_id, "leaf": leaf, "most": most})

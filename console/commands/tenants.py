@@ -71,13 +71,13 @@ def add(
 @app.command()
 def suspend(tenant: Named, as_json: AsJson = False) -> None:
     """Hold a tenant's tasks and close its keys and sessions; what runs goes on to its end."""
-    _set(tenant, "suspended", "suspended", as_json=as_json)
+    _set(tenant, "suspended", as_json=as_json)
 
 
 @app.command()
 def activate(tenant: Named, as_json: AsJson = False) -> None:
     """Let a suspended tenant's tasks go, and open its keys and sessions."""
-    _set(tenant, "active", "active", as_json=as_json)
+    _set(tenant, "active", as_json=as_json)
 
 
 @app.command()
@@ -119,7 +119,7 @@ def _erase(operation: Operation, tenant: tenants.Tenant) -> UUID:
         return enqueue(operation.connection, EraseTenant(tenant_id=tenant.id), unique_key=unique_key(tenant.id))
 
 
-def _set(tenant: str, status: Status, word: str, *, as_json: bool) -> None:
+def _set(tenant: str, status: Status, *, as_json: bool) -> None:
     with operate() as operation:
         found = tenants.find(operation.connection, tenant)
         is_change = tenants.set_status(operation.connection, found, status)
@@ -128,4 +128,4 @@ def _set(tenant: str, status: Status, word: str, *, as_json: bool) -> None:
         output.show_json(asdict(shown))
     else:
         held = f", {shown.held_tasks} of its {shown.tasks} tasks held" if shown.tasks else ""
-        output.show_line(f"{found.slug} is {'' if is_change else 'already '}{word}{held}")
+        output.show_line(f"{found.slug} is {'' if is_change else 'already '}{status}{held}")

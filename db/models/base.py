@@ -1,7 +1,9 @@
 """What all models share: names of constraints, common columns, and the few words that columns are written in.
 
 A table's schema is the module that it stands in (`db.models.identity` is `identity`), its comment the class's
-docstring. A column's CHECK, and the foreign key and index of a reference, are made from its declaration.
+docstring. A column's CHECK, and the foreign key and index of a reference, are made from its declaration. So is the
+CHECK that a time is one that a reader can hold: products write times, and one `infinity` would keep a whole page of
+rows from being read. The queue's times are the engine's, and a table parted by a time has bounds already.
 """
 
 import inspect
@@ -43,6 +45,10 @@ _NAMES = {
 }
 EMAIL = r"{0} ~* '^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{{2,}}$' AND length({0}) <= 255"
 """The check of an e-mail address (002)."""
+AMOUNT = "{0} >= 0 AND {0} < 'Infinity'"
+"""The check of a number from 0 on that is one."""
+IN_RANGE = "{0} >= '0002-01-01 00:00+00' AND {0} < '9999-01-01 00:00+00'"
+"""The check of a time that every reader can hold, in its own time zone: drivers refuse rows with another."""
 SLUG = "{0} ~ '^[a-z0-9](-?[a-z0-9])*$' AND length({0}) <= 100"
 """The check of a name that stands in a URL."""
 
@@ -91,9 +97,13 @@ def column(
     return mapped_column(*kind, server_default=server_default, comment=comment, info=info, **options)
 
 
-def words(most: int, *, least: int = 0, default: str | None = None, **options: Any) -> MappedColumn[Any]:
-    """Declare a text of so many characters."""
+def words(
+    most: int, *, least: int = 0, default: str | None = None, is_key: bool = False, **options: Any
+) -> MappedColumn[Any]:
+    """Declare a text of so many characters; a long one that is a key has to fit into an index, whatever its letters."""
     bounds = f"length({{0}}) <= {most}" if least == 0 else f"length({{0}}) BETWEEN {least} AND {most}"
+    if is_key:
+        bounds += " AND octet_length({0}) <= 2000"
     return column(check=bounds, default=None if default is None else f"'{default}'", **options)
 
 
@@ -101,6 +111,11 @@ def one_of(*values: str, default: str | None = None, **options: Any) -> MappedCo
     """Declare a text of a closed set."""
     listed = ", ".join(f"'{value}'" for value in values)
     return column(check=f"{{0}} IN ({listed})", default=None if default is None else f"'{default}'", **options)
+
+
+def amount(*kind: Any, **options: Any) -> MappedColumn[Any]:
+    """Declare a measure or a price from 0 on: not NaN, which is above all others in Postgres."""
+    return column(*kind, check=AMOUNT, **options)
 
 
 def reference(target: str, *, on_delete: str = "CASCADE", shared: bool = False, **options: Any) -> MappedColumn[Any]:
@@ -192,9 +207,18 @@ def _lacks_tenants_index(table: Table) -> bool:
     return all(columns[0].name != "tenant_id" for columns in led if columns)
 
 
+def _is_time(declared: Column[Any], table: Table) -> bool:
+    """Tell whether a column holds times that products write."""
+    parted_by = table.dialect_options["postgresql"]["partition_by"]
+    is_bounded = table.schema == "queue" or parted_by == f"RANGE ({declared.name})"
+    return isinstance(declared.type, TIMESTAMP) and not is_bounded
+
+
 def _constraints_of(declared: Column[Any], table: Table) -> Iterator[Constraint]:
     if check := declared.info.get("check"):
         yield CheckConstraint(check.format(declared.name), name=declared.name)
+    if _is_time(declared, table):
+        yield CheckConstraint(IN_RANGE.format(declared.name), name=f"{declared.name}_range")
     if declared.info.get("is_tenant") and [key.name for key in table.primary_key] == ["id"]:
         yield UniqueConstraint("id", "tenant_id")  # what references of the same tenant's rows point to
     if referenced := declared.info.get("references"):

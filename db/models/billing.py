@@ -15,6 +15,7 @@ from db.models.base import (
     Keyed,
     Tenanted,
     Touched,
+    amount,
     column,
     one_of,
     reference,
@@ -33,7 +34,7 @@ class SubscriptionPlan(Keyed, Touched, Base):
     code: Mapped[str] = column(check=SLUG, comment="What identity.tenants.plan_type says")
     name: Mapped[str] = words(255, least=1)
     description: Mapped[str | None] = column()
-    price: Mapped[Decimal] = column(Numeric(12, 2), default="0", check="{0} >= 0", comment="For one period")
+    price: Mapped[Decimal] = amount(Numeric(12, 2), default="0", comment="For one period")
     currency: Mapped[str] = column(default="'USD'", check=_CURRENCY, comment="ISO 4217")
     billing_period: Mapped[str] = one_of("month", "year", default="month")
     included_limits: Mapped[Json] = column(
@@ -74,7 +75,7 @@ class UsageMetric(Tenanted, Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("ops.uuid_v7()"), sort_order=-30)
     metric_type: Mapped[str] = words(100, least=1, comment="api_calls, tokens, agent_executions and the like")
     metric_value: Mapped[int] = column(BigInteger, check="{0} >= 0", comment="A count of what metric_type names")
-    cost: Mapped[Decimal | None] = column(Numeric(14, 6), check="{0} >= 0", comment="USD")
+    cost: Mapped[Decimal | None] = amount(Numeric(14, 6), comment="USD")
     agent_id: Mapped[UUID | None] = reference("assistants.agents", on_delete="SET NULL")
     user_id: Mapped[UUID | None] = reference("identity.users", on_delete="SET NULL")
     period_start: Mapped[datetime] = column(primary_key=True)
@@ -95,7 +96,7 @@ class BillingRecord(Keyed, Tenanted, Touched, Base):
     plan_id: Mapped[UUID | None] = reference("billing.subscription_plans", shared=True, on_delete="RESTRICT")
     period_start: Mapped[datetime] = column()
     period_end: Mapped[datetime] = column(check="{0} > period_start")
-    amount: Mapped[Decimal] = column(Numeric(12, 2), default="0", check="{0} >= 0", comment="The sum of its items")
+    amount: Mapped[Decimal] = amount(Numeric(12, 2), default="0", comment="The sum of its items")
     currency: Mapped[str] = column(default="'USD'", check=_CURRENCY, comment="ISO 4217")
     status: Mapped[str] = one_of("draft", "open", "paid", "void", default="draft")
     line_items: Mapped[JsonList] = column(

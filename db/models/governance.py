@@ -20,6 +20,7 @@ from db.models.base import (
     Tenanted,
     Touched,
     Versioned,
+    amount,
     column,
     one_of,
     reference,
@@ -91,9 +92,9 @@ class AgentSession(Keyed, Tenanted, Touched, Versioned, Base):
     started_at: Mapped[datetime | None] = column()
     completed_at: Mapped[datetime | None] = column(check="{0} >= started_at")
     error_details: Mapped[Json | None] = column()
-    token_cost: Mapped[Decimal] = column(Numeric(10, 4), default="0", check="{0} >= 0", comment="USD, so far")
-    estimated_cost: Mapped[Decimal | None] = column(Numeric(10, 4), check="{0} >= 0", comment="USD, before the start")
-    max_cost_limit: Mapped[Decimal | None] = column(Numeric(10, 4), check="{0} >= 0", comment="USD; none if NULL")
+    token_cost: Mapped[Decimal] = amount(Numeric(10, 4), default="0", comment="USD, so far")
+    estimated_cost: Mapped[Decimal | None] = amount(Numeric(10, 4), comment="USD, before the start")
+    max_cost_limit: Mapped[Decimal | None] = amount(Numeric(10, 4), comment="USD; none if NULL")
 
 
 class PersonaActivation(Keyed, Tenanted, Touched, Base):
@@ -133,7 +134,7 @@ class AgentInteraction(Keyed, Tenanted, Created, Base):
     output: Mapped[Json | None] = column(comment="NULL while there is none")
     input_tokens: Mapped[int | None] = column(check="{0} >= 0")
     output_tokens: Mapped[int | None] = column(check="{0} >= 0")
-    token_cost: Mapped[Decimal] = column(Numeric(10, 4), default="0", check="{0} >= 0", comment="USD")
+    token_cost: Mapped[Decimal] = amount(Numeric(10, 4), default="0", comment="USD")
     duration_ms: Mapped[int | None] = column(check="{0} >= 0", comment="Milliseconds")
     error_details: Mapped[Json | None] = column()
     correlation_id: Mapped[UUID | None] = column()

@@ -28,7 +28,7 @@ class Mailbox(Keyed, Tenanted, Touched, Base):
 
     __tablename__ = "mailboxes"
     __table_args__ = (
-        UniqueConstraint("persona_id", "address"),
+        UniqueConstraint("persona_id", "address", "tenant_id"),
         _whole("imap"),
         _whole("smtp"),
         _loopback("imap"),
@@ -75,7 +75,7 @@ class Folder(Keyed, Tenanted, Touched, Base):
     __table_args__ = (UniqueConstraint("mailbox_id", "name"),)
 
     mailbox_id: Mapped[UUID] = reference("mail.mailboxes")
-    name: Mapped[str] = words(1000, least=1, default="INBOX", comment="Decoded from modified UTF-7")
+    name: Mapped[str] = words(1000, least=1, is_key=True, default="INBOX", comment="Decoded from modified UTF-7")
     uidvalidity: Mapped[int | None] = column(BigInteger, check=_UINT32 % 1, comment="None: never read")
     last_uid: Mapped[int] = column(
         BigInteger, default="0", check=_UINT32 % 0, comment="The greatest that was read; counts within uidvalidity"
@@ -106,7 +106,7 @@ class Email(Keyed, Tenanted, Touched, Base):
     persona_id: Mapped[UUID] = reference("assistants.personas")
     run_id: Mapped[UUID | None] = reference("assistants.runs", on_delete="SET NULL")
     mailbox_id: Mapped[UUID | None] = reference("mail.mailboxes", on_delete="SET NULL")
-    folder: Mapped[str | None] = words(1000)
+    folder: Mapped[str | None] = words(1000, is_key=True)
     uidvalidity: Mapped[int | None] = column(BigInteger, check=_UINT32 % 1)
     uid: Mapped[int | None] = column(BigInteger, check=_UINT32 % 1)
     direction: Mapped[str] = one_of("inbound", "outbound")
@@ -119,7 +119,9 @@ class Email(Keyed, Tenanted, Touched, Base):
         "unknown",
         comment="sending: the server may have it; unknown: nobody knows, an operator decides",
     )
-    message_id: Mapped[str | None] = words(998, comment="Made before the first attempt, kept by each later one")
+    message_id: Mapped[str | None] = words(
+        998, is_key=True, comment="Made before the first attempt, kept by each later one"
+    )
     in_reply_to: Mapped[str | None] = words(998)
     reference_ids: Mapped[list[str]] = column(default="'{}'", comment="Message ids of References, the oldest first")
     thread_id: Mapped[str | None] = column(
@@ -162,7 +164,7 @@ class Attachment(Keyed, Tenanted, Created, Base):
     email_id: Mapped[UUID | None] = reference("mail.emails")
     run_id: Mapped[UUID | None] = reference("assistants.runs", on_delete="SET NULL")
     name: Mapped[str] = words(255, least=1, comment="Made safe: no path")
-    file_path: Mapped[str] = column(comment="Where it stands in storage")
+    file_path: Mapped[str] = column(check="octet_length({0}) <= 2000", comment="Where it stands in storage")
     file_size: Mapped[int] = column(BigInteger, check="{0} >= 0", comment="Bytes")
     mime_type: Mapped[str | None] = words(100, comment="By its content")
     checksum: Mapped[bytes | None] = column(LargeBinary, check=_SHA256, comment="SHA-256 of the content")

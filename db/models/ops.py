@@ -20,7 +20,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, MappedColumn, mapped_column
 
-from db.models.base import Base, Created, Json, JsonList, Keyed, Tenanted, Touched, column, one_of, reference, words
+from db.models.base import (
+    AMOUNT,
+    Base,
+    Created,
+    Json,
+    JsonList,
+    Keyed,
+    Tenanted,
+    Touched,
+    amount,
+    column,
+    one_of,
+    reference,
+    words,
+)
 
 _SHARE = "{0} >= 0 AND {0} <= 100"
 _IDENTIFIER = "{0} ~ '^[a-z_][a-z0-9_]*$' AND length({0}) <= 63"
@@ -29,7 +43,7 @@ _ACTIONS = ("delete", "archive", "roll_up", "drop_partition")
 
 def _among(most: str, precision: int, comment: str | None = None) -> MappedColumn[Any]:
     """Declare an average or a percentile of measures whose greatest is `most`."""
-    return column(Numeric(precision, 2), check="{0} >= 0 AND {0} <= " + most, comment=comment)
+    return column(Numeric(precision, 2), check=f"{AMOUNT} AND {{0}} <= {most}", comment=comment)
 
 
 class PersonaHealthMetric(Tenanted, Base):
@@ -47,11 +61,9 @@ class PersonaHealthMetric(Tenanted, Base):
     cpu_percent: Mapped[Decimal | None] = column(Numeric(5, 2), check=_SHARE, comment="Of what it may use, 0 to 100")
     memory_mb: Mapped[int | None] = column(check="{0} >= 0", comment="MB, without the page cache")
     memory_percent: Mapped[Decimal | None] = column(Numeric(5, 2), check=_SHARE, comment="Of its limit, 0 to 100")
-    disk_usage_gb: Mapped[Decimal | None] = column(Numeric(10, 2), check="{0} >= 0", comment="GB")
+    disk_usage_gb: Mapped[Decimal | None] = amount(Numeric(10, 2), comment="GB")
     llm_calls_count: Mapped[int] = column(default="0", check="{0} >= 0", comment="Since the last measure")
-    estimated_cost: Mapped[Decimal | None] = column(
-        Numeric(10, 4), check="{0} >= 0", comment="USD since the last measure"
-    )
+    estimated_cost: Mapped[Decimal | None] = amount(Numeric(10, 4), comment="USD since the last measure")
     active_runs_count: Mapped[int] = column(default="0", check="{0} >= 0")
     measured_at: Mapped[datetime] = mapped_column(primary_key=True, server_default=text("now()"))
 
@@ -83,10 +95,10 @@ class PersonaHealthHour(Keyed, Tenanted, Touched, Base):
     memory_percent_max: Mapped[Decimal | None] = column(Numeric(5, 2), check=_SHARE)
     memory_percent_p95: Mapped[Decimal | None] = _among("memory_percent_max", 5)
     disk_usage_gb_avg: Mapped[Decimal | None] = _among("disk_usage_gb_max", 10)
-    disk_usage_gb_max: Mapped[Decimal | None] = column(Numeric(10, 2), check="{0} >= 0", comment="GB")
+    disk_usage_gb_max: Mapped[Decimal | None] = amount(Numeric(10, 2), comment="GB")
     disk_usage_gb_p95: Mapped[Decimal | None] = _among("disk_usage_gb_max", 10)
     llm_calls_sum: Mapped[int] = column(BigInteger, default="0", check="{0} >= 0")
-    estimated_cost_sum: Mapped[Decimal | None] = column(Numeric(14, 4), check="{0} >= 0", comment="USD")
+    estimated_cost_sum: Mapped[Decimal | None] = amount(Numeric(14, 4), comment="USD")
     active_runs_avg: Mapped[Decimal] = _among("active_runs_max", 12)
     active_runs_max: Mapped[int] = column(comment="No less than the average, which is no less than 0")
     active_runs_p95: Mapped[Decimal] = _among("active_runs_max", 12)

@@ -65,7 +65,7 @@ class Mindscape(Keyed, Tenanted, Touched, Versioned, Base):
     """A person's traits and patterns, gathered from what was observed and written; one a person."""
 
     __tablename__ = "mindscapes"
-    __table_args__ = (ForeignKeyConstraint(*_PERSON, ondelete="CASCADE"), UniqueConstraint("person_id"))
+    __table_args__ = (ForeignKeyConstraint(*_PERSON, ondelete="CASCADE"), UniqueConstraint("person_id", "tenant_id"))
 
     person_id: Mapped[UUID] = column()
     traits: Mapped[Json] = column(
@@ -86,7 +86,7 @@ class Narrative(Keyed, Tenanted, Touched, Base):
     narrative_type: Mapped[str] = one_of("self_observation", "curation")
     raw_text: Mapped[str] = column(comment="As it was put in")
     curated_text: Mapped[str | None] = column(comment="Refined from raw_text")
-    tags: Mapped[list[str] | None] = column(ARRAY(Text()))
+    tags: Mapped[list[str] | None] = column(ARRAY(Text()), check="ops.longest({0}) <= 2000")
     context: Mapped[Json | None] = column()
     trait_path: Mapped[str | None] = words(500, least=1, comment="Of a curation: the trait, with dots")
     curation_action: Mapped[Json | None] = column(comment="Of a curation: what was done")

@@ -54,7 +54,9 @@ class Tool(Keyed, Tenanted, Touched, Base):
     )
 
     name: Mapped[str] = words(255, least=1)
-    description: Mapped[str] = column(comment="What it does, for whoever looks for a tool")
+    description: Mapped[str] = column(
+        check="octet_length({0}) <= 200000", comment="What it does, for whoever looks for a tool"
+    )
     category: Mapped[str | None] = words(100)
     schema: Mapped[Json] = column(comment="Schema of the function call: name, description, parameters")
     code: Mapped[str | None] = column(comment="Implementation of a tool that a user made")
@@ -150,6 +152,7 @@ class McpServer(Keyed, Touched, SoftDeleted, Base):
             postgresql_nulls_not_distinct=True,
             postgresql_where=text("deleted_at IS NULL"),
         ),
+        Index(None, "tenant_id"),
         Index(None, "slug"),
         Index(None, "category"),
         Index(None, "status"),

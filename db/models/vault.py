@@ -40,7 +40,7 @@ class ProviderKey(Keyed, Tenanted, External, Touched, Base):
 
     __tablename__ = "provider_keys"
     __table_args__ = (
-        UniqueConstraint("user_id", "service"),
+        UniqueConstraint("user_id", "service", "tenant_id"),
         Index(
             "provider_keys_external_id_key",
             "tenant_id",

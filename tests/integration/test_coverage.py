@@ -12,7 +12,7 @@ from tests.support.database import Database
 COUNTED = ("tables", "columns", "rules", "indexes", *KINDS)
 # How much each design asks for, in that order: counted in the designs, so that nothing leaves a map unseen.
 SIZES = {
-    "000": (18, 170, 56, 58, 0, 0, 0, 0, 10, 13),
+    "000": (18, 170, 56, 58, 0, 0, 0, 0, 10, 14),
     "001": (10, 84, 22, 15, 0, 0, 3, 0, 2, 1),
     "002": (14, 85, 19, 21, 7, 3, 4, 3, 3, 11),
     "003": (12, 111, 22, 37, 4, 0, 2, 3, 5, 14),

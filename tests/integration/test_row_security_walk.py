@@ -40,6 +40,8 @@ UNWRITTEN = {"knowledge.chunk_terms (chunk_id) to knowledge.chunks"}
 _BY_TRIGGER = "the key does not hold the tenant: a trigger compares it, and fails as the key would"
 GUARDED_TOO = {
     "knowledge.chunk_terms (chunk_id) to knowledge.chunks": "each chunk has its terms already",
+    "vault.provider_keys (user_id) to identity.users": "a secret stays under its label",
+    "vault.secrets (persona_id) to assistants.personas": "a secret stays under its label",
     "ops.retention_policies (persona_id) to assistants.personas": "a trigger wants a table that has personas",
     "tools.mcp_server_configs (mcp_server_id) to tools.mcp_servers": _BY_TRIGGER,
     "tools.mcp_tool_executions (mcp_server_id) to tools.mcp_servers": _BY_TRIGGER,

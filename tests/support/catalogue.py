@@ -28,6 +28,8 @@ OBJECTS = {
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
         UNION ALL SELECT n.nspname || '.' || c.relname || '.' || k.conname
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_constraint k ON k.conrelid = c.oid
+        UNION ALL SELECT n.nspname || '.' || c.relname || '.' || t.tgname
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_trigger t ON t.tgrelid = c.oid
         UNION ALL SELECT rolname FROM pg_roles
         UNION ALL SELECT name FROM pg_settings
     """,
@@ -116,7 +118,7 @@ class Catalogue:
 
     @cached_property
     def things(self) -> set[str]:
-        """The names of all relations, columns, constraints, functions, roles and settings."""
+        """The names of all relations, columns, constraints, triggers, functions, roles and settings."""
         return self.objects("things")
 
     def objects(self, kind: str) -> set[str]:

@@ -29,11 +29,10 @@ def extract_program_before_newest_migration(folder: Path) -> str:
 
 
 def _candidates() -> Iterator[str]:
-    """Yield commits, newest first: HEAD, and the parents of all that changed a migration."""
-    lines = _git("rev-list", "--topo-order", "--parents", "HEAD", "--", _SCRIPTS).decode().splitlines()
+    """Yield commits, newest first: HEAD, and the parents of all on the main line that changed a migration."""
+    lines = _git("rev-list", "--topo-order", "--first-parent", "HEAD", "--", _SCRIPTS).decode().splitlines()
     yield "HEAD"
-    for line in lines:
-        commit, *_ = line.split()
+    for commit in lines:
         yield from _git("rev-list", "--parents", "-n", "1", commit).decode().split()[1:]
 
 

@@ -1,4 +1,4 @@
-"""Indexes that queries lack: documents by stored file, page and name, alerts by their end (pre-deploy)."""
+"""What queries lacked: indexes, retention that goes by them, tokens by user of large tenants (pre-deploy)."""
 
 from db.migrations.script import run_sql
 
@@ -9,10 +9,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the indexes."""
+    """Make the indexes; let retention and the view of tokens go by indexes."""
     run_sql("0031_indexes.up.sql")
 
 
 def downgrade() -> None:
-    """Drop the indexes."""
+    """Drop the indexes; let both read what they read before."""
     run_sql("0031_indexes.down.sql")

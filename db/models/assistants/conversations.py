@@ -41,6 +41,7 @@ class Client(Keyed, Tenanted, External, Touched, Base):
             "clients_user_telegram_key",
             "user_id",
             "telegram_id",
+            "tenant_id",
             unique=True,
             postgresql_where=text("telegram_id IS NOT NULL"),
         ),

@@ -20,6 +20,9 @@ from db.models.base import (
     words,
 )
 
+# Merged level by level: what is nested a thousand deep is more than the server's stack holds.
+_PROFILE = "jsonb_typeof({0}) = 'object' AND NOT {0} @? '$.**{{64}}'"
+
 
 class Persona(Keyed, Tenanted, External, Touched, Base):
     """A character that answers through a language model, with the settings that its agents share."""
@@ -62,7 +65,7 @@ class VoicePersona(Keyed, Tenanted, External, Touched, Base):
 
     __tablename__ = "voice_personas"
     __table_args__ = (
-        UniqueConstraint("user_id", "youtube_url"),
+        UniqueConstraint("user_id", "youtube_url", "tenant_id"),
         Index(
             "voice_personas_external_id_key",
             "tenant_id",
@@ -78,7 +81,7 @@ class VoicePersona(Keyed, Tenanted, External, Touched, Base):
     name: Mapped[str] = words(255, least=1)
     role: Mapped[str | None] = words(255, comment="Job title or role, as in 'Founder'")
     voice_id: Mapped[str | None] = words(255, comment="The speech provider's key; none until the voice is cloned")
-    youtube_url: Mapped[str] = words(2000, least=1, comment="The video; a user clones it once")
+    youtube_url: Mapped[str] = words(2000, least=1, is_key=True, comment="The video; a user clones it once")
     language: Mapped[str] = words(10, least=2, default="en", comment="ISO 639-1")
     status: Mapped[str] = one_of("pending", "processing", "active", "failed", default="pending")
     error_message: Mapped[str | None] = column(comment="Why, where status is failed")
@@ -89,13 +92,11 @@ class PersonaProfile(Keyed, Tenanted, Touched, Base):
 
     __tablename__ = "persona_profiles"
     __table_args__ = (
-        UniqueConstraint("persona_id"),
+        UniqueConstraint("persona_id", "tenant_id"),
         Index(None, "auto_extracted", postgresql_using="gin"),
         Index(None, "manual_overrides", postgresql_using="gin"),
     )
 
     persona_id: Mapped[UUID] = reference("assistants.voice_personas")
-    auto_extracted: Mapped[Json] = column(default="'{}'", check="jsonb_typeof({0}) = 'object'")
-    manual_overrides: Mapped[Json] = column(
-        default="'{}'", check="jsonb_typeof({0}) = 'object'", comment="Goes before what is extracted"
-    )
+    auto_extracted: Mapped[Json] = column(default="'{}'", check=_PROFILE)
+    manual_overrides: Mapped[Json] = column(default="'{}'", check=_PROFILE, comment="Goes before what is extracted")

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Double, ForeignKeyConstraint, Index, Numeric, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import Base, Created, External, Json, Keyed, Tenanted, Touched, column, reference, words
+from db.models.base import Base, Created, External, Json, Keyed, Tenanted, Touched, amount, column, reference, words
 
 
 def _external_key(table: str) -> Index:
@@ -37,8 +37,8 @@ class Product(Keyed, Tenanted, External, Touched, Base):
     user_id: Mapped[UUID] = reference("identity.users")
     catalog_id: Mapped[str | None] = words(255, comment="Groups what came by one upload")
     name: Mapped[str] = words(500, least=1)
-    description: Mapped[str | None] = column()
-    price: Mapped[Decimal | None] = column(Numeric(10, 2), check="{0} >= 0")
+    description: Mapped[str | None] = column(check="octet_length({0}) <= 200000")
+    price: Mapped[Decimal | None] = amount(Numeric(10, 2))
     currency: Mapped[str] = words(10, least=1, default="USD")
     sku: Mapped[str | None] = words(255)
     category: Mapped[str | None] = words(255)
@@ -78,9 +78,9 @@ class TranscriptSegment(Keyed, Tenanted, External, Created, Base):
     )
 
     persona_id: Mapped[UUID] = mapped_column()
-    youtube_url: Mapped[str] = words(2000, least=1)
+    youtube_url: Mapped[str] = words(2000, least=1, is_key=True)
     segment_index: Mapped[int] = column(check="{0} >= 0", comment="Its place in the video, from 0")
     content: Mapped[str] = column(check="{0} <> ''")
-    timestamp_start: Mapped[float] = column(Double, check="{0} >= 0", comment="Seconds into the video")
-    timestamp_end: Mapped[float] = column(Double, comment="Seconds into the video")
+    timestamp_start: Mapped[float] = amount(Double, comment="Seconds into the video")
+    timestamp_end: Mapped[float] = amount(Double, comment="Seconds into the video")
     meta: Mapped[Json] = column(name="metadata", default="'{}'")

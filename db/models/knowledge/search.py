@@ -12,7 +12,7 @@ from db.models.base import Base, Created, Json, Keyed, column, one_of, reference
 
 _TERMS = 536_870_912
 # Cosine similarities are signed; what is scored by words has no upper bound.
-_SCORE = "CASE strategy WHEN 'lexical' THEN {0} >= 0 ELSE {0} BETWEEN -1 AND 1 END"
+_SCORE = "CASE strategy WHEN 'lexical' THEN {0} >= 0 AND {0} < 'Infinity' ELSE {0} BETWEEN -1 AND 1 END"
 
 
 def _tenant() -> Mapped[UUID]:
@@ -90,7 +90,12 @@ class RagQuery(Keyed, Created, Base):
     collection_id: Mapped[UUID | None] = reference("knowledge.collections", on_delete="SET NULL")
     query_text: Mapped[str] = words(10000, least=1)
     result_chunk_ids: Mapped[list[UUID]] = column(default="'{}'", comment="What was found, best first")
-    result_scores: Mapped[list[float]] = column(ARRAY(REAL), default="'{}'", comment="Of each, in the same order")
+    result_scores: Mapped[list[float]] = column(
+        ARRAY(REAL),
+        default="'{}'",
+        check="NOT {0} && '{{NaN,Infinity,-Infinity}}'",
+        comment="Of each, in the same order",
+    )
     top_score: Mapped[float | None] = column(REAL, check=_SCORE, comment="What the strategy goes by, of the best")
     strategy: Mapped[str] = one_of("hybrid", "vector", "lexical")
     filters: Mapped[Json] = column(default="'{}'")

@@ -54,5 +54,5 @@ class LimitToken(Base):
 
     kind: Mapped[str] = one_of(*_KINDS, primary_key=True)
     name: Mapped[str] = words(200, least=1, primary_key=True)
-    tokens: Mapped[float] = column(Double)
+    tokens: Mapped[float] = column(Double, check="{0} > '-Infinity' AND {0} < 'Infinity'")
     refilled_at: Mapped[datetime] = column()

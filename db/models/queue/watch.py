@@ -6,7 +6,7 @@ from sqlalchemy import CheckConstraint, Double, Index, text
 from sqlalchemy.orm import Mapped
 from sqlalchemy.schema import conv
 
-from db.models.base import Base, Json, Keyed, column, one_of, words
+from db.models.base import Base, Json, Keyed, amount, column, one_of, words
 
 
 class Chore(Base):
@@ -31,10 +31,10 @@ class Statistic(Base):
     failed: Mapped[int] = column(check="{0} >= 0")
     cancelled: Mapped[int] = column(check="{0} >= 0")
     runs: Mapped[int] = column(comment="The ended tasks that had started")
-    run_seconds: Mapped[float] = column(Double, check="{0} >= 0", comment="Of the runs, like the other seconds")
-    run_seconds_max: Mapped[float] = column(Double, check="{0} >= 0")
-    wait_seconds: Mapped[float] = column(Double, check="{0} >= 0")
-    wait_seconds_max: Mapped[float] = column(Double, check="{0} >= 0")
+    run_seconds: Mapped[float] = amount(Double, comment="Of the runs, like the other seconds")
+    run_seconds_max: Mapped[float] = amount(Double)
+    wait_seconds: Mapped[float] = amount(Double)
+    wait_seconds_max: Mapped[float] = amount(Double)
     retried: Mapped[int] = column(check="{0} >= 0", comment="Attempts that ended without ending their task")
     snoozed: Mapped[int] = column(check="{0} >= 0")
     lost: Mapped[int] = column(check="{0} >= 0")
@@ -50,7 +50,7 @@ class Gauge(Base):
     queue: Mapped[str] = column(primary_key=True)
     waiting: Mapped[int] = column(check="{0} >= 0")
     running: Mapped[int] = column(check="{0} >= 0")
-    oldest_seconds: Mapped[float] = column(Double, check="{0} >= 0", comment="How long the oldest due task waits")
+    oldest_seconds: Mapped[float] = amount(Double, comment="How long the oldest due task waits")
 
 
 class Alert(Keyed, Base):

@@ -192,16 +192,6 @@ def test_a_change_of_the_schemas_revision_is_noted(database: Database) -> None:
     assert {record for _, _, _, record in revisions} >= {"0025", WANTED_REVISION}
 
 
-def test_nothing_leads_out_of_the_audit(shared: Database) -> None:
-    """Or what it tells of could not be erased."""
-    query = """SELECT conname FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid
-        WHERE c.contype = 'f' AND r.relnamespace = 'audit'::regnamespace"""
-    assert shared.rows(query) == []
-    assert (
-        shared.value("SELECT count(*) FROM pg_class WHERE relnamespace = 'audit'::regnamespace AND relkind = 'p'") > 0
-    )
-
-
 # ------------------------------------------------------------------------------------------------ by whom
 
 

@@ -13,7 +13,7 @@ from db.connection import Connection
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.statements import changed, rows
-from tests.support.tenants import acting
+from tests.support.tenants import acting, let_go
 
 CALLS, MCP_CALLS = "tools.tool_executions", "tools.mcp_tool_executions"
 AGENTS, EMAILS, RUNS, SEARCHES = "assistants.agents", "mail.emails", "assistants.runs", "knowledge.rag_queries"
@@ -246,7 +246,7 @@ def test_an_agents_life_is_noted(shared: Database, ours: Factory) -> None:
 
 def test_agents_that_go_with_their_tenant_are_noted(shared: Database, ours: Factory) -> None:
     agent = ours.row(AGENTS)
-    shared.rows("DELETE FROM identity.tenants WHERE id = %s", (ours.tenant_id,))
+    let_go(shared.connect(), ours.tenant_id)
     with acting(shared, "system") as system:
         found = [(event["event_type"], event["tenant_id"]) for event in noted(system, agent["id"])]
     assert found == [("agent.created", ours.tenant_id), ("agent.deleted", ours.tenant_id)]

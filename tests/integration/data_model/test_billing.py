@@ -190,6 +190,14 @@ def test_what_a_model_reported_goes_before_what_was_counted(ours: Factory, worke
     assert tokens(worker)[user_id][0] == 105
 
 
+@pytest.mark.parametrize("total", [1e30, -5e9, 1e12 + 1])
+def test_what_is_no_number_of_tokens_is_not_taken_for_one(ours: Factory, worker: Connection, total: float) -> None:
+    user_id, talk = talk_to_persona(ours)
+    say(ours, talk, tokens_used={"total": total}, token_count=7)
+    say(ours, talk, tokens_used={"total": 1e12})
+    assert tokens(worker)[user_id][0] == 10**12 + 7
+
+
 def test_what_counts_no_tokens_is_left_out(ours: Factory, worker: Connection) -> None:
     _, talk = talk_to_persona(ours)
     say(ours, talk)

@@ -73,7 +73,7 @@ def test_an_approval_lets_a_session_run(shared: Database, ours: Factory, event_t
 
 def test_an_approval_written_first_lets_a_session_begin_as_running(shared: Database, ours: Factory) -> None:
     values = ours.values(SESSIONS, status="running", id=uuid4())
-    judge(ours, values)
+    judge(ours, values, user_id=values["user_id"], agent_type=values["agent_type"])
     with acting(shared, "worker", ours.tenant_id) as worker:
         assert Factory(worker, ours.tenant_id).insert(SESSIONS, values)["status"] == "running"
 
@@ -153,6 +153,7 @@ def test_a_decision_outlives_session_and_user(shared: Database, ours: Factory) -
         ("operator", "UPDATE {} SET created_at = created_at"),
         ("operator", "DELETE FROM {}"),
         ("system", "UPDATE {} SET created_at = created_at"),
+        ("system", "DELETE FROM {}"),
         ("reader", "INSERT INTO {} DEFAULT VALUES"),
     ],
 )
@@ -163,13 +164,13 @@ def test_what_was_decided_stays_as_it_was(
         connection.execute(statement.format(table).encode())
 
 
-def test_the_system_erases_a_decision_with_what_was_found_for_it(shared: Database, ours: Factory) -> None:
+def test_the_owner_erases_a_decision_with_what_was_found_for_it(shared: Database, ours: Factory) -> None:
     event = judge(ours, ours.row(SESSIONS))
     result = find(ours, event)
-    with acting(shared, "system") as system:
-        assert result["id"] in ids(system, RESULTS)
-        assert changed(system, "DELETE FROM governance.governance_events WHERE id = %s", event["id"]) == 1
-        assert result["id"] not in ids(system, RESULTS)
+    with acting(shared, "owner") as owner:
+        assert result["id"] in ids(owner, RESULTS)
+        assert changed(owner, "DELETE FROM governance.governance_events WHERE id = %s", event["id"]) == 1
+        assert result["id"] not in ids(owner, RESULTS)
 
 
 def test_a_month_of_decisions_goes_after_what_was_found_for_them(shared: Database, ours: Factory) -> None:

@@ -191,7 +191,7 @@ def test_a_products_own_tables_get_no_months(owner: Connection) -> None:
     assert value(owner, "SELECT ops.create_months()") == 0
 
 
-def test_the_relay_makes_the_months_of_all_tables(database: Database) -> None:
+def test_the_relay_of_before_still_makes_the_months_of_all_tables(database: Database) -> None:
     database.rows(LOGS)
     assert value(database.connect("relay"), "SELECT queue.create_months()") == 3
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

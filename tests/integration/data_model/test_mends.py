@@ -13,7 +13,7 @@ from tests.support.factory import Factory
 from tests.support.statements import changed
 from tests.support.tenants import acting, named
 
-BEFORE = "0025"
+BEFORE = "0029"
 TENANT = "INSERT INTO identity.tenants (name, slug, contact_email, metadata) VALUES ('T', %s, %s, '{\"a\": 1}')"
 CONTACTS = "SELECT slug, contact_email, metadata FROM identity.tenants WHERE name = 'T' ORDER BY slug"
 DOCUMENT = """

@@ -20,6 +20,7 @@ from tests.support.months import EVENTS, HISTORY, LAST, MISSING, old_tasks, read
 from tests.support.statements import column, value
 from tests.support.tasks import Noop
 from tests.support.tenants import acting
+from tests.support.waiting import eventually
 
 # What a claim, an enqueue or an end may wait for a lock, which is longer than a month's lock is asked for.
 PATIENCE = "SET lock_timeout = '150ms'"
@@ -113,6 +114,7 @@ def test_nobody_waits_for_a_month_that_is_made_beside_writers(database: Database
             write({"worker": writer})
             assert [months.make_missing(relay) for _ in range(3)] == [["assistants.messages"]] * 3
         assert months.make_missing(relay) == []
+        eventually(lambda: clients.ends > 0)
     assert clients.errors == []
     assert database.rows(MISSING) == []
 

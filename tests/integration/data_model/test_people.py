@@ -147,6 +147,41 @@ def test_what_is_no_version_is_refused(
         worker.execute(WRITE.encode(), (ours.tenant_id, "m", version))
 
 
+@pytest.mark.parametrize("version", [1002, 2**31 - 1])
+def test_a_version_far_ahead_does_not_end_the_numbers(ours: Factory, worker: Connection, version: int) -> None:
+    next_version(worker, ours)
+    with pytest.raises(psycopg.errors.CheckViolation) as caught, worker.transaction():
+        worker.execute(WRITE.encode(), (ours.tenant_id, "m", version))
+    assert caught.value.diag.constraint_name == "mapper_configs_version_follows_check"
+    worker.execute(WRITE.encode(), (ours.tenant_id, "m", 1001))
+    assert next_version(worker, ours) == 1002
+
+
+@pytest.mark.parametrize(
+    ("status", "change", "is_kept"),
+    [
+        ("draft", "configuration = '{\"rules\": []}'", False),
+        ("draft", "version = 9", True),
+        ("draft", "config_id = 'other'", True),
+        ("active", "configuration = '{\"rules\": []}'", True),
+        ("active", "status = 'draft'", True),
+        ("active", "status = 'deprecated', usage_count = 3", False),
+        ("deprecated", "configuration = '{\"rules\": []}'", True),
+    ],
+)
+def test_a_mapper_that_is_no_draft_stays_as_it_was(
+    ours: Factory, worker: Connection, status: str, change: str, is_kept: bool
+) -> None:
+    mapper = ours.row("people.mapper_configs", status=status)["id"]
+    update = f"UPDATE people.mapper_configs SET {change} WHERE id = %s".encode()  # noqa: S608 - the test's own text
+    if not is_kept:
+        assert worker.execute(update, (mapper,)).rowcount == 1
+        return
+    with pytest.raises(psycopg.errors.CheckViolation) as caught, worker.transaction():
+        worker.execute(update, (mapper,))
+    assert caught.value.diag.constraint_name == "mapper_configs_stays_check"
+
+
 def test_writers_of_one_mapper_wait_for_each_other(shared: Database, ours: Factory, worker: Connection) -> None:
     next_version(worker, ours)
     with acting(shared, "worker", ours.tenant_id) as other:

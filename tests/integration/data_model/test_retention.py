@@ -28,6 +28,32 @@ REFUSED: dict[str, tuple[Row, str]] = {
     "a filter by an object": ({"filter": {"status": {"not": "failed"}}}, "filter"),
     "SQL in a filter": ({"filter": {"status = status OR status": "x"}}, "filter"),
     "months of what is not parted": ({"action": "drop_partition"}, "action"),
+    "tasks that wait": (
+        {"table_schema": "queue", "table_name": "tasks_live", "age_column": "created_at"},
+        "table_name",
+    ),
+    "tasks that come": (
+        {"table_schema": "queue", "table_name": "outbox_tasks", "age_column": "created_at"},
+        "table_name",
+    ),
+    "tenants": ({"table_schema": "identity", "table_name": "tenants", "age_column": "created_at"}, "table_name"),
+    "operators": ({"table_schema": "identity", "table_name": "operators", "age_column": "created_at"}, "table_name"),
+    "policies": ({"table_schema": "ops", "table_name": "retention_policies", "age_column": "created_at"}, "table_name"),
+    "runs of policies": (
+        {"table_schema": "ops", "table_name": "retention_runs", "age_column": "created_at"},
+        "table_name",
+    ),
+    "rows of the audit": ({"table_schema": "audit", "table_name": "audit_log", "age_column": "changed_at"}, "action"),
+    "deeds": (
+        {"table_schema": "audit", "table_name": "audit_events", "age_column": "created_at", "filter": {"actor": "x"}},
+        "action",
+    ),
+    "decisions": (
+        {"table_name": "governance_events", "age_column": "created_at", "filter": {"approved": True}},
+        "action",
+    ),
+    "what was found": ({"table_name": "validation_results", "age_column": "created_at"}, "action"),
+    "more than a thousand years": ({"age": "1000 years 1 day"}, "age"),
     "months by another column": (
         {"table_name": "validation_results", "age_column": "created_at", "action": "drop_partition"},
         "action",
@@ -50,10 +76,17 @@ def policy(**given: Any) -> Row:
     [
         {},
         {"filter": {"status": "failed", "session_id": None}, "action": "archive"},
-        {"table_name": "governance_events", "age_column": "created_at", "filter": {"approved": False}},
+        {
+            "table_name": "governance_events",
+            "age_column": "created_at",
+            "filter": {"approved": False},
+            "action": "archive",
+        },
+        {"table_schema": "queue", "table_name": "attempts", "age_column": "ended_at", "filter": {"number": 1}},
+        {"age": "1000 years"},
         {"table_name": "validation_results", "age_column": "event_created_at", "action": "drop_partition"},
     ],
-    ids=["plain", "filter", "parted", "months"],
+    ids=["plain", "filter", "parted", "the queue's history", "a thousand years", "months"],
 )
 def test_a_policy_speaks_of_what_there_is(shared: Database, ours: Factory, given: Row) -> None:
     with acting(shared, "operator") as operator:
@@ -69,15 +102,39 @@ def test_a_policy_that_speaks_of_nothing_is_refused(shared: Database, ours: Fact
     assert (caught.value.table, caught.value.constraint) == (POLICIES, f"retention_policies_{broken}_check")
 
 
-@pytest.mark.parametrize(("table", "broken"), [("backups", "tenant_id"), ("retention_runs", "persona_id")])
+@pytest.mark.parametrize(("table", "broken"), [("ops.backups", "tenant_id"), ("identity.users", "persona_id")])
 def test_a_policy_of_a_persona_needs_a_table_of_tenants_and_personas(
     shared: Database, ours: Factory, table: str, broken: str
 ) -> None:
     whose = {"tenant_id": ours.tenant_id, "persona_id": ours.row("assistants.personas")["id"]}
-    values = policy(table_schema="ops", table_name=table, age_column="created_at", **whose)
+    schema, _, relation = table.partition(".")
+    values = policy(table_schema=schema, table_name=relation, age_column="created_at", **whose)
     with acting(shared, "operator", ours.tenant_id) as operator, pytest.raises(ConstraintError) as caught, rules():
         Factory(operator, ours.tenant_id).insert(POLICIES, values)
     assert caught.value.constraint == f"retention_policies_{broken}_check"
+
+
+def test_a_policy_speaks_of_a_table_and_not_of_its_month(shared: Database, ours: Factory) -> None:
+    leaf = shared.value(
+        "SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'assistants.messages'::regclass"
+    )
+    values = policy(table_schema="assistants", table_name=leaf.partition(".")[2], age_column="created_at")
+    with acting(shared, "operator") as operator, pytest.raises(ConstraintError, match="table_name_check"), rules():
+        Factory(operator, ours.tenant_id).insert(POLICIES, values)
+
+
+@pytest.mark.parametrize("table", ["identity.tenants", "queue.outbox_tasks", "governance.governance_events"])
+def test_a_hold_speaks_of_what_no_policy_lets_go(shared: Database, ours: Factory, table: str) -> None:
+    schema, _, relation = table.partition(".")
+    key = "id" if relation == "tenants" else "tenant_id"
+    held = {"is_held": True, "hold_reason": "a court's order", "filter": {key: str(ours.tenant_id)}}
+    values = policy(table_schema=schema, table_name=relation, age_column="created_at", **held)
+    free = "UPDATE ops.retention_policies SET is_held = false, hold_reason = NULL WHERE id = %s"
+    with acting(shared, "operator") as operator:
+        row_id = Factory(operator, ours.tenant_id).insert(POLICIES, values)["id"]
+        with pytest.raises(ConstraintError, match="retention_policies_"), rules(), operator.transaction():
+            changed(operator, free, row_id)
+        assert changed(operator, "DELETE FROM ops.retention_policies WHERE id = %s", row_id) == 1
 
 
 def test_a_policy_of_a_persona_stands_where_rows_have_one(shared: Database, ours: Factory) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from core.errors import InvalidOptionsError, NotFoundError
 from db import search as store
@@ -17,7 +18,7 @@ from pipelines.documents import search as searching
 from pipelines.documents.payloads import DeleteDocument
 from pipelines.enqueue import enqueue
 from tests.integration.documents.library import Library
-from tests.support.tenants import let_go
+from tests.support.tenants import let_go, named
 
 TEXTS = {
     "tea.md": "# Tea\n\nOolong is a tea that is partly oxidised. The leaves are withered, rolled and fired.",
@@ -120,7 +121,8 @@ def test_a_tenant_that_goes_leaves_no_terms(shelf: Library) -> None:
     shelf.database.rows("DELETE FROM knowledge.rag_queries")
     let_go(shelf.database.connect())
     for table in ("chunks", "chunk_terms", "term_statistics", "term_totals", "term_changes"):
-        assert shelf.database.rows(f"SELECT 1 FROM knowledge.{table}") == [], table
+        query = sql.SQL("SELECT 1 FROM {}").format(named(f"knowledge.{table}"))
+        assert shelf.database.rows(query.as_string()) == [], table
 
 
 def counting(library: Library) -> None:

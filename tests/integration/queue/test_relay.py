@@ -18,6 +18,7 @@ from pipelines.registry import Registry
 from pipelines.waiting import wait_for
 from tests.support.database import Database
 from tests.support.engine import Line, engine, fast_settings
+from tests.support.months import HISTORY, LAST, MISSING
 from tests.support.tasks import Noop, Report
 from tests.support.waiting import eventually
 from workers.beat import Beat
@@ -341,7 +342,10 @@ def test_the_caretaker_makes_months_and_forgets_the_silent(database: Database) -
         "INSERT INTO queue.processes (id, kind, host, pid, beat_at)"
         " VALUES (gen_random_uuid(), 'worker', 'h', 1, now() - interval '1 day')"
     )
+    database.rows(f"DROP TABLE {database.value(LAST, (HISTORY,))}")
+    assert [relation for relation, _ in database.rows(MISSING)] == [HISTORY]
     caretaker = Caretaker(kept(database), 30.0)
     assert caretaker.run_once() > 0
     caretaker.close()
+    assert database.rows(MISSING) == []
     assert database.value("SELECT count(*) FROM queue.processes") == 0
