@@ -104,9 +104,11 @@ UNION SELECT schemaname || '.' || viewname FROM pg_views
 WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 """
 UNCALLED = {
+    "identity.erase_user": "a user with all that goes along, once",
     "ops.begin_months": CATALOGUE,
     "ops.clear_month": WHOLE_MONTH,
     "ops.connections": NO_TABLE,
+    "ops.create_months_of": CATALOGUE,
     "ops.drop_month": WHOLE_MONTH,
     "ops.end_months": CATALOGUE,
     "ops.make_month": CATALOGUE,

@@ -54,7 +54,7 @@ GUARDS = [
     Guard("system", "counters.lock_used_value", {"ids": QUOTAS}, ("tenant_quotas_pkey",), 10, 50),
     Guard("system", "counters.mend_used_value", {"ids": QUOTAS}, ("tenant_quotas_pkey", "usage_metrics_*"), 300, 400),
     # pages with what goes along, and the catalogue each time
-    *erased("assistants.messages", 400, 7000, "messages_created_at_idx"),
+    *erased("assistants.messages", 600, 9000, "messages_created_at_idx"),
     *erased("identity.api_keys", 400, 4000, "api_keys_*"),
     *erased("governance.governance_events", 400, 6000, "governance_events_*"),
     *erased("identity.users", 2500, 16_000, "users_*"),
