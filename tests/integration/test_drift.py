@@ -121,8 +121,8 @@ def test_the_packaged_catalogue_is_what_the_migrations_make(database: Database) 
         ),
         ("DROP INDEX identity.users_role_idx", "index users_role_idx is missing on identity.users"),
         (
-            "ALTER TABLE mail.folders DROP COLUMN updated_at",
-            "column updated_at is missing on mail.folders",
+            "ALTER TABLE mail.mailboxes DROP COLUMN attachments_to_documents",
+            "column attachments_to_documents is missing on mail.mailboxes",
         ),
         (
             "ALTER TABLE identity.users ADD COLUMN shoe integer",

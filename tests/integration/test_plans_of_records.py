@@ -100,8 +100,8 @@ GUARDS = [
         guard
         for role in ("worker", "operator", "system")
         for guard in (
-            Guard(role, "identity.find_api_key", HASHES, ("api_keys_key_hash_key", "users_pkey"), 20, 300, blind=False),
-            Guard(role, "identity.find_session", TOKEN, ("sessions_token_hash_idx", "users_pkey"), 10, 50, blind=False),
+            Guard(role, "identity.find_api_key", HASHES, ("api_keys_key_hash_key", "users_pkey"), 20, 300),
+            Guard(role, "identity.find_session", TOKEN, ("sessions_token_hash_idx", "users_pkey"), 600, 50),
         )
     ),
     # a tenant is a row

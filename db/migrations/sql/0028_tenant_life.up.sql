@@ -212,13 +212,17 @@ CREATE FUNCTION identity.find_api_key(key_hashes text[], OUT id uuid, OUT tenant
 DECLARE
     found_key uuid;
 BEGIN
+    -- by the hash first, or a database without statistics goes by the tenant
+    WITH held AS MATERIALIZED (
+        SELECT * FROM identity.api_keys k
+        WHERE k.key_hash = ANY (key_hashes) AND k.status = 'active' AND COALESCE(k.expires_at > now(), true)
+    )
     SELECT k.id, k.id, k.tenant_id, k.user_id, k.name, k.scopes, k.expires_at
     INTO found_key, find_api_key.id, find_api_key.tenant_id, find_api_key.user_id, find_api_key.name, find_api_key.scopes,
         find_api_key.expires_at
-    FROM identity.api_keys k JOIN identity.tenants t ON t.id = k.tenant_id
+    FROM held k JOIN identity.tenants t ON t.id = k.tenant_id
         LEFT JOIN identity.users u ON u.id = k.user_id AND u.tenant_id = k.tenant_id
-    WHERE k.key_hash = ANY (key_hashes) AND k.status = 'active' AND COALESCE(k.expires_at > now(), true)
-        AND t.status = 'active' AND t.deleted_at IS NULL AND (k.user_id IS NULL OR u.is_active AND u.deleted_at IS NULL)
+    WHERE t.status = 'active' AND t.deleted_at IS NULL AND (k.user_id IS NULL OR u.is_active AND u.deleted_at IS NULL)
     LIMIT 1;
     IF NOT FOUND THEN
         RETURN;
@@ -238,11 +242,13 @@ COMMENT ON FUNCTION identity.find_api_key IS 'An API key by its hash, while it o
 -- The session of a token's hash, while it opens: it is in time, its tenant and its user are active.
 CREATE FUNCTION identity.find_session(token_hash text, OUT id uuid, OUT tenant_id uuid, OUT user_id uuid, OUT expires_at timestamptz)
     RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH held AS MATERIALIZED (
+        SELECT * FROM identity.sessions s WHERE s.token_hash = find_session.token_hash AND s.expires_at > now()
+    )
     SELECT s.id, s.tenant_id, s.user_id, s.expires_at
-    FROM identity.sessions s JOIN identity.tenants t ON t.id = s.tenant_id
+    FROM held s JOIN identity.tenants t ON t.id = s.tenant_id
         JOIN identity.users u ON u.id = s.user_id AND u.tenant_id = s.tenant_id
-    WHERE s.token_hash = find_session.token_hash AND s.expires_at > now()
-        AND t.status = 'active' AND t.deleted_at IS NULL AND u.is_active AND u.deleted_at IS NULL
+    WHERE t.status = 'active' AND t.deleted_at IS NULL AND u.is_active AND u.deleted_at IS NULL
     ORDER BY s.expires_at DESC LIMIT 1
 $$;
 COMMENT ON FUNCTION identity.find_session IS 'A session by its token''s hash, while it opens.';

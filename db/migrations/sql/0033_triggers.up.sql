@@ -115,8 +115,8 @@ CREATE OR REPLACE FUNCTION identity.note_activity() RETURNS trigger LANGUAGE plp
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM FROM identity.users u
-    WHERE (u.id, u.tenant_id) IN (SELECT s.user_id, s.tenant_id FROM added a JOIN identity.user_sessions s ON s.id = a.user_session_id
-            WHERE u.last_active_at < a.created_at - interval '1 minute')
+    WHERE u.id = ANY (ARRAY(SELECT s.user_id FROM added a JOIN identity.user_sessions s ON s.id = a.user_session_id))
+        AND u.last_active_at < (SELECT max(a.created_at) FROM added a) - interval '1 minute'
     ORDER BY u.id FOR NO KEY UPDATE;
     IF FOUND THEN
         UPDATE identity.users u SET last_active_at = done.at
