@@ -12,13 +12,12 @@ RUNTIME := $(VENV)/.runtime-$(shell cat pyproject.toml requirements.lock | cksum
 DEV := $(VENV)/.dev-$(shell cat pyproject.toml requirements.lock requirements-dev.lock | cksum | tr ' ' '-')
 TORCH := $(shell sed -n 's/^ *"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
 
-# The oldest Postgres that serves, and the tests that run there once more: what the schema and the queue are made of.
+# The oldest Postgres that serves, and the tests that run there once more: the schema up and down, isolation, the program of
+# before, and the queue. Any other does by `make test ARGS="--postgres 16 tests/…"`.
 POSTGRES16 := build/postgres16
-ON_16 := data_model documents/test_spaces.py documents/test_vectors.py \
-	test_constraints.py test_coverage.py test_migrations.py test_models.py test_rolling_upgrade.py test_row_security.py \
-	test_row_security_walk.py test_rules.py test_secrets.py test_seed.py test_support.py \
-	$(addprefix queue/test_,$(addsuffix .py,batches claiming dependencies enqueue fencing limits named_sql outcomes races \
-	states transactions unique))
+ON_16 := test_drift.py test_migrations.py test_models.py test_rolling_upgrade.py test_row_security.py \
+	test_row_security_walk.py test_rules.py test_seed.py test_support.py \
+	$(addprefix queue/test_,$(addsuffix .py,claiming enqueue limits named_sql transactions unique))
 
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help

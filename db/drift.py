@@ -34,6 +34,10 @@ _PROPERTIES = {"row security", "trigger state"}
 _HOLDERS = {"table", "view", "sequence", "function"}
 
 
+# The schema of a name is written only where it is not in the search path.
+_WRITTEN_BY = {"search_path": "pg_catalog", "TimeZone": "UTC", "DateStyle": "ISO"}
+
+
 class Object(NamedTuple):
     """What a definition is of: its kind, the table, view or function it is on or is, and its name there."""
 
@@ -74,9 +78,10 @@ def catalogue_text(connection: Connection) -> str:
 def catalogue(connection: Connection, schemas: list[str]) -> Catalogue:
     """Return what a database has in these schemas, and public.alembic_version.
 
-    Sets the session's search path: the server writes the schema of a name only where it is not in it.
+    Sets the session's search path, time zone and style of dates: the server writes definitions by them.
     """
-    connection.execute("SELECT set_config('search_path', 'pg_catalog', false)")
+    for name, value in _WRITTEN_BY.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
     found = [row for name in _FACTS for row in QUERIES.run(connection, name, {"schemas": schemas})]
     return {Object(kind, place, name): " ".join(definition.split()) for kind, place, name, definition in found}
 

@@ -99,7 +99,7 @@ def _bring(url: str, revision: str) -> None:
 def _patient() -> Iterator[None]:
     """Raise the driver's own errors, whose class tells whether they may pass.
 
-    Raises UnavailableError for a lock, and on a server that only reads.
+    Raises UnavailableError for a lock, and on a server that only reads; SchemaError where rows break a rule that comes.
     """
     try:
         yield
@@ -107,6 +107,11 @@ def _patient() -> Iterator[None]:
         told = error.orig or error if isinstance(error, DBAPIError) else error
         if isinstance(told, psycopg.errors.LockNotAvailable):
             raise UnavailableError(_HELD) from told
+        if isinstance(told, psycopg.errors.CheckViolation) and told.diag.table_name:
+            raise SchemaError(
+                f"{told.diag.schema_name}.{told.diag.table_name} has rows that {told.diag.constraint_name} refuses: "
+                "nothing was changed; correct them and repeat"
+            ) from told
         if isinstance(told, psycopg.errors.ReadOnlySqlTransaction):
             raise unavailable(told) from told
         if told is error:

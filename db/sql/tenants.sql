@@ -8,10 +8,10 @@ SELECT t.id, t.slug, t.name, t.status, t.plan_type, t.created_at, t.deleted_at F
 ORDER BY t.deleted_at IS NOT NULL, t.slug;
 
 -- name: find
--- The tenant of that slug or id; of a slug that one had which is deleted, who has it now.
+-- The tenant of that id or slug; a slug may look like the id of another. Of a slug that one had which is deleted, who has it now.
 -- include: listed
 WHERE t.slug = %(name)s OR t.id::text = %(name)s
-ORDER BY t.deleted_at DESC NULLS FIRST LIMIT 1;
+ORDER BY t.id::text = %(name)s DESC, t.deleted_at DESC NULLS FIRST LIMIT 1;
 
 -- name: details
 SELECT t.contact_name, t.contact_email, t.max_agents, t.max_daily_requests, t.max_monthly_tokens,

@@ -64,7 +64,7 @@ def erase(context: TaskContext, payload: EraseTenant) -> Outcome:
 def _refusal(tenant_id: UUID, status: str, hold: str | None) -> str | None:
     if status != "deleted":
         return f"the tenant {tenant_id} is {status}: only a deleted one is erased"
-    return f"held by {hold}: lift the hold, then delete the tenant again" if hold else None
+    return f"held by {hold}: lift the hold, then `greenroom tenants delete {tenant_id}`" if hold else None
 
 
 def _rows(context: TaskContext, tenant_id: UUID, ordered: list[str], standing: Standing) -> Outcome:

@@ -206,7 +206,7 @@ def test_a_hold_keeps_all_of_a_tenant_and_says_so(
     before = rows(database, ours.tenant_id)
     deleted(database, ours.tenant_id)
     work(database, storage)
-    said = "held by case 7 (a court's order): lift the hold, then delete the tenant again"
+    said = f"held by case 7 (a court's order): lift the hold, then `greenroom tenants delete {ours.tenant_id}`"
     assert database.rows(ENDS) == [("failed", said)]
     after = rows(database, ours.tenant_id)
     assert {table for table in before if before[table] != after[table]} == {"audit.audit_log"}, "its status is noted"
@@ -360,6 +360,24 @@ def test_a_tenant_is_erased_once_at_a_time_whoever_deletes_it(database: Database
     assert database.rows("SELECT task_type, unique_key, tenant_id, hold_reason FROM queue.tasks_live") == [
         ("tenant.erase", key, None, None)
     ]
+
+
+def test_what_ended_while_the_history_was_walked_goes_with_the_tenant(database: Database, ours: Factory) -> None:
+    deleted(database, ours.tenant_id)
+    system = database.connect("system")
+
+    def empty(tables: list[str]) -> None:
+        for table in tables:
+            system.execute(b"SELECT ops.erase_page(%s, %s::regclass, 10000, 0)", (ours.tenant_id, table))
+
+    tables = tenants.tables(system)
+    empty(tables[:-2])
+    database.rows(END_TASKS, (ours.tenant_id,))
+    system.execute(b"SELECT ops.empty_tenant(%s)", (ours.tenant_id,))
+    empty(tables[-2:])
+    system.execute(b"SELECT ops.remove_tenant(%s)", (ours.tenant_id,))
+    left = "SELECT count(*) FROM queue.outbox_tasks WHERE tenant_id = %s"
+    assert database.value(left, (ours.tenant_id,)) == 0
 
 
 def test_history_is_walked_a_few_blocks_at_a_time(database: Database, ours: Factory) -> None:

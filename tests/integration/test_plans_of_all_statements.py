@@ -31,6 +31,7 @@ UNGUARDED = {
     "dependencies.lock": NO_TABLE,
     "documents.hold_active": NO_TABLE,
     "documents.lock_file": NO_TABLE,
+    **{f"drift.{name}": "reads the catalogue" for file, name in QUERIES if file == "drift"},
     "health.oldest_transaction": NO_TABLE,
     "health.server": NO_TABLE,
     "identity.tenant_by_slug": "a tenant is a row, found by its unique key",

@@ -145,13 +145,15 @@ def enqueue(producer: Connection, task_type: str, **payload: object) -> str:
 
 
 def trouble(up: Running) -> list[str]:
-    """Return the lines of a log that are of no normal course; an attempt that failed is its task's affair."""
+    """Return the lines of a log that are of no normal course; a task that fails is that task's affair."""
     lines = [line for line in up.said().splitlines() if line.startswith(("{", "Traceback"))]
     told = {line: json.loads(line) if line.startswith("{") else {"level": "error"} for line in lines}
     return [
         line
         for line, said in told.items()
-        if said["level"] in {"warning", "error"} and said.get("event") != "attempt.ended"
+        if said["level"] in {"warning", "error"}
+        and said.get("event") != "attempt.ended"
+        and said.get("kind") != "final_failures"
     ]
 
 

@@ -165,6 +165,12 @@ $$;
 CREATE FUNCTION ops.remove_tenant(tenant uuid) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET enable_seqscan = on AS $$
 BEGIN
+    -- What ended since the tenant was deleted may have moved to where the walk had been.
+    DELETE FROM queue.tasks_live WHERE tenant_id = tenant;
+    DELETE FROM queue.tasks_history h USING identity.tenants t
+    WHERE t.id = tenant AND h.tenant_id = tenant AND h.completed_at >= t.deleted_at;
+    DELETE FROM queue.attempts a USING identity.tenants t
+    WHERE t.id = tenant AND a.tenant_id = tenant AND a.ended_at >= t.deleted_at;
     DELETE FROM identity.tenants WHERE id = tenant;
     DELETE FROM queue.tasks_live WHERE tenant_id = tenant;
     DELETE FROM queue.limits WHERE kind = 'tenant' AND name = tenant::text;

@@ -110,6 +110,8 @@ BEGIN
 END
 $$;
 
+DROP TRIGGER refuse_promotion ON identity.api_keys;
+DROP TRIGGER refuse_promotion_at_last ON identity.users;
 DROP TRIGGER refuse_promotion_at_first ON identity.users;
 DROP TRIGGER refuse_promotion ON identity.users;
 DROP FUNCTION identity.refuse_promotion;

@@ -22,7 +22,8 @@ CREATE FUNCTION identity.refuse_promotion() RETURNS trigger LANGUAGE plpgsql SET
 BEGIN
     IF identity.current_user_id() IS NOT NULL THEN
         RAISE EXCEPTION 'who acts for a user gives no role and no permission, and lifts no suspension'
-            USING ERRCODE = 'insufficient_privilege', SCHEMA = 'identity', TABLE = 'users', CONSTRAINT = 'users_promotion_check';
+            USING ERRCODE = 'insufficient_privilege', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+                CONSTRAINT = TG_TABLE_NAME || '_promotion_check';
     END IF;
     RETURN NULL;
 END
@@ -32,6 +33,14 @@ CREATE TRIGGER refuse_promotion AFTER UPDATE ON identity.users FOR EACH ROW
     EXECUTE FUNCTION identity.refuse_promotion();
 CREATE TRIGGER refuse_promotion_at_first AFTER INSERT ON identity.users FOR EACH ROW
     WHEN (NEW.role = 'admin' OR NEW.permissions <> '[]') EXECUTE FUNCTION identity.refuse_promotion();
+-- One who deletes themselves and comes again would have lost a suspension, or be more than a viewer.
+CREATE TRIGGER refuse_promotion_at_last AFTER DELETE ON identity.users FOR EACH ROW
+    WHEN (OLD.status = 'suspended' OR OLD.role = 'viewer') EXECUTE FUNCTION identity.refuse_promotion();
+-- A key that was closed is opened by nobody who acts for its user, and opens no more than it did.
+CREATE TRIGGER refuse_promotion AFTER UPDATE ON identity.api_keys FOR EACH ROW
+    WHEN (OLD.scopes <> NEW.scopes OR OLD.status <> 'active' AND NEW.status = 'active' OR OLD.revoked_at IS NOT NULL AND NEW.revoked_at IS NULL
+        OR OLD.expires_at IS NOT NULL AND COALESCE(NEW.expires_at > OLD.expires_at, true))
+    EXECUTE FUNCTION identity.refuse_promotion();
 
 -- What a persona's conversation costs is its user's. Where row security hides the persona it is nobody's, and not who talked to it.
 DO $$
@@ -203,23 +212,26 @@ CREATE FUNCTION identity.erase_user(tenant uuid, erased uuid) RETURNS bigint LAN
 DECLARE
     is_held boolean;
     emptied bigint;
+    -- What the log holds of the user, over r0.
+    noted CONSTANT text := format($q$r0.tenant_id = %1$L AND num_nonnulls(r0.old_values, r0.new_values) > 0
+        AND (r0.table_schema, r0.table_name) <> ('governance', 'governance_events')
+        AND ((r0.table_schema, r0.table_name, r0.record_id) = ('identity', 'users', %2$L)
+            OR %2$L IN (r0.old_values ->> 'user_id', r0.new_values ->> 'user_id', r0.old_values ->> 'owner_id',
+                r0.new_values ->> 'owner_id'))$q$, tenant, erased::text);
 BEGIN
     -- A hold that is set meanwhile waits for the end; one that stands is seen.
     LOCK TABLE ops.retention_policies IN SHARE MODE;
-    EXECUTE format('SELECT bool_or(%s) FROM identity.users r0 WHERE r0.id = %L AND r0.tenant_id = %L',
-        COALESCE(ops.held_condition('identity.users'), 'false'), erased, tenant) INTO is_held;
+    EXECUTE format('SELECT EXISTS (SELECT FROM identity.users r0 WHERE r0.id = %L AND r0.tenant_id = %L AND (%s)) '
+        'OR EXISTS (SELECT FROM audit.audit_log r0 WHERE (%s) AND (%s))', erased, tenant,
+        COALESCE(ops.held_condition('identity.users'), 'false'), noted,
+        COALESCE(ops.held_condition('audit.audit_log'), 'false')) INTO is_held;
     IF is_held THEN
         RAISE EXCEPTION 'the user % is held', erased USING ERRCODE = 'GR005',
             HINT = 'A policy with is_held speaks of the user, or of what would go along.';
     END IF;
     PERFORM set_config('app.erasing', 'on', true);
     DELETE FROM identity.users u WHERE u.id = erased AND u.tenant_id = tenant;
-    UPDATE audit.audit_log l SET old_values = NULL, new_values = NULL
-    WHERE l.tenant_id = tenant AND num_nonnulls(l.old_values, l.new_values) > 0
-        AND (l.table_schema, l.table_name) <> ('governance', 'governance_events')
-        AND ((l.table_schema, l.table_name, l.record_id) = ('identity', 'users', erased::text)
-            OR erased::text IN (l.old_values ->> 'user_id', l.new_values ->> 'user_id', l.old_values ->> 'owner_id',
-                l.new_values ->> 'owner_id'));
+    EXECUTE 'UPDATE audit.audit_log r0 SET old_values = NULL, new_values = NULL WHERE ' || noted;
     GET DIAGNOSTICS emptied = ROW_COUNT;
     PERFORM set_config('app.erasing', '', true);
     RETURN emptied;
@@ -248,14 +260,21 @@ DECLARE
     newest record;
 BEGIN
     IF TG_OP = 'UPDATE' THEN
+        -- What ends now has not ended before, whatever its writer's clock says: an approval is older than that.
+        IF NOT OLD.status = ANY (ended) AND NEW.status = ANY (ended) THEN
+            NEW.completed_at := GREATEST(NEW.completed_at, now());
+            RETURN NEW;
+        END IF;
         IF OLD.status = 'running'
             AND (OLD.id, OLD.tenant_id, OLD.user_id, OLD.agent_type) = (NEW.id, NEW.tenant_id, NEW.user_id, NEW.agent_type)
         THEN
             RETURN NEW;
         END IF;
         IF OLD.status = ANY (ended) AND NEW.status = ANY (ended) THEN
-            IF COALESCE(NEW.completed_at, '-infinity') < OLD.completed_at THEN
-                RAISE EXCEPTION 'agent session % ended at %, and not before', NEW.id, OLD.completed_at USING ERRCODE = 'check_violation',
+            IF NEW.completed_at IS DISTINCT FROM OLD.completed_at
+                AND COALESCE(NEW.completed_at, '-infinity') < COALESCE(OLD.completed_at, OLD.updated_at)
+            THEN
+                RAISE EXCEPTION 'agent session % ended at %, and not before', NEW.id, COALESCE(OLD.completed_at, OLD.updated_at) USING ERRCODE = 'check_violation',
                     CONSTRAINT = 'agent_sessions_end_stays_check', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
             END IF;
             RETURN NEW;
@@ -268,6 +287,8 @@ BEGIN
     INTO newest FROM governance.governance_events e
     WHERE e.agent_session_id = NEW.id AND e.tenant_id = NEW.tenant_id
         AND e.event_type IN ('pre_agent_spawn', 'consensus_check', 'emergency_stop', 'circuit_breaker')
+        -- one that is dated ahead approves nothing yet
+        AND (e.created_at <= clock_timestamp() OR NOT e.approved OR e.event_type IN ('emergency_stop', 'circuit_breaker'))
     ORDER BY e.created_at DESC, approves LIMIT 1;
     IF NOT FOUND OR NOT newest.approves OR newest.user_id <> NEW.user_id OR newest.agent_type <> NEW.agent_type
         OR newest.created_at <= since
@@ -281,7 +302,8 @@ BEGIN
 END
 $$;
 CREATE TRIGGER keep_end BEFORE UPDATE ON governance.agent_sessions FOR EACH ROW
-    WHEN (OLD.status IN ('completed', 'failed', 'cancelled') AND NEW.status <> 'running') EXECUTE FUNCTION governance.check_approval();
+    WHEN (NEW.status IN ('completed', 'failed', 'cancelled') OR OLD.status IN ('completed', 'failed', 'cancelled') AND NEW.status <> 'running')
+    EXECUTE FUNCTION governance.check_approval();
 -- An erasure is done by functions of the owner.
 REVOKE DELETE ON governance.governance_events, governance.validation_results FROM greenroom_system;
 

@@ -240,7 +240,8 @@ ALTER TABLE tools.tools
 -- ---------------------------------------------------------------------------------------------------- times
 
 -- Of each time that products write: one that drivers cannot hold would keep every row of its page from being read. The queue's are the
--- engine's; what parts a table has its months.
+-- engine's; what parts a table has its months. A key that never ends is one without an end.
+UPDATE identity.api_keys SET expires_at = NULL WHERE expires_at = 'infinity';
 DO $$
 DECLARE
     checked record;

@@ -18,6 +18,9 @@ SESSIONS, EVENTS = "governance.agent_sessions", "governance.governance_events"
 ENDED = ("completed", "failed", "cancelled")
 WRITE = "UPDATE governance.agent_sessions SET status = %s WHERE id = %s"
 END = "UPDATE governance.agent_sessions SET completed_at = {} WHERE id = %s"
+FINISH = """
+UPDATE governance.agent_sessions SET status = 'completed', started_at = NULL, completed_at = %s WHERE id = %s
+"""
 REUSE = """
 UPDATE governance.agent_sessions SET status = 'running', user_id = %s, agent_type = %s WHERE id = %s
 """
@@ -129,6 +132,37 @@ def test_an_end_is_not_dated_back(shared: Database, ours: Factory, moment: str) 
             changed(worker, END.format(moment), session)
         assert changed(worker, END.format("now()"), session) == 1
         assert changed(worker, WRITE, "failed", session) == 1
+
+
+@pytest.mark.parametrize("end", ["2020-01-01", None])
+def test_what_ends_now_has_not_ended_before_its_approval(shared: Database, ours: Factory, end: str | None) -> None:
+    session = ours.row(SESSIONS)["id"]
+    judge(ours, session, 1)
+    with acting(shared, "worker", ours.tenant_id) as worker:
+        assert changed(worker, WRITE, "running", session) == 1
+        assert changed(worker, FINISH, end, session) == 1
+        assert value(worker, "SELECT completed_at = now() FROM governance.agent_sessions WHERE id = %s", session)
+        assert_refused(worker, WRITE, "running", session)
+
+
+def test_an_approval_that_is_dated_ahead_approves_nothing_yet(shared: Database, ours: Factory) -> None:
+    session = ours.row(SESSIONS)["id"]
+    ahead = value(ours.owner, "SELECT now() + interval '1 hour'")
+    judge(ours, session, 1, created_at=ahead)
+    with acting(shared, "worker", ours.tenant_id) as worker:
+        assert_refused(worker, WRITE, "running", session)
+        judge(ours, session, 1)
+        assert changed(worker, WRITE, "running", session) == 1
+
+
+def test_a_stop_that_is_dated_ahead_stops_now(shared: Database, ours: Factory) -> None:
+    session = ours.row(SESSIONS)["id"]
+    judge(ours, session, 1)
+    judge(
+        ours, session, 2, event_type="emergency_stop", created_at=value(ours.owner, "SELECT now() + interval '1 hour'")
+    )
+    with acting(shared, "worker", ours.tenant_id) as worker:
+        assert_refused(worker, WRITE, "running", session)
 
 
 def test_a_stop_that_a_user_does_not_see_stops_too(shared: Database, ours: Factory) -> None:

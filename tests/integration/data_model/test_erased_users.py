@@ -147,6 +147,19 @@ def test_a_hold_keeps_a_user(ours: Factory, system: Connection, ada: dict[str, U
     assert ada[USERS] in ids(system, USERS)
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_hold_on_the_log_keeps_what_it_says_of_a_user(
+    ours: Factory, system: Connection, ada: dict[str, UUID], is_gone: bool
+) -> None:
+    policy(ours, "audit.audit_log", age_column="changed_at", is_held=True, hold_reason="a court's order")
+    if is_gone:
+        changed(system, "DELETE FROM identity.users WHERE id = %s", ada[USERS])
+    with pytest.raises(psycopg.Error, match="is held") as caught, system.transaction():
+        value(system, ERASE, ours.tenant_id, ada[USERS])
+    assert caught.value.sqlstate == "GR005"
+    assert "Ada Lovelace" in str(noted(system, ada[USERS]))
+
+
 @pytest.mark.parametrize("role", ["worker", "operator", "reader", "relay", "producer"])
 def test_the_system_alone_erases(shared: Database, ours: Factory, role: str) -> None:
     with acting(shared, role, ours.tenant_id) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -168,6 +168,39 @@ def test_a_user_makes_themselves_nothing_at_first(shared: Database, ours: Factor
         assert writer.insert("identity.users", values)["role"] == "user"
 
 
+@pytest.mark.parametrize("given", [{"status": "suspended"}, {"role": "viewer"}], ids=["suspended", "viewer"])
+def test_a_user_comes_not_again_as_more(shared: Database, ours: Factory, given: Row) -> None:
+    user_id = ours.row("identity.users", **given)["id"]
+    leave = "DELETE FROM identity.users WHERE id = %s"
+    acts = acting(shared, "worker", ours.tenant_id, user_id)
+    with acts as worker, pytest.raises(Denied, match="gives no role"), worker.transaction():
+        changed(worker, leave, user_id)
+    with acting(shared, "worker", ours.tenant_id) as worker:
+        assert changed(worker, leave, user_id) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "to"),
+    [
+        ("scopes", '["all"]'),
+        ("status", "active"),
+        ("revoked_at", None),
+        ("expires_at", None),
+        ("expires_at", "9000-01-01"),
+    ],
+)
+def test_a_user_opens_no_key_that_was_closed(shared: Database, ours: Factory, column: str, to: str | None) -> None:
+    user_id = ours.row("identity.users")["id"]
+    closed = {"status": "revoked", "revoked_at": "2026-01-01", "expires_at": "2027-01-01"}
+    key = ours.row("identity.api_keys", user_id=user_id, **closed)["id"]
+    update = sql.SQL("UPDATE identity.api_keys SET {} = %s WHERE id = %s").format(sql.Identifier(column))
+    with acting(shared, "worker", ours.tenant_id, user_id) as worker:
+        with pytest.raises(psycopg.Error) as refused, worker.transaction():
+            changed(worker, update, to, key)
+        assert refused.value.sqlstate in {"42501", "23514"}
+        assert changed(worker, "UPDATE identity.api_keys SET name = 'old' WHERE id = %s", key) == 1
+
+
 def test_a_user_may_leave(shared: Database, ours: Factory) -> None:
     user_id = ours.row("identity.users")["id"]
     with acting(shared, "worker", ours.tenant_id, user_id) as worker:
