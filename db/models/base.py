@@ -103,7 +103,8 @@ def words(
     """Declare a text of so many characters; a long one that is a key has to fit into an index, whatever its letters."""
     bounds = f"length({{0}}) <= {most}" if least == 0 else f"length({{0}}) BETWEEN {least} AND {most}"
     if is_key:
-        bounds += " AND octet_length({0}) <= 2000"
+        # the bytes first: after BETWEEN a dump would bracket it otherwise
+        bounds = f"octet_length({{0}}) <= 2000 AND {bounds}"
     return column(check=bounds, default=None if default is None else f"'{default}'", **options)
 
 

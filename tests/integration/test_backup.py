@@ -7,6 +7,7 @@ import pytest
 from psycopg import sql
 
 from db.connection import connect
+from db.drift import differences
 from db.embedded import EmbeddedServer, binary
 from db.seed import seed
 from tests.support.database import Database, cloned
@@ -54,3 +55,4 @@ def test_a_backup_by_the_owner_restores_all_tenants_rows(
         restored = run("pg_restore", "--exit-on-error", f"--dbname={empty.superuser_url}", archive)
         assert restored.returncode == 0, restored.stderr
         assert counts(empty) == before
+        assert differences(empty.owner_url) == []

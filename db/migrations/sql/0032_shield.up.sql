@@ -367,11 +367,12 @@ BEGIN
 END
 $$;
 CREATE TRIGGER refuse_label AFTER UPDATE ON vault.secrets FOR EACH ROW
-    WHEN ((OLD.id, OLD.tenant_id, OLD.persona_id, OLD.secret_type, OLD.key_name)
-        IS DISTINCT FROM (NEW.id, NEW.tenant_id, NEW.persona_id, NEW.secret_type, NEW.key_name))
+    WHEN (OLD.id IS DISTINCT FROM NEW.id OR OLD.tenant_id IS DISTINCT FROM NEW.tenant_id OR OLD.persona_id IS DISTINCT FROM NEW.persona_id
+        OR OLD.secret_type IS DISTINCT FROM NEW.secret_type OR OLD.key_name IS DISTINCT FROM NEW.key_name)
     EXECUTE FUNCTION vault.refuse_label();
 CREATE TRIGGER refuse_label AFTER UPDATE ON vault.provider_keys FOR EACH ROW
-    WHEN ((OLD.id, OLD.tenant_id, OLD.user_id, OLD.service) IS DISTINCT FROM (NEW.id, NEW.tenant_id, NEW.user_id, NEW.service))
+    WHEN (OLD.id IS DISTINCT FROM NEW.id OR OLD.tenant_id IS DISTINCT FROM NEW.tenant_id OR OLD.user_id IS DISTINCT FROM NEW.user_id
+        OR OLD.service IS DISTINCT FROM NEW.service)
     EXECUTE FUNCTION vault.refuse_label();
 
 -- Whether a name in a configuration is that of a secret: its last word is key, token, password or the like. Not the keys of tables and

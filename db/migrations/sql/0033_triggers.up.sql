@@ -144,7 +144,7 @@ ALTER TABLE assistants.persona_profiles
     ADD CONSTRAINT persona_profiles_manual_overrides_check CHECK (jsonb_typeof(manual_overrides) = 'object' AND NOT manual_overrides @? '$.**{64}');
 ALTER TABLE assistants.voice_personas
     DROP CONSTRAINT voice_personas_youtube_url_check,
-    ADD CONSTRAINT voice_personas_youtube_url_check CHECK (length(youtube_url) BETWEEN 1 AND 2000 AND octet_length(youtube_url) <= 2000);
+    ADD CONSTRAINT voice_personas_youtube_url_check CHECK (octet_length(youtube_url) <= 2000 AND length(youtube_url) BETWEEN 1 AND 2000);
 ALTER TABLE billing.billing_records
     DROP CONSTRAINT billing_records_amount_check,
     ADD CONSTRAINT billing_records_amount_check CHECK (amount >= 0 AND amount < 'Infinity');
@@ -177,17 +177,17 @@ ALTER TABLE knowledge.transcript_segments
     DROP CONSTRAINT transcript_segments_timestamp_start_check,
     ADD CONSTRAINT transcript_segments_timestamp_start_check CHECK (timestamp_start >= 0 AND timestamp_start < 'Infinity'),
     DROP CONSTRAINT transcript_segments_youtube_url_check,
-    ADD CONSTRAINT transcript_segments_youtube_url_check CHECK (length(youtube_url) BETWEEN 1 AND 2000 AND octet_length(youtube_url) <= 2000);
+    ADD CONSTRAINT transcript_segments_youtube_url_check CHECK (octet_length(youtube_url) <= 2000 AND length(youtube_url) BETWEEN 1 AND 2000);
 ALTER TABLE mail.attachments
     ADD CONSTRAINT attachments_file_path_check CHECK (octet_length(file_path) <= 2000);
 ALTER TABLE mail.emails
     DROP CONSTRAINT emails_folder_check,
-    ADD CONSTRAINT emails_folder_check CHECK (length(folder) <= 1000 AND octet_length(folder) <= 2000),
+    ADD CONSTRAINT emails_folder_check CHECK (octet_length(folder) <= 2000 AND length(folder) <= 1000),
     DROP CONSTRAINT emails_message_id_check,
-    ADD CONSTRAINT emails_message_id_check CHECK (length(message_id) <= 998 AND octet_length(message_id) <= 2000);
+    ADD CONSTRAINT emails_message_id_check CHECK (octet_length(message_id) <= 2000 AND length(message_id) <= 998);
 ALTER TABLE mail.folders
     DROP CONSTRAINT folders_name_check,
-    ADD CONSTRAINT folders_name_check CHECK (length(name) BETWEEN 1 AND 1000 AND octet_length(name) <= 2000);
+    ADD CONSTRAINT folders_name_check CHECK (octet_length(name) <= 2000 AND length(name) BETWEEN 1 AND 1000);
 ALTER TABLE ops.persona_health_hourly
     DROP CONSTRAINT persona_health_hourly_active_runs_avg_check,
     ADD CONSTRAINT persona_health_hourly_active_runs_avg_check CHECK (active_runs_avg >= 0 AND active_runs_avg < 'Infinity' AND active_runs_avg <= active_runs_max),
