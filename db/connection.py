@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import psycopg
@@ -15,6 +15,9 @@ Connection = psycopg.Connection[Any]
 
 # Longer than the relay's statements may run, and than a handler's (db/roles.py): who has not heard by then never will.
 _ANSWER_SECONDS, _HANDLER_SECONDS = 45.0, 330.0
+# What a transaction is bound to and may do ends with it.
+_BINDING: Final = "set_config('app.current_tenant_id', %s, true)"
+_READING: Final = "set_config('transaction_read_only', 'on', true)"
 
 
 class _ImpatientConnection(psycopg.Connection[Any]):
@@ -121,17 +124,14 @@ class KeptConnection:
 
 def bind_tenant(connection: Connection, tenant_id: UUID | None) -> None:
     """Bind the current transaction to one tenant (row security); gone with its end. None binds none."""
-    connection.execute("SELECT set_config('app.current_tenant_id', %s, true)", (str(tenant_id) if tenant_id else "",))
+    connection.execute(f"SELECT {_BINDING}", (str(tenant_id) if tenant_id else "",))
 
 
 @contextmanager
 def tenant_reading(connection: Connection, tenant_id: UUID | None) -> Iterator[Connection]:
     """Open a transaction bound to a tenant that can only read."""
     with connection.transaction():
-        connection.execute(
-            "SELECT set_config('app.current_tenant_id', %s, true), set_config('transaction_read_only', 'on', true)",
-            (str(tenant_id) if tenant_id else "",),
-        )
+        connection.execute(f"SELECT {_BINDING}, {_READING}", (str(tenant_id) if tenant_id else "",))
         yield connection
 
 
