@@ -100,7 +100,7 @@ BEGIN
     RETURN ops.create_month(relation::regclass, since) IS NOT NULL;
 EXCEPTION
     -- somebody holds a table; another relay makes it just now
-    WHEN lock_not_available OR deadlock_detected OR duplicate_table OR unique_violation THEN
+    WHEN lock_not_available OR deadlock_detected OR duplicate_table OR duplicate_object OR unique_violation THEN
         RETURN false;
 END
 $$;
@@ -163,7 +163,7 @@ COMMENT ON FUNCTION ops.count_month IS 'Rows of a month, and those of them that 
 
 -- Delete up to `most` rows of a month of a run that others refer to; returns how many went. They take along what refers to them, which
 -- the month itself would not: a month that is referred to cannot be detached. None where nothing refers to the table, and none
--- while a hold keeps one: the month stays whole.
+-- while a hold keeps one: the month stays whole. While it deletes it says that it erases, which the log of changes heeds (0032).
 CREATE FUNCTION ops.clear_month(run uuid, leaf text, most integer DEFAULT 10000) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET timezone = 'UTC' SET lock_timeout = '5s' AS $$
 DECLARE
@@ -181,10 +181,12 @@ BEGIN
     IF counted.kept > 0 THEN
         RETURN 0;
     END IF;
+    PERFORM set_config('app.erasing', 'on', true);
     EXECUTE format('DELETE FROM %s d USING (SELECT r0.tableoid, r0.ctid FROM %s r0 WHERE r0.%I >= %L AND r0.%I < %L LIMIT %L) AS o '
         'WHERE d.tableoid = o.tableoid AND d.ctid = o.ctid',
         month.relation, month.relation, month.key, month.since, month.key, month.until, most);
     GET DIAGNOSTICS gone = ROW_COUNT;
+    PERFORM set_config('app.erasing', '', true);
     UPDATE ops.retention_runs SET rows_deleted = rows_deleted + gone WHERE id = run;
     RETURN gone;
 END
@@ -317,9 +319,11 @@ BEGIN
     held := COALESCE(ops.held_condition(relation), 'false');
     meant := format('r0.%I < %L AND to_jsonb(r0) @> %L', policy.age_column, cutoff,
         policy.filter || jsonb_strip_nulls(jsonb_build_object('tenant_id', policy.tenant_id, 'persona_id', policy.persona_id)));
+    PERFORM set_config('app.erasing', 'on', true);
     EXECUTE format('DELETE FROM %s d USING (SELECT r0.tableoid, r0.ctid FROM %s r0 WHERE %s AND NOT (%s) LIMIT %L) AS o '
         'WHERE d.tableoid = o.tableoid AND d.ctid = o.ctid', relation, relation, meant, held, most);
     GET DIAGNOSTICS gone = ROW_COUNT;
+    PERFORM set_config('app.erasing', '', true);
     EXECUTE format('SELECT count(*) FROM %s r0 WHERE %s AND (%s)', relation, meant, held) INTO kept;
     INSERT INTO ops.retention_runs (policy_id, policy_name, tenant_id, table_schema, table_name, action, status, cutoff, rows_deleted,
         rows_held, schema_revision, ended_at)
@@ -344,4 +348,5 @@ REVOKE EXECUTE ON FUNCTION ops.parted_tables, ops.months, ops.missing_months, op
     ops.count_month, ops.clear_month, ops.cut_month, ops.drop_month, ops.end_months, ops.run_months FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ops.parted_tables, ops.months TO greenroom_relay, greenroom_system, greenroom_operator, greenroom_reader;
 GRANT EXECUTE ON FUNCTION ops.missing_months, ops.make_month TO greenroom_relay, greenroom_system;
+GRANT EXECUTE ON FUNCTION ops.missing_months TO greenroom_operator;
 GRANT EXECUTE ON FUNCTION ops.begin_months, ops.months_to_go, ops.clear_month, ops.drop_month, ops.end_months TO greenroom_system;
