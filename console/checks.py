@@ -4,6 +4,7 @@ import re
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ from console.output import duration
 from console.runtime import Operation
 from core.errors import SettingsError, UnavailableError
 from core.settings import Settings
-from db import alerts, health, limits, tasks
+from db import alerts, health, limits, months, tasks
 from db.roles import role_name
 from db.schema import WANTED_REVISION
 
@@ -20,6 +21,8 @@ PGVECTOR_WANTED = (0, 8, 4)  # older ones can corrupt an HNSW index
 _KINDS = frozenset({"relay", "worker"})
 _LAG = 5_000_000
 _OPEN_SECONDS = 3600.0
+# Months are made two ahead: one that lacks so late is not in the making.
+_AHEAD = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ def all_checks(operation: Operation) -> list[Check]:
         broker(settings),
         *queues(tasks.queues(connection, process_timeout=timeout), settings.alerts.stalled_seconds),
         *refused(limits.limits(connection)),
+        *ahead(months.missing(connection), datetime.now(UTC)),
         *raised(alerts.raised(connection)),
         transactions(health.oldest_transaction(connection)),
         *storage(settings, operation.place.url),
@@ -173,6 +177,15 @@ def refused(rows: Iterable[limits.LimitRow]) -> Iterator[Check]:
         if row.paused_until is not None:
             until = f"{row.paused_until:%Y-%m-%d %H:%M:%S %Z}"
             yield Check(f"key {row.name}", "warning", f"its provider refused: nothing of it is claimed until {until}")
+
+
+def ahead(missing: Iterable[tuple[str, datetime]], now: datetime) -> Iterator[Check]:
+    """Each table that is parted by months has the next one; a row whose month is not there is refused."""
+    for relation, since in missing:
+        if since <= now + _AHEAD:
+            level: Level = "wrong" if since <= now else "warning"
+            advice = "see in the relay's log what it says of it, or who locks the table for long"
+            yield Check(f"months {relation}", level, f"there is none for {since:%Y-%m}: {advice}")
 
 
 def transactions(oldest: health.OldestTransaction) -> Check:

@@ -7,10 +7,8 @@ calls are the system role's, across tenants.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
-
-from psycopg.types.json import Jsonb
 
 from db.connection import Connection
 from db.queries import Queries
@@ -80,14 +78,3 @@ def mend(connection: Connection, counter: Counter, ids: Sequence[UUID]) -> Mende
     query, _ = _QUERIES[counter]
     free = [row_id for (row_id,) in QUERIES.run(connection, f"lock_{query}", {"ids": list(ids)})]
     return Mended(QUERIES.count(connection, f"mend_{query}", {"ids": free}), len(ids) - len(free))
-
-
-def standing(connection: Connection, task_id: UUID) -> dict[str, Any]:
-    """Return what a counting has noted of where it stands; nothing at first."""
-    [(found,)] = QUERIES.run(connection, "standing", {"id": task_id})
-    return found or {}
-
-
-def note(connection: Connection, task_id: UUID, standing: Mapping[str, Any]) -> None:
-    """Note where a counting stands, on its own row."""
-    QUERIES.count(connection, "note", {"id": task_id, "standing": Jsonb(standing)})

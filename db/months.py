@@ -6,6 +6,7 @@ queue up behind for longer than 50 ms: who holds it is let be, and the call says
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -27,22 +28,30 @@ class CameTo:
     seconds: float
 
 
+def missing(connection: Connection) -> list[tuple[str, datetime]]:
+    """Return the tables that lack one of this month and the next two, each with that month's beginning.
+
+    An operator may ask, too.
+    """
+    return [(relation, since) for relation, since in QUERIES.run(connection, "missing")]
+
+
 def make_missing(connection: Connection) -> list[str]:
     """Make what is missing of this month and the next two, one by one; return the tables that still lack one.
 
     One that cannot be made, since a partition of somebody's own is in its place, keeps no other; its error is raised
     after all are tried.
     """
-    missing = QUERIES.run(connection, "missing")
+    lacking = missing(connection)
     refused: psycopg.Error | None = None
-    for relation, since in missing:
+    for relation, since in lacking:
         try:
             QUERIES.run(connection, "make", {"relation": relation, "since": since})
         except psycopg.Error as error:
             refused = refused or error
     if refused is not None:
         raise refused
-    return sorted({relation for relation, _ in QUERIES.run(connection, "missing")}) if missing else []
+    return sorted({relation for relation, _ in missing(connection)}) if lacking else []
 
 
 def policies(connection: Connection) -> list[str]:

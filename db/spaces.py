@@ -5,15 +5,14 @@ every kind are made, indexed and dropped here; those that are filled, searched a
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from core.errors import NotFoundError, UnavailableError, UsageError
 from db.audit import Resource, record
@@ -187,17 +186,6 @@ def lacking(connection: Connection, space_id: UUID, after: UUID, until: UUID) ->
     """Return how many chunks behind one id, up to another, a space lacks."""
     [row] = QUERIES.run(connection, "lacking", {"id": space_id, "after": after, "until": until})
     return Lacking(*row)
-
-
-def standing(connection: Connection, task_id: UUID) -> dict[str, Any]:
-    """Return what a filling has noted of where it stands; nothing at first."""
-    [(found,)] = QUERIES.run(connection, "standing", {"id": task_id})
-    return found or {}
-
-
-def note(connection: Connection, task_id: UUID, standing: Mapping[str, Any]) -> None:
-    """Note where a filling stands, on its own row."""
-    QUERIES.count(connection, "note", {"id": task_id, "standing": Jsonb(standing)})
 
 
 def index_of(connection: Connection, space_id: UUID) -> Indexed:

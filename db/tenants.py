@@ -4,13 +4,12 @@ Invariant: where an erasure stands is written in the transaction that erases the
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
 import psycopg
-from psycopg.types.json import Jsonb
 
 from core.errors import InvalidOptionsError, NotFoundError, PermanentError, UsageError
 from db.audit import Resource, record
@@ -197,17 +196,6 @@ def leftover(connection: Connection, tenant_id: UUID) -> str | None:
     """Return a table that has rows of a tenant still, or again."""
     [(table,)] = QUERIES.run(connection, "leftover", {"id": tenant_id})
     return None if table is None else str(table)
-
-
-def standing(connection: Connection, task_id: UUID) -> Standing:
-    """Return where an erasure stands that lives."""
-    [(found,)] = QUERIES.run(connection, "standing", {"task_id": task_id})
-    return Standing(**(found or {}))
-
-
-def note(connection: Connection, task_id: UUID, reached: Standing) -> None:
-    """Keep where an erasure stands; expects the transaction that brought it there."""
-    QUERIES.run(connection, "note_erasure", {"task_id": task_id, "standing": Jsonb(asdict(reached))})
 
 
 def erase_rows(connection: Connection, tenant_id: UUID, ordered: list[str], before: Standing, most: int) -> Standing:

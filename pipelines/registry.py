@@ -16,9 +16,9 @@ from pipelines.task import Task
 
 OUR_MODULES = (
     "pipelines.care.counters",
-    "pipelines.care.partitions",
     "pipelines.documents.tasks",
     "pipelines.replay",
+    "pipelines.retention.partitions",
     "pipelines.tenants.erasure",
     "pipelines.vault.rotation",
 )

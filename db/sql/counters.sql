@@ -5,13 +5,6 @@
 -- Whoever mends locks first, by a statement of its own: the next one counts all that was committed before. Rows that somebody is
 -- writing are left out, so nobody waits for a count while holding another, and no circle of waiting can arise.
 
--- name: standing
-SELECT metadata->'counting' FROM queue.tasks_live WHERE id = %(id)s;
-
--- name: note
--- Keep where a counting stands, with the page that brought it there.
-UPDATE queue.tasks_live SET metadata = metadata || jsonb_build_object('counting', %(standing)s::jsonb) WHERE id = %(id)s;
-
 -- part: messages
 SELECT count(*)::integer AS counted FROM assistants.messages m WHERE m.conversation_id = held.id
 

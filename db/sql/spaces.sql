@@ -67,13 +67,6 @@ WHERE d.next_version > d.current_version AND d.deleted_at IS NULL
     AND NOT EXISTS (SELECT FROM knowledge.chunks c WHERE c.document_id = d.id AND c.version = d.next_version
         AND NOT EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(id)s AND v.chunk_id = c.id));
 
--- name: standing
-SELECT metadata->'filling' FROM queue.tasks_live WHERE id = %(id)s;
-
--- name: note
--- Keep where a filling stands, with the page that brought it there.
-UPDATE queue.tasks_live SET metadata = metadata || jsonb_build_object('filling', %(standing)s::jsonb) WHERE id = %(id)s;
-
 -- part: leaf
 -- A space's partition, by its name: one that was detached and not dropped yet is found too.
 SELECT to_regclass(format('%%I.%%I', n.nspname, c.relname || '_' || replace(s.id::text, '-', ''))) AS oid

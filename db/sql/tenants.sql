@@ -56,11 +56,3 @@ SELECT ops.empty_tenant(%(id)s);
 
 -- name: remove
 SELECT ops.remove_tenant(%(id)s);
-
--- name: standing
--- How far an erasure has come.
-SELECT metadata->'erasure' FROM queue.tasks_live WHERE id = %(task_id)s;
-
--- name: note_erasure
--- Keep how far an erasure has come, with the rows that brought it there.
-UPDATE queue.tasks_live SET metadata = metadata || jsonb_build_object('erasure', %(standing)s::jsonb) WHERE id = %(task_id)s;

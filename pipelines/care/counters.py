@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import ClassVar
 from uuid import UUID
 
-from db import counters
+from db import counters, standings
 from db.counters import Counter
 from pipelines.outcomes import Done, Outcome, Snooze
 from pipelines.payload import Payload
@@ -59,7 +59,7 @@ def reconcile(context: TaskContext, payload: ReconcileCounters) -> Outcome:
     """Look at the next pages, and mend what is wrong in the last; done behind the last counter's."""
     chosen = [counter for counter in Counter if counter in (payload.counters or Counter)]
     with context.read() as transaction:
-        now = _Standing(**counters.standing(transaction.connection, context.task_id))
+        now = _Standing(**standings.read(transaction.connection, context.task_id, "counting"))
     context.progress(now.place / len(chosen), f"{now.looked_at:,} rows")
     page = counters.Page(0, None, [])
     for _ in range(_PAGES):
@@ -75,7 +75,7 @@ def reconcile(context: TaskContext, payload: ReconcileCounters) -> Outcome:
 
     def apply(transaction: Transaction) -> None:
         mended = counters.mend(transaction.connection, counter, page.wrong)
-        counters.note(transaction.connection, context.task_id, asdict(now.counting(counter, mended)))
+        standings.note(transaction.connection, context.task_id, "counting", asdict(now.counting(counter, mended)))
 
     return Snooze(timedelta(0), apply)
 

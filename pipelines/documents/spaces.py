@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
-from db import spaces
+from db import spaces, standings
 from db.connection import Connection
 from pipelines.documents.payloads import FillSpace
 from pipelines.documents.versions import enqueue_slices
@@ -63,7 +63,7 @@ def fill(context: TaskContext, payload: FillSpace) -> Outcome:
         space = spaces.get_space(transaction.connection, payload.space_id)
         if space is None:
             return Cancel("the space was dropped")
-        noted = spaces.standing(transaction.connection, context.task_id)
+        noted = standings.read(transaction.connection, context.task_id, "filling")
         before = _Standing(**noted) if noted else _beginning(transaction.connection, space.id)
         now, found = _advance(transaction.connection, space.id, before)
     seconds = time.monotonic() - begun
@@ -74,7 +74,7 @@ def fill(context: TaskContext, payload: FillSpace) -> Outcome:
 
     def apply(transaction: Transaction) -> None:
         enqueue_slices(transaction, space, found)
-        spaces.note(transaction.connection, context.task_id, asdict(now))
+        standings.note(transaction.connection, context.task_id, "filling", asdict(now))
 
     wait = min(_FIRST_LOOK * _SLOWER ** min(now.looks, _MOST_SLOWER), _LAST_LOOK)
     return Snooze(timedelta(seconds=max(wait, seconds * _SHARE)), apply)

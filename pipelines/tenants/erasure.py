@@ -6,13 +6,13 @@ one event, `tenant.erased`, with its id and counts, and the note that its emptie
 task fails and says which. Where it stands is kept on its own row with each page, so it goes on wherever it was killed.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import ClassVar
 from uuid import UUID
 
 from core.backoff import Backoff
-from db import tenants
+from db import standings, tenants
 from db.tenants import Standing
 from pipelines.documents.storage import Storage
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
@@ -45,7 +45,7 @@ def erase(context: TaskContext, payload: EraseTenant) -> Outcome:
     with context.read() as transaction:
         found = tenants.look(transaction.connection, tenant_id)
         running = tenants.count_running(transaction.connection, tenant_id)
-        standing = tenants.standing(transaction.connection, context.task_id)
+        standing = Standing(**standings.read(transaction.connection, context.task_id, "erasure"))
         ordered = tenants.tables(transaction.connection)
         left = tenants.leftover(transaction.connection, tenant_id) if standing.stage == "end" else None
     if found is None:
@@ -73,7 +73,7 @@ def _rows(context: TaskContext, tenant_id: UUID, ordered: list[str], standing: S
 
     def apply(transaction: Transaction) -> None:
         reached = tenants.erase_rows(transaction.connection, tenant_id, ordered, standing, _ROWS)
-        tenants.note(transaction.connection, context.task_id, reached)
+        standings.note(transaction.connection, context.task_id, "erasure", asdict(reached))
 
     return Snooze(timedelta(0), apply)
 
@@ -86,7 +86,11 @@ def _files(context: TaskContext, tenant_id: UUID, standing: Standing) -> Outcome
     reached = replace(standing, files=standing.files + gone)
     if not gone:
         reached = replace(reached, stage="rows")
-    return Snooze(timedelta(0), lambda applying: tenants.note(applying.connection, context.task_id, reached))
+
+    def apply(transaction: Transaction) -> None:
+        standings.note(transaction.connection, context.task_id, "erasure", asdict(reached))
+
+    return Snooze(timedelta(0), apply)
 
 
 TASKS: tuple[AnyTask, ...] = (

@@ -92,8 +92,6 @@ GUARDS = [
         {"id": OTHER, "after": key("chunks", 20_000), "until": key("chunks", 20_100)},
         ("chunks_pkey", "tasks_live_owner_idx"), 500, 1000,
     ),
-    Guard("system", "spaces.standing", {"id": Own("tasks")}, ("tasks_live_id_key",), 10, 20),
-    Guard("system", "spaces.note", {"id": Own("tasks"), "standing": Jsonb({})}, ("tasks_live_id_key",), 10, 50),
     Guard("owner", "spaces.forget", {"id": OTHER}, (), 20, 20),
 ]  # fmt: skip
 

@@ -20,7 +20,7 @@ ATTEMPTS = {
     "outcomes": ["retry"], "errors": ["x"], "tracebacks": [None], "logs": [None], "workers": [WORKER], "seconds": [1.0],
 }  # fmt: skip
 TENANT = {"id": lambda whose: whose.tenant}
-STANDING = {"standing": Jsonb({})}
+STANDING = {"standing": Jsonb({}), "of": "erasure"}
 MINUTE = {"minute": datetime(2026, 1, 1, tzinfo=UTC)}
 ENQUEUE = "SELECT queue.enqueue('test.noop', '{}'::jsonb, %(options)s)"
 CLAIM, OCCUPIED = "tasks_live_claim_idx", "tasks_live_occupied_idx"
@@ -64,10 +64,8 @@ GUARDS = [
     Guard("system", "tenants.count_running", TENANT, (), 10, 20),
     Guard("system", "tenants.request_ends", TENANT, (), 10, 20),
     # where a task stands that goes on page by page
-    Guard("system", "tenants.standing", {"task_id": Own("tasks")}, ("tasks_live_id_key",), 10, 20),
-    Guard("system", "counters.standing", {"id": Own("tasks")}, ("tasks_live_id_key",), 10, 20),
-    Guard("system", "tenants.note_erasure", {"task_id": Own("tasks")} | STANDING, ("tasks_live_id_key",), 10, 50),
-    Guard("system", "counters.note", {"id": Own("tasks")} | STANDING, ("tasks_live_id_key",), 10, 50),
+    Guard("system", "standings.read", {"task_id": Own("tasks"), "of": "erasure"}, ("tasks_live_id_key",), 10, 20),
+    Guard("system", "standings.note", {"task_id": Own("tasks")} | STANDING, ("tasks_live_id_key",), 10, 50),
     # all that is held, of whatever tenants
     Guard("relay", "queue.release_active", {}, ("tasks_live_held_idx", "tenants_pkey"), 300, 2500),
     Guard(

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from console import output
 from console.addresses import given_place
-from console.checks import Check, broker, database, listening, living, queues, transactions
+from console.checks import Check, ahead, broker, database, listening, living, queues, transactions
 from console.commands.tasks import masked
 from console.runtime import when_database_answers
 from console.sources import find_files
@@ -211,3 +211,22 @@ def test_a_start_ends_when_told_to_stop() -> None:
         raise UnavailableError("starting")
 
     assert not when_database_answers(start, "worker", stopping)
+
+
+@pytest.mark.parametrize(
+    ("day", "levels"), [(1, []), (16, []), (18, ["warning"]), (30, ["warning"])], ids=["1st", "16th", "18th", "30th"]
+)
+def test_a_month_that_is_not_made_is_told_a_fortnight_ahead(day: int, levels: list[str]) -> None:
+    lacking = [
+        ("queue.tasks_history", datetime(2026, 12, 1, tzinfo=UTC)),
+        ("audit.audit_log", datetime(2027, 1, 1, tzinfo=UTC)),
+    ]
+    found = list(ahead(lacking, datetime(2026, 11, day, tzinfo=UTC)))
+    assert [check.level for check in found] == levels
+    assert all("2026-12" in check.detail for check in found)
+
+
+def test_a_month_that_is_not_there_when_it_begins_is_wrong() -> None:
+    begun = datetime(2026, 12, 1, tzinfo=UTC)
+    [check] = ahead([("queue.tasks_history", begun)], begun)
+    assert (check.name, check.level) == ("months queue.tasks_history", "wrong")

@@ -7,16 +7,6 @@ DO $$
 BEGIN
     EXECUTE replace(pg_get_functiondef('audit.log_change'::regproc),
         $q$('updated_at', 'version', 'last_used_at', 'last_active_at')$q$, $q$('updated_at', 'version')$q$);
-    EXECUTE replace(pg_get_functiondef('ops.run_retention'::regproc),
-        $q$            IF EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = relation AND g.tgfoid = 'audit.refuse_change'::regproc) THEN
-                EXECUTE format('SELECT count(*) FROM %s r0 WHERE %s', relation, meant) INTO counted;
-            ELSE
-                EXECUTE format('DELETE FROM %s r0 WHERE %s', relation, meant);
-                GET DIAGNOSTICS counted = ROW_COUNT;
-            END IF;
-$q$, $q$            EXECUTE format('DELETE FROM %s r0 WHERE %s', relation, meant);
-            GET DIAGNOSTICS counted = ROW_COUNT;
-$q$);
 END
 $$;
 

@@ -264,26 +264,15 @@ REVOKE EXECUTE ON FUNCTION audit.note_tool_call, audit.note_mcp_call, audit.note
 
 -- ---------------------------------------------------------------------------------------------------- changes of rows, retention
 
--- That something was used is no change of it. A month of what is only ever added goes whole, its rows are not deleted before.
+-- That something was used is no change of it.
 DO $$
 DECLARE
     logged CONSTANT text := pg_get_functiondef('audit.log_change'::regproc);
     noticing CONSTANT text := replace(logged, $q$('updated_at', 'version')$q$,
         $q$('updated_at', 'version', 'last_used_at', 'last_active_at')$q$);
-    ran CONSTANT text := pg_get_functiondef('ops.run_retention'::regproc);
-    sparing CONSTANT text := replace(ran, $q$            EXECUTE format('DELETE FROM %s r0 WHERE %s', relation, meant);
-            GET DIAGNOSTICS counted = ROW_COUNT;
-$q$, $q$            IF EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = relation AND g.tgfoid = 'audit.refuse_change'::regproc) THEN
-                EXECUTE format('SELECT count(*) FROM %s r0 WHERE %s', relation, meant) INTO counted;
-            ELSE
-                EXECUTE format('DELETE FROM %s r0 WHERE %s', relation, meant);
-                GET DIAGNOSTICS counted = ROW_COUNT;
-            END IF;
-$q$);
 BEGIN
-    ASSERT noticing <> logged AND sparing <> ran, 'audit.log_change or ops.run_retention is another';
+    ASSERT noticing <> logged, 'audit.log_change is another';
     EXECUTE noticing;
-    EXECUTE sparing;
 END
 $$;
 

@@ -52,12 +52,8 @@ BEGIN
             kept := kept + counted;
             CONTINUE WHEN counted > 0;
             -- Rows first: they take along what refers to them, and a month that is referred to cannot be detached.
-            IF EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = relation AND g.tgfoid = 'audit.refuse_change'::regproc) THEN
-                EXECUTE format('SELECT count(*) FROM %s r0 WHERE %s', relation, meant) INTO counted;
-            ELSE
-                EXECUTE format('DELETE FROM %s r0 WHERE %s', relation, meant);
-                GET DIAGNOSTICS counted = ROW_COUNT;
-            END IF;
+            EXECUTE format('DELETE FROM %s r0 WHERE %s', relation, meant);
+            GET DIAGNOSTICS counted = ROW_COUNT;
             gone := gone + counted;
             ended := ended || leaf.oid;
         END LOOP;

@@ -82,13 +82,7 @@ $$;
 
 DROP FUNCTION identity.erase_user;
 DO $$
-DECLARE
-    erases text;
 BEGIN
-    FOREACH erases IN ARRAY ARRAY['ops.run_retention', 'ops.clear_month'] LOOP
-        EXECUTE regexp_replace(pg_get_functiondef(to_regproc(erases)),
-            ' +PERFORM set_config\(''app\.erasing'', ''(on)?'', true\);\n', '', 'g');
-    END LOOP;
     EXECUTE replace(pg_get_functiondef('audit.refuse_change'::regproc), $q$    IF TG_OP = 'UPDATE' AND audit.is_erasing() THEN
         IF to_jsonb(NEW) = to_jsonb(OLD) || '{"old_values": null, "new_values": null}' THEN
             RETURN NEW;

@@ -63,7 +63,7 @@ CREATE FUNCTION audit.is_erasing() RETURNS boolean LANGUAGE sql STABLE SET searc
 $$;
 
 -- What retention deletes is noted by its key alone: a copy in the log would keep it. And what the log holds of a record can be
--- emptied, by the owner's functions; that there was a change, when and by whom, stays. The four as a whole, with what 0026 to 0031
+-- emptied, by the owner's functions; that there was a change, when and by whom, stays. Both as a whole, with what 0026 and 0028
 -- made of them.
 CREATE OR REPLACE FUNCTION audit.log_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
@@ -133,75 +133,6 @@ BEGIN
     RAISE EXCEPTION 'audit.% is only ever added to: no %', relation, TG_OP USING ERRCODE = 'check_violation',
         SCHEMA = 'audit', TABLE = relation, CONSTRAINT = relation || '_is_append_only',
         HINT = 'A month as a whole goes by detaching and dropping its partition.';
-END
-$$;
-CREATE OR REPLACE FUNCTION ops.run_retention(policy_name text, most integer DEFAULT 10000) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET timezone = 'UTC' SET lock_timeout = '5s' AS $$
-DECLARE
-    policy ops.retention_policies;
-    relation regclass;
-    cutoff timestamptz;
-    meant text;
-    held text;
-    gone bigint := 0;
-    kept bigint := 0;
-BEGIN
-    -- A hold that is set meanwhile waits for the end; one that stands is seen.
-    LOCK TABLE ops.retention_policies IN SHARE MODE;
-    SELECT * INTO policy FROM ops.retention_policies p WHERE p.name = policy_name;
-    IF NOT FOUND OR policy.action NOT IN ('delete', 'drop_partition') THEN
-        RAISE EXCEPTION 'no policy % that deletes', policy_name USING ERRCODE = '22023',
-            HINT = 'Policies stand in ops.retention_policies; what is archived or rolled up first is a task''s.';
-    END IF;
-    IF policy.is_held OR NOT policy.is_enabled THEN
-        RETURN 0;
-    END IF;
-    IF policy.action = 'drop_partition' THEN
-        RETURN ops.run_months(policy_name, most);
-    END IF;
-    relation := format('%I.%I', policy.table_schema, policy.table_name)::regclass;
-    cutoff := now() - policy.age;
-    held := COALESCE(ops.held_condition(relation), 'false');
-    meant := format('r0.%I < %L AND %s AND to_jsonb(r0) @> %L', policy.age_column, cutoff, COALESCE(ops.filter_condition(relation, policy.filter), 'true'),
-        policy.filter || jsonb_strip_nulls(jsonb_build_object('tenant_id', policy.tenant_id, 'persona_id', policy.persona_id)));
-    PERFORM set_config('app.erasing', 'on', true);
-    EXECUTE format('DELETE FROM %s d USING (SELECT r0.tableoid, r0.ctid FROM %s r0 WHERE %s AND NOT (%s) LIMIT %L) AS o '
-        'WHERE d.tableoid = o.tableoid AND d.ctid = o.ctid', relation, relation, meant, held, most);
-    GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM set_config('app.erasing', '', true);
-    EXECUTE format('SELECT count(*) FROM %s r0 WHERE %s AND (%s)', relation, meant, held) INTO kept;
-    INSERT INTO ops.retention_runs (policy_id, policy_name, tenant_id, table_schema, table_name, action, status, cutoff, rows_deleted,
-        rows_held, schema_revision, ended_at)
-    SELECT policy.id, policy.name, policy.tenant_id, policy.table_schema, policy.table_name, policy.action, 'completed', cutoff, gone,
-        kept, max(v.version_num), clock_timestamp() FROM public.alembic_version v;
-    RETURN gone;
-END
-$$;
-CREATE OR REPLACE FUNCTION ops.clear_month(run uuid, leaf text, most integer DEFAULT 10000) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET timezone = 'UTC' SET lock_timeout = '5s' AS $$
-DECLARE
-    month record;
-    counted record;
-    gone bigint;
-BEGIN
-    -- A hold that is set meanwhile waits for the end; one that stands is seen.
-    LOCK TABLE ops.retention_policies IN SHARE MODE;
-    SELECT * INTO month FROM ops.months_to_go(run) m WHERE m.leaf = to_regclass(clear_month.leaf) AND m.is_referred;
-    IF NOT FOUND THEN
-        RETURN 0;
-    END IF;
-    counted := ops.count_month(month.relation, month.key, month.since, month.until);
-    IF counted.kept > 0 THEN
-        RETURN 0;
-    END IF;
-    PERFORM set_config('app.erasing', 'on', true);
-    EXECUTE format('DELETE FROM %s d USING (SELECT r0.tableoid, r0.ctid FROM %s r0 WHERE r0.%I >= %L AND r0.%I < %L LIMIT %L) AS o '
-        'WHERE d.tableoid = o.tableoid AND d.ctid = o.ctid',
-        month.relation, month.relation, month.key, month.since, month.key, month.until, most);
-    GET DIAGNOSTICS gone = ROW_COUNT;
-    PERFORM set_config('app.erasing', '', true);
-    UPDATE ops.retention_runs SET rows_deleted = rows_deleted + gone WHERE id = run;
-    RETURN gone;
 END
 $$;
 

@@ -10,10 +10,10 @@ from psycopg import sql
 
 from db import months
 from db.connection import Connection
-from pipelines.care import partitions
-from pipelines.care.partitions import TASKS, MaintainPartitions
 from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
+from pipelines.retention import partitions
+from pipelines.retention.partitions import TASKS, MaintainPartitions
 from tests.support.database import Database
 from tests.support.engine import Line
 from tests.support.factory import Factory

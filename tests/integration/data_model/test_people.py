@@ -7,6 +7,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from core.errors import StaleVersionError
 from db.connection import Connection, connect, tenant_transaction
@@ -158,27 +159,28 @@ def test_a_version_far_ahead_does_not_end_the_numbers(ours: Factory, worker: Con
 
 
 @pytest.mark.parametrize(
-    ("status", "change", "is_kept"),
+    ("status", "column", "to", "is_kept"),
     [
-        ("draft", "configuration = '{\"rules\": []}'", False),
-        ("draft", "version = 9", True),
-        ("draft", "config_id = 'other'", True),
-        ("active", "configuration = '{\"rules\": []}'", True),
-        ("active", "status = 'draft'", True),
-        ("active", "status = 'deprecated', usage_count = 3", False),
-        ("deprecated", "configuration = '{\"rules\": []}'", True),
+        ("draft", "configuration", '{"rules": []}', False),
+        ("draft", "version", 9, True),
+        ("draft", "config_id", "other", True),
+        ("active", "configuration", '{"rules": []}', True),
+        ("active", "status", "draft", True),
+        ("active", "status", "deprecated", False),
+        ("active", "usage_count", 3, False),
+        ("deprecated", "configuration", '{"rules": []}', True),
     ],
 )
 def test_a_mapper_that_is_no_draft_stays_as_it_was(
-    ours: Factory, worker: Connection, status: str, change: str, is_kept: bool
+    ours: Factory, worker: Connection, status: str, column: str, to: str | int, is_kept: bool
 ) -> None:
     mapper = ours.row("people.mapper_configs", status=status)["id"]
-    update = f"UPDATE people.mapper_configs SET {change} WHERE id = %s".encode()  # noqa: S608 - the test's own text
+    update = sql.SQL("UPDATE people.mapper_configs SET {} = %s WHERE id = %s").format(sql.Identifier(column))
     if not is_kept:
-        assert worker.execute(update, (mapper,)).rowcount == 1
+        assert worker.execute(update, (to, mapper)).rowcount == 1
         return
     with pytest.raises(psycopg.errors.CheckViolation) as caught, worker.transaction():
-        worker.execute(update, (mapper,))
+        worker.execute(update, (to, mapper))
     assert caught.value.diag.constraint_name == "mapper_configs_stays_check"
 
 
