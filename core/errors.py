@@ -7,6 +7,7 @@ GreenroomError
 │   ├── InvalidPayloadError    a payload does not fit its type
 │   ├── InvalidOptionsError    an enqueue option is out of range
 │   ├── RegistrationError      a task module or definition cannot be registered
+│   ├── ScheduleError          a schedule says when in a way that cannot be followed
 │   └── ConstraintError        a row breaks a rule of the schema; `constraint` names it
 │       ├── DuplicateError     a key is taken
 │       ├── MissingMonthError  no month takes a row's time
@@ -63,6 +64,10 @@ class InvalidOptionsError(UsageError):
 
 class RegistrationError(UsageError):
     """A task definition or a task module cannot be registered."""
+
+
+class ScheduleError(UsageError):
+    """When a schedule is to fire cannot be followed: its cron expression, interval, date, zone or bounds are wrong."""
 
 
 class ConstraintError(UsageError):
