@@ -146,7 +146,7 @@ class _Walls(CronSim):
 
 @lru_cache(maxsize=1024)
 def _nearest_weekdays(year: int, month: int, days: tuple[int, ...]) -> frozenset[int]:
-    """Return for each of `days` that the month has the day, Monday to Friday, that is nearest to it and in the month."""
+    """Return the day of the month, Monday to Friday, that is nearest to each of `days`; none for a day it lacks."""
     first, last = calendar.monthrange(year, month)
     return frozenset(_nearest_weekday((first + day - 1) % 7, day, last) for day in days if day <= last)
 
@@ -174,8 +174,8 @@ def _read(text: str) -> list[str]:
         fields.insert(0, "0")
     if len(fields) != 6:
         raise ScheduleError(
-            f"cron {text!r} has not five or six fields but {len(fields)}: write five (minute, hour, day of month, month, day of week)"
-            " or six (second, then those)"
+            f"cron {text!r} has not five or six fields but {len(fields)}: write five (minute, hour, day of month,"
+            " month, day of week) or six (second, then those)"
         )
     return [
         ",".join(_item(text, field, item) for item in written.split(","))
@@ -202,11 +202,10 @@ def _item(text: str, field: _Field, item: str) -> str:
     end = _value(text, field, item, last)
     if start is not None and end is not None and end < start:
         raise _refused(text, field, item, f"a range does not wrap: write {_unwrapped(field, start, end)}")
-    return (
-        ("*" if start is None else str(start))
-        + ("" if end is None else f"-{end}")
-        + ("" if step is None else f"/{int(step)}")
-    )
+    if start is not None and start == end:
+        return str(start)  # of `21-21/3` cronsim would make `21/3`
+    written = "*" if start is None else str(start)
+    return written + ("" if end is None else f"-{end}") + ("" if step is None else f"/{int(step)}")
 
 
 def _special(text: str, field: _Field, item: str) -> str:
