@@ -20,9 +20,11 @@ is cronsim's, on naive datetimes: it knows no zone here.
 import calendar
 import copy
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
+from itertools import product
 
 from cronsim import CronSim, CronSimError
 from cronsim.explain import Expression
@@ -37,6 +39,8 @@ LAST_YEAR = 9900
 
 
 _START = datetime.fromisoformat("2000-01-01")
+_YEARS = tuple({(calendar.weekday(year, 1, 1), calendar.isleap(year)): year for year in range(2001, 2029)}.values())
+"""One year of each of the 14 kinds that there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Cron:
         self._fields = _read(text)
         try:
             self._walls = _Walls(self._fields)  # it sees a 30 or 31 of short months by itself
-            matches = self.next_after(_START) is not None
+            matches = any(self._walls.match_day(day) for day in _days_of(self._walls.months))
         except CronSimError:
             matches = False
         if not matches:
@@ -142,6 +146,13 @@ class _Walls(CronSim):
 
     def match_dom(self, d: date) -> bool:
         return super().match_dom(d) or d.day in _nearest_weekdays(d.year, d.month, self.nearest)
+
+
+def _days_of(months: set[int]) -> Iterator[date]:
+    """Yield all days that these months can have: with each length, and beginning on each day of the week."""
+    for year, month in product(_YEARS, sorted(months)):
+        for day in range(1, calendar.monthrange(year, month)[1] + 1):
+            yield date(year, month, day)
 
 
 @lru_cache(maxsize=1024)

@@ -105,8 +105,11 @@ class CronTrigger(Trigger):
 
     def _in_month(self, month: int, after: datetime) -> tuple[datetime | None, datetime | None]:
         """Return the month's first fire after `after`, and the first wall time that matches at all, both naive."""
-        fires, walls = [], []
+        fires: list[datetime] = []
+        walls: list[datetime | None] = []
         for stretch in stretches(self._zone, self._gap, self._fold, month):
+            if fires and stretch.start > min(fires):
+                break
             if stretch.end > after:
                 wall = self._cron.next_after(_wall_before(stretch, after))
                 walls.append(wall)

@@ -155,15 +155,15 @@ def all_zones() -> list[str]:
 def transitions(name: str, first_year: int, last_year: int) -> tuple[tuple[int, int], ...]:
     """Return (UTC minute, new offset in minutes) of each change in these years, the offset at their beginning first.
 
-    The hours of UTC are walked, and the minutes of an hour at whose ends the offsets differ.
+    UTC is walked in steps of three hours, and minute by minute where the offsets at a step's ends differ.
     """
     zone = zone_of(name)
     first, end = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) // 60 for year in (first_year, last_year + 1))
     now = _offset(zone, first)
     found = [(first, now)]
-    for hour in range(first, end, 60):
-        if _offset(zone, hour + 60) != now:
-            for minute in range(hour, hour + 61):
+    for step in range(first, end, 180):
+        if _offset(zone, step + 180) != now:
+            for minute in range(step, step + 181):
                 if _offset(zone, minute) != now:
                     now = _offset(zone, minute)
                     found.append((minute, now))
