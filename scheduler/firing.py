@@ -245,19 +245,19 @@ def due_times(
 def _last_between(trigger: Trigger, since: datetime, until: datetime, most: int) -> tuple[list[datetime], int]:
     """Return the last times after `since` up to `until`, and how many there are, or that they are too many to count.
 
-    However many there are, it takes seconds and no room: too many of them are looked for from behind.
+    However many there are, it takes little time and room: too many of them are looked for from behind.
     """
     found = list(islice(fires_between(trigger, since, until), _MOST_COUNTED))
     if len(found) < _MOST_COUNTED:
         return found[-most:], len(found)
-    too_early, too_late = since, until
+    span, too_short, too_long = timedelta(hours=1), timedelta(0), until - since
     while not most <= len(found) < _MOST_COUNTED:
-        middle = too_early + (too_late - too_early) / 2
-        found = list(islice(fires_between(trigger, middle, until), _MOST_COUNTED))
+        found = list(islice(fires_between(trigger, until - span, until), _MOST_COUNTED))
         if len(found) < most:
-            too_late = middle
+            too_short = span
         else:
-            too_early = middle
+            too_long = span
+        span = min(4 * too_short or too_long, too_short + (too_long - too_short) / 2)
     return found[-most:], _MOST_COUNTED
 
 
