@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from core.errors import ScheduleError
 from core.settings import Settings
 from db import identity, schedules, spaces
 from db.connection import Connection, connect
@@ -46,7 +47,10 @@ def install_schedules(connection: Connection, settings: Settings) -> schedules.I
     declared = load_schedules(settings.task_modules)
     listed = [each.declaration(module) for module, found in declared.items() for each in found]
     for each in listed:
-        build_trigger(trigger_spec(each.spec, datetime.now(UTC)))
+        try:
+            build_trigger(trigger_spec(each.spec, datetime.now(UTC)))
+        except ScheduleError as error:
+            raise ScheduleError(f"schedule {each.spec.name!r} of {each.module}: {error}") from error
     return schedules.install(connection, listed, list(declared))
 
 
