@@ -104,11 +104,11 @@ class Comparison:
                 for after, until in spans:
                     self._compare(expression, gap, fold, window, after, until)
 
-    def over_a_year(self, first: int, chance: random.Random) -> None:
-        """Compare, over a year and under one policy each, a third of the expressions that fire now and then."""
+    def over_a_year(self, first: int, chance: random.Random, *, one_in: int = 3) -> None:
+        """Compare, over a year and under one policy each, a share of the expressions that fire now and then."""
         frame = Frame(self._of_database, first - 2 * _DAY, first + _YEAR + 2 * _DAY)
         self.result.windows += 1
-        for expression in chance.sample(sorted(self._asked), len(self._asked) // 3):
+        for expression in chance.sample(sorted(self._asked), len(self._asked) // one_in):
             window = Window(frame, self._asked[expression], first, first + _YEAR)
             if window.count <= _MOST_IN_YEAR:
                 gap, fold = chance.choice(POLICIES)
