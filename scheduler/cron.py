@@ -240,8 +240,8 @@ def _value(text: str, field: _Field, item: str, written: str | None) -> int | No
 
 
 def _number(written: str) -> int:
-    """Return a number of at most three digits, and -1, which no field takes, for all else."""
-    return int(written) if written.isdigit() and len(written) <= 3 else -1
+    """Return the number that is written, and -1, which no field takes, for a name."""
+    return int(written) if written.isdigit() else -1
 
 
 def _refused(text: str, field: _Field, item: str, why: str = "") -> ScheduleError:

@@ -7,9 +7,11 @@ import random
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from importlib import resources
 from io import BytesIO
 from itertools import pairwise
 from zoneinfo import ZoneInfo
+from zoneinfo._common import load_data
 
 import pytest
 from cronsim import CronSim
@@ -63,7 +65,7 @@ def compare_sample(names: Sequence[str]) -> Result:
         total.add(comparison.result)
     if not total.mismatches:
         over_a_year = Comparison(names[0], asked)
-        over_a_year.over_a_year(transitions(names[0], 2024, 2026)[0][0], chance, one_in=1)
+        over_a_year.over_a_year(transitions(names[0], 2024, 2026)[0][0], chance)
         total.add(over_a_year.result)
     assert total.mismatches == [], str(total.smallest)
     return total
@@ -196,3 +198,17 @@ def test_any_change_of_offset_at_a_months_end_is_followed(
                 found = trigger.get_next_fire_time(None, now)
                 if wanted or (found is not None and found < at + timedelta(days=2)):
                     assert found == datetime.fromtimestamp(wanted[0], UTC) if wanted else None, (text, gap, fold, now)
+
+
+def test_no_zone_changes_twice_within_four_days() -> None:
+    nearest = timedelta.max
+    for name in all_zones():
+        with resources.files("tzdata").joinpath("zoneinfo", name).open("rb") as file:
+            kinds, moments, offsets, *_ = load_data(file)
+        changes = [
+            moment
+            for moment, (before, after) in zip(moments[1:], pairwise(kinds), strict=True)
+            if moment >= 0 and offsets[before] != offsets[after]
+        ]
+        nearest = min([nearest, *(timedelta(seconds=later - earlier) for earlier, later in pairwise(changes))])
+    assert nearest > max(2 * zones._MARGIN, zones._STEP)
