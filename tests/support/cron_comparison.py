@@ -30,11 +30,10 @@ POLICIES: tuple[tuple[Gap, Fold], ...] = (
     ("skip", "both"),
 )
 _DAY = 1440
-_YEAR = 365 * _DAY
 _MOST_IN_WINDOW = 60
 _MOST_IN_MIDDLE = 330
 _MOST_AT_EDGE = 60
-_MOST_IN_YEAR = 400
+_MOST_OVER_DAYS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +103,16 @@ class Comparison:
                 for after, until in spans:
                     self._compare(expression, gap, fold, window, after, until)
 
-    def over_a_year(self, first: int, chance: random.Random) -> None:
-        """Compare the expressions that fire now and then over a year, each under one policy."""
-        frame = Frame(self._of_database, first - 2 * _DAY, first + _YEAR + 2 * _DAY)
+    def over(self, first: int, days: int, chance: random.Random) -> None:
+        """Compare the expressions that fire now and then over so many days, each under one policy."""
+        end = first + days * _DAY
+        frame = Frame(self._of_database, first - 2 * _DAY, end + 2 * _DAY)
         self.result.windows += 1
         for expression, asked in self._asked.items():
-            window = Window(frame, asked, first, first + _YEAR)
-            if window.count <= _MOST_IN_YEAR:
+            window = Window(frame, asked, first, end)
+            if window.count <= _MOST_OVER_DAYS:
                 gap, fold = chance.choice(POLICIES)
-                self._compare(expression, gap, fold, window, first * 60, (first + _YEAR) * 60 - 1)
+                self._compare(expression, gap, fold, window, first * 60, end * 60 - 1)
 
     def _compare(self, expression: str, gap: Gap, fold: Fold, window: Window, after: int, until: int) -> None:
         trigger = self._trigger(expression, gap, fold)
@@ -144,10 +144,10 @@ def compare_zone(zone: str, asked: dict[str, Asked], seed: str) -> Result:
     steps = transitions(zone, FIRST_YEAR, LAST_YEAR)
     for (_, before), (minute, after) in pairwise(steps):
         comparison.around(minute, after - before)
-    first, end = steps[0][0], steps[0][0] + (LAST_YEAR - FIRST_YEAR + 1) * _YEAR
+    first, end = steps[0][0], steps[0][0] + (LAST_YEAR - FIRST_YEAR + 1) * 365 * _DAY
     for _ in range(6):
         comparison.around(chance.randrange(first, end), 0)
-    comparison.over_a_year(chance.randrange(first, end - _YEAR), chance)
+    comparison.over(chance.randrange(first, end - 365 * _DAY), 365, chance)
     return comparison.result
 
 
