@@ -1,0 +1,141 @@
+"""What stands beside Postgres: the broker, the files, the disk, the model."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from console import output
+from console.checks.findings import Finding, Sight
+from console.checks.server import apart_by
+from core.contradictions import contradictions
+from core.errors import GreenroomError, SettingsError, UnavailableError
+from db import spaces
+
+
+def broker(sight: Sight) -> Iterator[Finding]:
+    """The broker answers, takes messages and keeps them, and its clock is this host's."""
+    if sight.settings.broker.url is None:
+        yield Finding("broker", "ok", "in process")
+        return
+    from workers.brokerstate import broker_state
+
+    url = sight.settings.broker.url.get_secret_value()
+    where = f"Redis at {_where(url)}"
+    try:
+        found = broker_state(url, sight.bounds.answer)
+    except UnavailableError as error:
+        yield Finding("broker", "wrong", f"{where}: {error}; nothing is lost meanwhile")
+        return
+    if found.is_replica:
+        yield Finding("broker", "wrong", f"{where} is a replica and takes no messages: set GREENROOM_BROKER_URL")
+    elif found.most and found.used > sight.bounds.memory * found.most:
+        memory = f"{output.size(found.used)} of {output.size(found.most)}"
+        yield Finding("broker", "wrong", f"{where} uses {memory}: raise maxmemory, or find what else fills it")
+    elif found.most and found.evicts:
+        detail = f"{where} drops messages when memory is short ({found.evicts}): set maxmemory-policy noeviction"
+        yield Finding("broker", "warning", detail)
+    else:
+        yield Finding("broker", "ok", where)
+    if not sight.is_own:
+        yield apart_by("broker clock", "Redis'", (found.now - sight.now()).total_seconds(), sight)
+
+
+def storage(sight: Sight) -> Iterator[Finding]:
+    """The storage can be written to; a relay has no business with it."""
+    if sight.place.kind == "relay":
+        return
+    from pipelines.documents.storage import storage_of
+
+    try:
+        found = storage_of(sight.settings)
+        found.check()
+    except (UnavailableError, SettingsError) as error:
+        yield Finding("storage", "wrong", str(error))
+    else:
+        yield Finding("storage", "ok", found.place)
+
+
+def disk(sight: Sight) -> Iterator[Finding]:
+    """The disks of the files, and of the embedded server, have room."""
+    for folder in _folders(sight):
+        usage = shutil.disk_usage(folder)
+        name, free = f"disk {folder}", f"{output.size(usage.free)} of {output.size(usage.total)} are free"
+        if usage.free < sight.bounds.free_bytes:
+            yield Finding(name, "wrong", f"{free}: make room before Postgres or an ingest stops for the lack of it")
+        elif usage.free < sight.bounds.free_share * usage.total:
+            yield Finding(name, "warning", f"{free}: make room, or move it")
+        else:
+            yield Finding(name, "ok", free)
+
+
+def _folders(sight: Sight) -> list[Path]:
+    """Return the folders that we write to, one a file system; for one that is not there yet, where it will be."""
+    wanted = [sight.settings.home] if sight.place.is_embedded else []
+    if sight.settings.storage.url is None and sight.place.kind != "relay":
+        wanted.append(sight.settings.storage_root)
+    there = [next(path for path in (folder, *folder.parents) if path.is_dir()) for folder in map(Path.absolute, wanted)]
+    return list({folder.stat().st_dev: folder for folder in reversed(there)}.values())
+
+
+def model(sight: Sight) -> Iterator[Finding]:
+    """The models of workers are installed, and their weights are what they should be."""
+    if not sight.runs_work:
+        return
+    for name in sight.models.names:
+        try:
+            found = sight.models.named(name)
+            revision = "" if found is None else f", revision {found.revision}"
+        except GreenroomError as error:
+            yield Finding(f"model {name}", "wrong", str(error))
+        else:
+            yield Finding(f"model {name}", "ok", f"as it was published{revision}")
+
+
+def known_spaces(sight: Sight) -> Iterator[Finding]:
+    """Each space that is searched or filled is of a model that workers with these settings know."""
+    if not sight.runs_work:
+        return
+    found = [space for space in spaces.spaces(sight.connection) if not space.is_dropped]
+    for space in found:
+        try:
+            sight.models.of(space)
+        except GreenroomError as error:
+            yield Finding(f"space {space.model}", "wrong" if space.is_active else "warning", str(error))
+        else:
+            yield Finding(f"space {space.model}", "ok", f"{space.dimensions} dimensions")
+
+
+def loading(sight: Sight) -> Iterator[Finding]:
+    """Each local model loads and embeds, in a process of its own that ends."""
+    if not sight.runs_work:
+        return
+    for name in sight.models.names:
+        if name == sight.settings.endpoint.model and sight.settings.endpoint.url is not None:
+            continue
+        command = [sys.executable, "-m", "console.checks.loading", name]
+        done = subprocess.run(  # the name is an argument, and no shell reads it
+            command, capture_output=True, text=True, check=False, timeout=sight.bounds.deep_look - 1
+        )
+        if done.returncode == 0:
+            yield Finding(f"loading {name}", "ok", "it loads and embeds")
+        else:
+            reason = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
+            yield Finding(f"loading {name}", "wrong", f"{reason}; install its package anew")
+
+
+def settings(sight: Sight) -> Iterator[Finding]:
+    """No setting contradicts another."""
+    found = contradictions(sight.settings)
+    for sentence in found:
+        yield Finding("settings", "warning", sentence)
+    if not found:
+        yield Finding("settings", "ok", "none contradicts another")
+
+
+def _where(url: str) -> str:
+    """Return the place of a Redis without its password."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] or parts.path
