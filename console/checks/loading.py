@@ -14,7 +14,7 @@ def main() -> int:
     try:
         embedder = Embedder.load(sys.argv[1], dtype=wanted.dtype, batch_tokens=wanted.batch_tokens, threads=1)
         embedder.embed(["a text to try it with"])
-    except (GreenroomError, OSError, ValueError, RuntimeError) as error:
+    except (GreenroomError, ImportError, OSError, ValueError, RuntimeError) as error:
         sys.stderr.write(f"{' '.join(str(error).split())[:500]}\n")
         return 1
     embedder.close()

@@ -19,7 +19,7 @@ SELECT COALESCE(max(age(xmin)), 0)::bigint, COALESCE((array_agg(holder ORDER BY 
      WHERE datname = current_database() AND pid <> pg_backend_pid()),
     pg_has_role('pg_read_all_stats', 'USAGE')
 FROM (
-    SELECT backend_xmin AS xmin, format('%%s, process %%s', application_name, pid) AS holder FROM pg_stat_activity
+    SELECT backend_xmin AS xmin, application_name || ', process ' || pid AS holder FROM pg_stat_activity
     WHERE datname = current_database()
     UNION ALL SELECT xmin, 'replication slot ' || slot_name FROM pg_replication_slots
     UNION ALL SELECT transaction, 'prepared transaction ' || gid FROM pg_prepared_xacts WHERE database = current_database()
