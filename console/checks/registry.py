@@ -73,7 +73,7 @@ CHECKS: Final = (
     Check(name="months", finds="a parted table lacks a month that begins within a fortnight", look=tables.ahead),
     Check(
         name="processes",
-        finds="no relay or no worker lives, one is silent, or a loop of one is late",
+        finds="no relay, worker or (where there are schedules) scheduler lives, one is silent, or a loop is late",
         look=work.processes,
         is_own=True,
     ),
@@ -89,6 +89,7 @@ CHECKS: Final = (
         finds="tasks are due that nobody serves or that wait for long, are held, or stand in a paused queue",
         look=work.queues,
     ),
+    Check(name="schedules", finds="a schedule is overdue, or its last fire was refused", look=work.fires),
     Check(name="providers", finds="a provider refused, and what goes by its key waits", look=work.refused),
     Check(name="alerts", finds="an [alert](alerts.md) is raised", look=work.raised),
     Check(

@@ -5,19 +5,19 @@ from collections.abc import Iterator
 
 from console.checks.findings import Finding, Sight
 from console.output import duration
-from db import alerts, limits, tasks
+from db import alerts, limits, schedules, tasks
 
 KINDS = frozenset({"relay", "worker"})
-"""The kinds of process without which nothing is done."""
+"""The kinds of process without which nothing is done; where there are schedules, a scheduler too."""
 
 
 def processes(sight: Sight) -> Iterator[Finding]:
     """Every kind of process lives, and so do their loops; of a host itself, the kind that its login says."""
     found, timeout = tasks.processes(sight.connection), sight.settings.relay.process_timeout
-    wanted = KINDS
+    wanted = KINDS | {"scheduler"} if _has_schedules(sight) else KINDS
     if sight.is_own:
         host = socket.gethostname()
-        wanted = frozenset(kind for kind in KINDS if kind == sight.place.kind) or KINDS
+        wanted = frozenset(kind for kind in KINDS | {"scheduler"} if kind == sight.place.kind) or wanted
         found = [process for process in found if process.host == host and process.kind in wanted]
     lives = [process for process in found if process.silent_seconds <= timeout]
     for process in found:
@@ -27,6 +27,11 @@ def processes(sight: Sight) -> Iterator[Finding]:
             yield Finding(missing, "ok", "none runs: commands bring their own, `greenroom up` keeps one running")
         else:
             yield Finding(missing, "wrong", f"none lives: start `greenroom {missing}`, or `greenroom up`")
+
+
+def _has_schedules(sight: Sight) -> bool:
+    """Return whether there are schedules to be fired, as far as the login may see them."""
+    return sight.place.kind not in {"relay", "worker", "system"} and schedules.is_any(sight.connection)
 
 
 def _living(process: tasks.LiveProcess, timeout: float, late_seconds: float) -> Finding:
@@ -74,6 +79,22 @@ def _queue(row: tasks.QueueRow, stalled_seconds: float) -> Iterator[Finding]:
         yield Finding(name, "warning", f"{oldest}: more workers would help")
     else:
         yield Finding(name, "ok", oldest if row.waiting else "nothing waits")
+
+
+def fires(sight: Sight) -> Iterator[Finding]:
+    """Schedules are fired when they are due, and their tasks are taken."""
+    overdue = sight.settings.scheduler.misfire_seconds
+    found = schedules.troubled(sight.connection, overdue)
+    for schedule in found:
+        name = f"schedule {schedule.name}"
+        if schedule.overdue_seconds > overdue:
+            detail = f"due for {duration(schedule.overdue_seconds)} and not fired: see whether a scheduler lives"
+            yield Finding(name, "wrong", detail)
+        if schedule.refusal is not None:
+            detail = f"its last fire was refused ({schedule.refusal}): edit or remove it (`greenroom schedules`)"
+            yield Finding(name, "warning", detail)
+    if not found:
+        yield Finding("schedules", "ok", "none is overdue, none was refused")
 
 
 def refused(sight: Sight) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ CATALOGUE = "reads the catalogue, and a handful of policies and runs"
 WHOLE_MONTH = "counts a month that is over, all of it, before it goes"
 A_ROW_MORE = "it adds a row"
 SCHEDULES = "a schedule is a row, and has a name: there are hundreds, and one is changed at a time"
+SCHEDULES_OF_DOCTOR = "looks at all schedules, for operators: there are hundreds"
 KIT = "the kit for tests runs it, no process does"
 # By statement, why it has no guard.
 UNGUARDED = {
@@ -68,12 +69,26 @@ UNGUARDED = {
     **{
         f"schedules.{name}": SCHEDULES
         for name in (
-            "add", "bury", "change", "declare", "drop_undeclared", "hold", "judge", "list", "pause", "read", "remove",
-            "resume", "show", "unbury",
+            "add",
+            "bury",
+            "change",
+            "declare",
+            "drop_undeclared",
+            "hold",
+            "judge",
+            "list",
+            "pause",
+            "read",
+            "remove",
+            "resume",
+            "show",
+            "unbury",
         )
     },
     "schema.has_revision": NO_TABLE,
     "schema.revision": "one row",
+    "schedules.is_any": SCHEDULES_OF_DOCTOR,
+    "schedules.troubled": SCHEDULES_OF_DOCTOR,
     "spaces.activate": ROW_A_SPACE,
     "spaces.building": NO_TABLE,
     "spaces.chunks": "counts all chunks, for who fills a space",

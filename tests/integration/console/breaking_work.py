@@ -4,6 +4,11 @@ from cryptography.fernet import Fernet
 from psycopg.types.json import Jsonb
 
 from console.checks.findings import Sight
+from db import schedules
+from db.connection import connect
+from db.schedules import ScheduleSpec
+from pipelines.publish import publish_types
+from pipelines.registry import load_registry
 from tests.support.doctor import IMPATIENT, Bench, breaks
 from tests.support.rows import waiting
 
@@ -79,6 +84,37 @@ def the_live_tasks_are_locked(bench: Bench) -> Sight:
     connection.execute("BEGIN")
     connection.execute("LOCK TABLE queue.tasks_live")
     return bench.sight(bounds=IMPATIENT)
+
+
+def _schedule(bench: Bench, name: str) -> None:
+    publish_types(bench.database.connect("worker"), load_registry())
+    with connect(bench.database.url("operator"), name="test") as connection:
+        payload = {"document_id": "01900000-0000-7000-8000-000000000000"}
+        schedules.add(connection, ScheduleSpec(name=name, task_type="document.delete", payload=payload, cron="@daily"))
+
+
+@breaks("processes", "wrong", "none lives: start `greenroom scheduler`")
+def no_scheduler_lives(bench: Bench) -> Sight:
+    bench.live()
+    _schedule(bench, "nightly")
+    return bench.sight()
+
+
+@breaks("schedules", "wrong", "due for 3 min and not fired")
+def nobody_fires_a_schedule(bench: Bench) -> Sight:
+    _schedule(bench, "nightly")
+    bench.database.rows("UPDATE queue.schedules SET next_fire_at = now() - interval '3 min'")
+    return bench.sight()
+
+
+@breaks("schedules", "warning", "its last fire was refused (the type is gone)")
+def a_fire_was_refused(bench: Bench) -> Sight:
+    _schedule(bench, "nightly")
+    bench.database.rows(
+        "INSERT INTO queue.fires (schedule_id, fire_at, outcome, error) "
+        "SELECT id, now(), 'refused', 'the type is gone' FROM queue.schedules"
+    )
+    return bench.sight()
 
 
 @breaks("providers", "warning", "nothing of it is claimed until")
