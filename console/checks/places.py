@@ -112,18 +112,25 @@ def loading(sight: Sight) -> Iterator[Finding]:
     """Each local model loads and embeds, in a process of its own that ends."""
     if not sight.runs_work:
         return
-    for name in sight.models.names:
-        if name == sight.settings.endpoint.model and sight.settings.endpoint.url is not None:
-            continue
-        command = [sys.executable, "-m", "console.checks.loading", name]
-        done = subprocess.run(  # the name is an argument, and no shell reads it
-            command, capture_output=True, text=True, check=False, timeout=sight.bounds.deep_look - 1
-        )
-        if done.returncode == 0:
-            yield Finding(f"loading {name}", "ok", "it loads and embeds")
-        else:
-            reason = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
-            yield Finding(f"loading {name}", "wrong", f"{reason}; install its package anew")
+    endpoint = sight.settings.endpoint
+    local = [name for name in sight.models.names if endpoint.url is None or name != endpoint.model]
+    for name in local:
+        # together within the check's time, or the last one would be left running
+        problem = _loading_problem(name, (sight.bounds.deep_look - 1) / len(local))
+        yield Finding(f"loading {name}", "wrong" if problem else "ok", problem or "it loads and embeds")
+
+
+def _loading_problem(name: str, seconds: float) -> str | None:
+    """Load a model in a child; return what is wrong with it."""
+    command = [sys.executable, "-m", "console.checks.loading", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return f"it did not load within {seconds:.0f} s: look at memory and disk of this host"
+    if done.returncode == 0:
+        return None
+    reason = (done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"])[-1]
+    return f"{reason}; install its package anew"
 
 
 def settings(sight: Sight) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ def vacuum(sight: Sight) -> Iterator[Finding]:
     bounds, is_well = sight.bounds, True
     if not health.has_autovacuum(sight.connection):
         is_well = False
-        detail = "autovacuum does not run: set autovacuum and track_counts to on, tables of the queue grow for ever"
+        detail = "autovacuum does not run, and the queue's tables grow for ever: set autovacuum and track_counts to on"
         yield Finding("vacuum", "warning", detail)
     found = health.dead_rows(
         sight.connection, rows=bounds.dead_rows, share=bounds.dead_share, seconds=bounds.dead_seconds

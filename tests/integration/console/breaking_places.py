@@ -119,6 +119,11 @@ def the_models_library_is_damaged(bench: Bench) -> Sight:
     return bench.sight()
 
 
+@breaks("loading", "wrong", "it did not load within 0 s")
+def the_model_takes_for_ever(bench: Bench) -> Sight:
+    return bench.sight(bounds=Bounds(deep_look=1.1))
+
+
 @breaks("settings", "warning", "LISTEN hears nothing")
 def a_pooler_without_a_direct_address(bench: Bench) -> Sight:
     bench.settings["database"] = {"is_pooled": True}
