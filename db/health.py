@@ -37,7 +37,7 @@ class Server:
 class OldestTransaction:
     """The oldest snapshot's lag in transactions with its holder, and the age of the longest open transaction.
 
-    Of what the login may see: other logins' sessions only where `sees_all`.
+    Of the longest open only what the login may see: those of other logins where `sees_all`.
     """
 
     lag: int

@@ -82,10 +82,10 @@ def create_roles(connection: Connection, passwords: Mapping[str, str | None]) ->
 
 
 def _let_see(connection: Connection) -> None:
-    """Let operators and readers see every session's statistics, where the owner may give that: `doctor` needs it."""
+    """Let operators see how long each session's transaction is open, where the owner may give that: `doctor` tells."""
     [(may,)] = connection.execute("SELECT pg_has_role('pg_read_all_stats', 'USAGE WITH ADMIN OPTION')").fetchall()
     if may:
-        connection.execute("GRANT pg_read_all_stats TO greenroom_operator, greenroom_reader")
+        connection.execute("GRANT pg_read_all_stats TO greenroom_operator")
 
 
 def _verifier(connection: Connection, kind: str, password: str) -> str:

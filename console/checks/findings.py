@@ -85,7 +85,7 @@ class Sight:
         self.bounds = bounds or Bounds()
         self.now = now
         self.has_server = True
-        """False once the server did not answer."""
+        """False once the server could not be reached."""
         self.has_schema = True
         """False once the schema was found to be another than this program's."""
         self._connection: Connection | None = None
@@ -98,10 +98,10 @@ class Sight:
 
     @property
     def connection(self) -> Connection:
-        """The connection; raises UnavailableError, at once where the server did not answer before."""
+        """The connection, another one where it broke; raises UnavailableError."""
         with self._opening:
             if self._connection is None or self._connection.closed or self._connection.broken:
-                self._connection = self.connect(self.place.login("operator"), pooled=self.place.is_pooled)
+                self._connection = self._open()
             return self._connection
 
     @cached_property
@@ -113,11 +113,12 @@ class Sight:
 
     def connect(self, url: str, *, pooled: bool = False) -> Connection:
         """Open another connection, whose answers are waited for as long as bounds say; raises UnavailableError."""
-        if not self.has_server:
-            raise UnavailableError("the database does not answer")
         seconds = self.bounds.answer
+        return connect(url, name="doctor", pooled=pooled, timeout=max(2, int(seconds)), answer_seconds=seconds + 1)
+
+    def _open(self) -> Connection:
         try:
-            return connect(url, name="doctor", pooled=pooled, timeout=max(2, int(seconds)), answer_seconds=seconds + 1)
+            return self.connect(self.place.login("operator"), pooled=self.place.is_pooled)
         except UnavailableError:
             self.has_server = False
             raise

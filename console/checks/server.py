@@ -117,7 +117,7 @@ def transactions(sight: Sight) -> Iterator[Finding]:
         held = f" ({oldest.holder})" if oldest.holder else ""
         yield Finding("transactions", "warning", f"{detail}{held}: end it, it bloats the queue")
         return
-    blind = "" if oldest.sees_all else "; of this login's own: to see all, GRANT pg_read_all_stats to it"
+    blind = "" if oldest.sees_all else " of this login's; to see others', GRANT pg_read_all_stats to it"
     yield Finding("transactions", "ok", detail + blind)
 
 
