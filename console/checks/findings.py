@@ -133,6 +133,9 @@ class Sight:
             self._connection.close()
 
 
+Look = Callable[[Sight], Iterable[Finding]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One thing that is looked at.
@@ -143,7 +146,14 @@ class Check:
 
     name: str
     finds: str
-    look: Callable[[Sight], Iterable[Finding]]
+    look: Look
     needs: Needs = "schema"
     is_own: bool = False
     is_deep: bool = False
+
+
+def check(
+    name: str, *, finds: str, needs: Needs = "schema", is_own: bool = False, is_deep: bool = False
+) -> Callable[[Look], Check]:
+    """Make a check of the function below; its docstring says what is well."""
+    return lambda look: Check(name=name, finds=finds, look=look, needs=needs, is_own=is_own, is_deep=is_deep)

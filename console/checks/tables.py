@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 
-from console.checks.findings import Finding, Level, Sight
+from console.checks.findings import Finding, Level, Sight, check
 from console.output import duration
 from db import health, months
 
 _LEFT_OVER = ("_ccnew", "_ccold")
 
 
+@check("vacuum", finds="autovacuum is off, or a table is mostly dead rows and no vacuum comes", needs="server")
 def vacuum(sight: Sight) -> Iterator[Finding]:
     """Vacuum comes, and no table is mostly dead."""
     bounds, is_well = sight.bounds, True
@@ -31,6 +32,7 @@ def vacuum(sight: Sight) -> Iterator[Finding]:
         yield Finding("vacuum", "ok", "autovacuum keeps up")
 
 
+@check("indexes", finds="an index is invalid: one whose building was broken off", needs="server")
 def indexes(sight: Sight) -> Iterator[Finding]:
     """Every index that writes pay for is one that queries use."""
     found = health.invalid_indexes(sight.connection)
@@ -42,6 +44,7 @@ def indexes(sight: Sight) -> Iterator[Finding]:
         yield Finding("indexes", "ok", "all are valid")
 
 
+@check("months", finds="a parted table lacks a month that begins within a fortnight")
 def ahead(sight: Sight) -> Iterator[Finding]:
     """Each table that is parted by months has the next one; a row whose month is not there is refused."""
     now, is_well = sight.now(), True

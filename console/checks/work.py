@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Iterator
 
-from console.checks.findings import Finding, Sight
+from console.checks.findings import Finding, Sight, check
 from console.output import duration
 from db import alerts, limits, schedules, tasks
 
@@ -11,6 +11,11 @@ KINDS = frozenset({"relay", "worker"})
 """The kinds of process without which nothing is done; where there are schedules, a scheduler too."""
 
 
+@check(
+    "processes",
+    finds="no relay, worker or (where there are schedules) scheduler lives, one is silent, or a loop is late",
+    is_own=True,
+)
 def processes(sight: Sight) -> Iterator[Finding]:
     """Every kind of process lives, and so do their loops; of a host itself, the kind that its login says."""
     found, timeout = tasks.processes(sight.connection), sight.settings.relay.process_timeout
@@ -46,6 +51,7 @@ def _living(process: tasks.LiveProcess, timeout: float, late_seconds: float) -> 
     return Finding(name, "ok", f"{heard}, {len(process.loops_late)} loops in time")
 
 
+@check("listen", finds="a relay does not hear NOTIFY")
 def listen(sight: Sight) -> Iterator[Finding]:
     """Relays hear NOTIFY, as their own round trips say."""
     timeout, database = sight.settings.relay.process_timeout, sight.settings.database
@@ -59,6 +65,7 @@ def listen(sight: Sight) -> Iterator[Finding]:
         yield Finding("listen", "ok", "relays poll" if deaf else "relays are rung")
 
 
+@check("queues", finds="tasks are due that nobody serves or that wait for long, are held, or stand in a paused queue")
 def queues(sight: Sight) -> Iterator[Finding]:
     """What waits is served, and not for too long."""
     settings = sight.settings
@@ -81,6 +88,7 @@ def _queue(row: tasks.QueueRow, stalled_seconds: float) -> Iterator[Finding]:
         yield Finding(name, "ok", oldest if row.waiting else "nothing waits")
 
 
+@check("schedules", finds="a schedule is overdue, or its last fire was refused")
 def fires(sight: Sight) -> Iterator[Finding]:
     """Schedules are fired when they are due, and their tasks are taken."""
     overdue = sight.settings.scheduler.misfire_seconds
@@ -97,6 +105,7 @@ def fires(sight: Sight) -> Iterator[Finding]:
         yield Finding("schedules", "ok", "none is overdue, none was refused")
 
 
+@check("providers", finds="a provider refused, and what goes by its key waits")
 def refused(sight: Sight) -> Iterator[Finding]:
     """No provider has refused: what goes by its key would wait."""
     paused = [row for row in limits.limits(sight.connection) if row.paused_until is not None]
@@ -107,6 +116,7 @@ def refused(sight: Sight) -> Iterator[Finding]:
         yield Finding("providers", "ok", "none has refused")
 
 
+@check("alerts", finds="an [alert](alerts.md) is raised")
 def raised(sight: Sight) -> Iterator[Finding]:
     """No alert is raised; the relays that live decide (docs/alerts.md)."""
     found = alerts.raised(sight.connection)

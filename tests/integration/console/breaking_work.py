@@ -46,6 +46,12 @@ def the_worker_that_lives_is_another_hosts(bench: Bench) -> Sight:
     return bench.sight(role="worker", is_own=True)
 
 
+@breaks("processes", "wrong", "none lives: start `greenroom scheduler`")
+def the_scheduler_that_lives_is_another_hosts(bench: Bench) -> Sight:
+    bench.process("scheduler")
+    return bench.sight(role="scheduler", is_own=True)
+
+
 @breaks("listen", "wrong", "1 of 2 relays hear nothing")
 def a_relay_is_deaf(bench: Bench) -> Sight:
     bench.live()
