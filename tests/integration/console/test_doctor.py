@@ -22,6 +22,7 @@ from tests.integration.console import breaking_places, breaking_server, breaking
 from tests.support.command import PROJECT, Inline
 from tests.support.database import Database
 from tests.support.doctor import CASES, IMPATIENT, Bench, Case, check_of, found
+from tests.support.waiting import eventually
 
 # What a login may not ask after.
 UNSEEN = {
@@ -48,6 +49,7 @@ def vacuumed(database: Database) -> Iterator[None]:
             connection.execute("SELECT pg_reload_conf()")
 
     alter("SET autovacuum = on")
+    eventually(lambda: database.value("SELECT current_setting('autovacuum')") == "on")
     yield
     alter("RESET autovacuum")
 
