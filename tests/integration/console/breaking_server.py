@@ -67,9 +67,9 @@ def this_hosts_clock_is_ahead(bench: Bench) -> Sight:
     return bench.sight(now=lambda: findings.utc_now() + HOUR)
 
 
-@breaks("clock", "wrong", "2 h ahead of this host's")
+@breaks("clock", "wrong", "3 h ahead of this host's")
 def this_hosts_clock_is_behind(bench: Bench) -> Sight:
-    return bench.sight(now=lambda: findings.utc_now() - 2 * HOUR)
+    return bench.sight(now=lambda: findings.utc_now() - 3 * HOUR)
 
 
 @breaks("connections", "wrong", "raise max_connections")
