@@ -287,6 +287,9 @@ class AlertsSettings(Group):
         300.0, ge=1, description="A task is due for this long, and nothing of its queue starts or ends meanwhile."
     )
     late_seconds: float = Field(60.0, ge=1, description="A loop whose next good round is overdue by this much is dead.")
+    clock_seconds: float = Field(
+        5.0, ge=0.1, description="`doctor`: this host's clock, Postgres' and Redis' may be apart by this much."
+    )
 
     @field_validator("webhook_url")
     @classmethod
@@ -360,18 +363,6 @@ class Settings(BaseSettings):
     def storage_root(self) -> Path:
         """The folder of the documents' files."""
         return self.storage.root or self.home / "storage"
-
-    def warnings(self) -> list[str]:
-        """Return what is allowed but hardly meant, one sentence each."""
-        found = []
-        cores = os.cpu_count() or 1
-        if self.worker.threads > 4 * cores:
-            found.append(f"worker.threads is {self.worker.threads} on {cores} cores: handlers share one interpreter")
-        if self.alerts.webhook_url is None and self.alerts.webhook_secret is not None:
-            found.append("alerts.webhook_secret without alerts.webhook_url: nobody is told of alerts")
-        if self.database.is_pooled and self.database.direct_url is None:
-            found.append("database.is_pooled without database.direct_url: LISTEN hears nothing, the relay polls")
-        return found
 
 
 def load_settings(**overrides: Any) -> Settings:

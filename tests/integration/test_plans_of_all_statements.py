@@ -27,6 +27,7 @@ CATALOGUE = "reads the catalogue, and a handful of policies and runs"
 WHOLE_MONTH = "counts a month that is over, all of it, before it goes"
 A_ROW_MORE = "it adds a row"
 SCHEDULES = "a schedule is a row, and has a name: there are hundreds, and one is changed at a time"
+SCHEDULES_OF_DOCTOR = "looks at all schedules, for operators: there are hundreds"
 KIT = "the kit for tests runs it, no process does"
 # By statement, why it has no guard.
 UNGUARDED = {
@@ -41,8 +42,7 @@ UNGUARDED = {
     "fires.fire_by_hand": A_ROW_MORE,
     "fires.lock": SCHEDULES,
     "fires.settle": SCHEDULES,
-    "health.oldest_transaction": NO_TABLE,
-    "health.server": NO_TABLE,
+    **{f"health.{name}": NO_TABLE for file, name in QUERIES if file == "health"},
     "identity.tenant_by_slug": "a tenant is a row, found by its unique key",
     "leases.ring_rescuers": NO_TABLE,
     "leases.wait_for_disk": NO_TABLE,
@@ -69,12 +69,26 @@ UNGUARDED = {
     **{
         f"schedules.{name}": SCHEDULES
         for name in (
-            "add", "bury", "change", "declare", "drop_undeclared", "hold", "judge", "list", "pause", "read", "remove",
-            "resume", "show", "unbury",
+            "add",
+            "bury",
+            "change",
+            "declare",
+            "drop_undeclared",
+            "hold",
+            "judge",
+            "list",
+            "pause",
+            "read",
+            "remove",
+            "resume",
+            "show",
+            "unbury",
         )
     },
     "schema.has_revision": NO_TABLE,
     "schema.revision": "one row",
+    "schedules.is_any": SCHEDULES_OF_DOCTOR,
+    "schedules.troubled": SCHEDULES_OF_DOCTOR,
     "spaces.activate": ROW_A_SPACE,
     "spaces.building": NO_TABLE,
     "spaces.chunks": "counts all chunks, for who fills a space",
@@ -110,6 +124,8 @@ UNGUARDED = {
     "testing.pretend_attempts": KIT,
     "testing.still_due": KIT,
     "vault.count_by_key": "counts all values by key: how far a rotation is",
+    "vault.has_hashes": "stops at the first API key that is active",
+    "vault.sealed_types": ROW_A_PROCESS,
 }
 # What logins call that runs with the owner's rights, and views: by name, why no guard calls it.
 FUNCTIONS = """

@@ -48,7 +48,7 @@ def test_relay_and_worker_apart(owner: Inline) -> None:
         assert role(owner, "relay").json("doctor")["is_well"]
         for kind in ("relay", "worker"):
             checks = role(owner, kind).json("doctor", "--own")["checks"]
-            assert [check["name"].split()[0] for check in checks] == ["database", "pgvector", kind, "broker"]
+            assert [check["name"].split()[0] for check in checks] == ["database", "pgvector", "schema", kind, "broker"]
             assert all(check["level"] == "ok" for check in checks), checks
         assert psutil.Process(relay.process.pid).memory_info().rss <= RELAY_LIMIT
         assert relay.stop(signal.SIGINT) == 0, relay.said()

@@ -8,6 +8,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from core import events
+from core.contradictions import contradictions
 from core.errors import SettingsError
 from core.settings import load_settings
 from db import alerts
@@ -253,4 +254,4 @@ def test_a_secret_that_is_too_short_is_refused_without_repeating_it() -> None:
 
 def test_a_secret_without_an_address_is_warned_of() -> None:
     settings = load_settings(_env_file=None, alerts={"webhook_secret": "a secret of many characters"})
-    assert any("webhook_url" in warning for warning in settings.warnings())
+    assert any("webhook_url" in warning for warning in contradictions(settings))
