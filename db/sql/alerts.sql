@@ -67,9 +67,15 @@ WITH RECURSIVE failures AS (
     SELECT 'silent_process', id::text, jsonb_build_object('process_id', id, 'process_kind', kind, 'host', host, 'pid', pid,
         'silent_seconds', round(silent))
     FROM known WHERE silent > %(process_timeout)s
+), missing AS (
+    -- Months are made two ahead: one that lacks a fortnight before it begins is not in the making.
+    SELECT 'missing_month', relation::text || ':' || to_char(since AT TIME ZONE 'UTC', 'YYYY-MM'), jsonb_build_object(
+        'table', relation::text, 'month', to_char(since AT TIME ZONE 'UTC', 'YYYY-MM'), 'begins_in_seconds', round(extract(epoch FROM since - now())))
+    FROM ops.missing_months() WHERE since <= now() + interval '14 days'
 ), found AS (
     (SELECT * FROM failures LIMIT 100) UNION ALL (SELECT * FROM stalled LIMIT 100)
     UNION ALL (SELECT * FROM dead LIMIT 100) UNION ALL (SELECT * FROM silent LIMIT 100)
+    UNION ALL (SELECT * FROM missing LIMIT 100)
 )
 INSERT INTO queue.alerts AS kept (kind, key, facts)
 SELECT kind, kind || ':' || subject, facts FROM found ORDER BY 2
