@@ -68,7 +68,7 @@ def test_a_duplicate_is_refused_before_anything_is_registered() -> None:
     ],
 )
 def test_what_works_outside_of_transactions_is_the_systems_and_travels_alone(wrong: dict[str, Any], told: str) -> None:
-    right: dict[str, Any] = {"run": lambda context, payload: Done(), "scope": "system", "outside": True, "batch_size": 1}
+    right: dict[str, Any] = {"run": lambda *_: Done(), "scope": "system", "outside": True, "batch_size": 1}
     assert Task(payload=Noop, **right).outside
     with pytest.raises(RegistrationError, match=told):
         Task(payload=Noop, **right | wrong)
