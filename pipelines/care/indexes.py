@@ -4,6 +4,7 @@ An index of a queue grows with the longest backlog that it has held and does not
 the old one serves; one that a killed rebuild left behind is dropped first, since every write would go on paying for it.
 """
 
+from datetime import timedelta
 from typing import ClassVar
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from db.connection import Connection
 from pipelines.care.rounds import care_task, work_off
 from pipelines.outcomes import Outcome
 from pipelines.payload import Payload
-from pipelines.registry import AnyTask
+from pipelines.schedule import Schedule
 from pipelines.task import TaskContext
 
 HOT = (
@@ -55,4 +56,14 @@ def rebuild(context: TaskContext, payload: RebuildIndexes) -> Outcome:
     return work_off(context, choose, maintenance.rebuild, advice=advice)
 
 
-TASKS: tuple[AnyTask, ...] = (care_task(RebuildIndexes, rebuild),)
+TASKS = (care_task(RebuildIndexes, rebuild),)
+SCHEDULES = (
+    Schedule(
+        name="indexes",
+        payload=RebuildIndexes(),
+        cron="0 4 * * SUN#1",
+        jitter=timedelta(minutes=15),
+        source="004",
+        description="Indexes of tables that change all the time are rebuilt, monthly",
+    ),
+)

@@ -4,6 +4,7 @@ Autovacuum goes by how many rows changed: a large table waits long for it, a mon
 parted table, which has no rows of its own, for ever.
 """
 
+from datetime import timedelta
 from functools import partial
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ from db import maintenance
 from pipelines.care.rounds import care_task, work_off
 from pipelines.outcomes import Outcome
 from pipelines.payload import Payload
-from pipelines.registry import AnyTask
+from pipelines.schedule import Schedule
 from pipelines.task import TaskContext
 
 
@@ -45,4 +46,22 @@ def analyze(context: TaskContext, payload: AnalyzeTables) -> Outcome:
     return work_off(context, choose, maintenance.analyze, advice=advice)
 
 
-TASKS: tuple[AnyTask, ...] = (care_task(VacuumTables, vacuum), care_task(AnalyzeTables, analyze))
+TASKS = (care_task(VacuumTables, vacuum), care_task(AnalyzeTables, analyze))
+SCHEDULES = (
+    Schedule(
+        name="vacuum",
+        payload=VacuumTables(),
+        cron="30 2 * * SUN",
+        jitter=timedelta(minutes=15),
+        source="004",
+        description="Large tables are vacuumed and analysed, weekly",
+    ),
+    Schedule(
+        name="planner-statistics",
+        payload=AnalyzeTables(),
+        cron="10 5 * * *",
+        jitter=timedelta(minutes=15),
+        source="004",
+        description="What the planner knows of parted tables, daily",
+    ),
+)

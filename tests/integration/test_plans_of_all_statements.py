@@ -48,6 +48,11 @@ UNGUARDED = {
     "leases.wait_for_disk": NO_TABLE,
     "limits.forget": "all buckets of tokens, once an hour: a token spent is not to cost an index",
     "limits.pause_key": "tests/integration/queue/test_limit_plans.py holds the function to what it reads",
+    **{
+        f"maintenance.{name}": "reads the catalogue, and its task's row"
+        for file, name in QUERIES
+        if file == "maintenance"
+    },
     "months.begin": CATALOGUE,
     "months.came_to": CATALOGUE,
     "months.clear": WHOLE_MONTH,
@@ -69,8 +74,20 @@ UNGUARDED = {
     **{
         f"schedules.{name}": SCHEDULES
         for name in (
-            "add", "bury", "change", "declare", "drop_undeclared", "hold", "judge", "list", "pause", "read", "remove",
-            "resume", "show", "unbury",
+            "add",
+            "bury",
+            "change",
+            "declare",
+            "drop_undeclared",
+            "hold",
+            "judge",
+            "list",
+            "pause",
+            "read",
+            "remove",
+            "resume",
+            "show",
+            "unbury",
         )
     },
     "schema.has_revision": NO_TABLE,
@@ -122,10 +139,12 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 """
 UNCALLED = {
     "identity.erase_user": "a user with all that goes along, once",
+    "ops.allow_maintenance": CATALOGUE,
     "ops.begin_months": CATALOGUE,
     "ops.clear_month": WHOLE_MONTH,
     "ops.connections": NO_TABLE,
     "ops.create_months_of": CATALOGUE,
+    "ops.drop_leftover_index": CATALOGUE,
     "ops.drop_month": WHOLE_MONTH,
     "ops.end_months": CATALOGUE,
     "ops.make_month": CATALOGUE,
