@@ -64,6 +64,6 @@ SCHEDULES = (
         cron="0 4 * * SUN#1",
         jitter=timedelta(minutes=15),
         source="004",
-        description="Indexes of tables that change all the time are rebuilt, monthly",
+        description="Rebuilds indexes of tables that change all the time.",
     ),
 )

@@ -54,7 +54,7 @@ SCHEDULES = (
         cron="30 2 * * SUN",
         jitter=timedelta(minutes=15),
         source="004",
-        description="Large tables are vacuumed and analysed, weekly",
+        description="Vacuums and analyses large tables.",
     ),
     Schedule(
         name="planner-statistics",
@@ -62,6 +62,6 @@ SCHEDULES = (
         cron="10 5 * * *",
         jitter=timedelta(minutes=15),
         source="004",
-        description="What the planner knows of parted tables, daily",
+        description="Analyses parted tables, which autovacuum never does.",
     ),
 )
