@@ -22,6 +22,8 @@ QUERIES = Queries("maintenance")
 Outcome = Literal["done", "busy", "refused", "gone"]
 # While a rebuild waits for a lock or for old transactions, nobody else may vacuum its table: not for long, then.
 LOCK_SECONDS = 30.0
+# How soon a statement ends whose client is gone: a killed worker's would go on, and the next attempt's wait for it.
+CHECK_SECONDS = 5.0
 _ONLY_SINCE = 18
 _VACUUM = "VACUUM (ANALYZE, SKIP_LOCKED)"
 _ANALYZE = "ANALYZE (SKIP_LOCKED)"
@@ -62,7 +64,8 @@ def session(connection: Connection, seconds: float) -> Iterator[Connection]:
     """
     if is_pooled(connection):
         raise PermanentError("this needs a session past the pooler: set GREENROOM_DATABASE_DIRECT_URL for the workers")
-    QUERIES.run(connection, "settings", {"seconds": max(int(seconds), 1), "lock": LOCK_SECONDS})
+    settings = {"seconds": max(int(seconds), 1), "lock": LOCK_SECONDS, "check": CHECK_SECONDS}
+    QUERIES.run(connection, "settings", settings)
     try:
         yield connection
     finally:

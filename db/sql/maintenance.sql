@@ -8,7 +8,7 @@ SELECT ops.allow_maintenance(), current_setting('server_version_num')::integer /
 -- Of this session: a statement may take as long as its task, waits for a lock for %(lock)s seconds, leaves the disk to others, and ends
 -- soon after its client did.
 SELECT set_config('statement_timeout', %(seconds)s::integer || 's', false), set_config('lock_timeout', %(lock)s::float8 * 1000 || 'ms', false),
-    set_config('vacuum_cost_delay', '2ms', false), set_config('client_connection_check_interval', '5s', false);
+    set_config('vacuum_cost_delay', '2ms', false), set_config('client_connection_check_interval', %(check)s::float8 * 1000 || 'ms', false);
 
 -- name: own_settings
 -- As the session began.
