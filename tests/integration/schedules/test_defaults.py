@@ -3,23 +3,28 @@
 A schedule without a case here fails the suite: a case makes what its task is to mend, and says how to tell that it did.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from console.setup import install_schedules
+from db import fires, schedules
 from db.connection import connect
 from db.embedded import EmbeddedServer
 from db.seed import seed
-from pipelines.enqueue import enqueue
+from pipelines.publish import publish_types
 from pipelines.registry import load_registry, load_schedules
+from scheduler.firing import Firer
 from tests.support.care import FILES, INVALID, leave_behind, let_maintain
 from tests.support.database import Database, cloned
+from tests.support.engine import fast_settings
 from tests.support.months import HISTORY, LAST, MISSING, PAST, old_tasks
 from workers.testing import drain
-from workers.testing.line import publish
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "operations.md"
 REGISTRY = load_registry()
@@ -28,7 +33,9 @@ PRODUCTS, LIVE, LOG = "knowledge.products", "queue.tasks_live", "audit.audit_log
 VACUUMED = "SELECT last_vacuum IS NOT NULL, n_dead_tup FROM pg_stat_all_tables WHERE relid = %s::regclass"
 KNOWN = "SELECT reltuples >= 0 FROM pg_class WHERE oid = %s::regclass"
 USED = "SELECT DISTINCT usage_count FROM people.mapper_configs"
-ENDED = "SELECT status, last_error FROM queue.outbox_tasks WHERE id = %s"
+WAITED = "UPDATE queue.schedules SET settled_at = now() - interval '40 days' WHERE name = %s RETURNING id"
+"""For longer than the period of any: the last time that was missed is made up for."""
+FIRER = Firer(timedelta(minutes=1), draw=lambda most: 0.0)
 _ROW = re.compile(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
 
 Mended = Callable[[], bool]
@@ -102,21 +109,29 @@ def seeded(server_without_fsync: EmbeddedServer, template_database: str) -> Iter
             seed(owner, None)
             owner.execute("UPDATE knowledge.products SET name = name || '.'")
             owner.execute("SELECT pg_stat_force_next_flush()")
-        publish(database, REGISTRY)
+            publish_types(owner, REGISTRY)
+            install_schedules(owner, fast_settings())
         yield database
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
 def test_a_schedule_does_what_it_is_there_for(seeded: Database, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     let_maintain(seeded, monkeypatch)
-    schedule, case = SCHEDULES[name], CASES[name]
+    case, operator = CASES[name], seeded.connect("operator")
     is_mended = case.spoil(seeded)
     assert not is_mended()
-    payload = schedule.payload.model_copy(update=dict(case.sizes))
-    task_id = enqueue(seeded.connect(), payload)
+    if case.sizes:
+        schedules.edit(operator, name, payload=json.loads(SCHEDULES[name].payload.model_dump_json()) | dict(case.sizes))
+    [(schedule_id,)] = seeded.rows(WAITED, (name,))
+    assert FIRER.look(seeded.connect("scheduler"), schedule_id)
     drain(seeded, REGISTRY)
-    assert seeded.rows(ENDED, (task_id,)) == [("done", None)]
+    [fire] = fires.history(operator, schedule_id, limit=10)
+    assert (fire.outcome, fire.status, fire.last_error) == ("enqueued", "done", None)
     assert is_mended()
+
+
+def test_a_case_is_of_a_schedule() -> None:
+    assert set(CASES) == set(SCHEDULES)
 
 
 def test_operators_are_told_when_each_task_recurs_or_why_not() -> None:
