@@ -50,6 +50,7 @@ class Place:
             direct_url=_login(direct, kind, self.settings) if direct else None,
             system_url=self.system_url,
             pooled=self.is_pooled,
+            system_direct_url=self._system_direct_url,
         )
 
     @property
@@ -67,6 +68,15 @@ class Place:
     def _direct_url(self) -> str | None:
         given = self.settings.database.direct_url
         return given.get_secret_value() if given and not self.is_embedded else None
+
+    @property
+    def _system_direct_url(self) -> str | None:
+        """The system role's address past the pooler: its login at the direct address."""
+        if self._direct_url is None or self.system_url is None:
+            return None
+        login = urlsplit(self.system_url).netloc.rpartition("@")[0]
+        parts = urlsplit(self._direct_url)
+        return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc.rpartition('@')[2]}"))
 
     @property
     def system_url(self) -> str | None:

@@ -19,6 +19,8 @@ from pipelines.task import Task
 
 OUR_MODULES = (
     "pipelines.care.counters",
+    "pipelines.care.indexes",
+    "pipelines.care.tables",
     "pipelines.documents.tasks",
     "pipelines.replay",
     "pipelines.retention.partitions",

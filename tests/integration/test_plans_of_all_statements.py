@@ -32,6 +32,7 @@ KIT = "the kit for tests runs it, no process does"
 # By statement, why it has no guard.
 UNGUARDED = {
     "alerts.begin": ROW_A_PROCESS,
+    "alerts.sight_months": CATALOGUE,
     "dependencies.lock": NO_TABLE,
     "documents.hold_active": NO_TABLE,
     "documents.lock_file": NO_TABLE,
@@ -48,6 +49,11 @@ UNGUARDED = {
     "leases.wait_for_disk": NO_TABLE,
     "limits.forget": "all buckets of tokens, once an hour: a token spent is not to cost an index",
     "limits.pause_key": "tests/integration/queue/test_limit_plans.py holds the function to what it reads",
+    **{
+        f"maintenance.{name}": "reads the catalogue, and its task's row"
+        for file, name in QUERIES
+        if file == "maintenance"
+    },
     "months.begin": CATALOGUE,
     "months.came_to": CATALOGUE,
     "months.clear": WHOLE_MONTH,
@@ -138,10 +144,12 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 """
 UNCALLED = {
     "identity.erase_user": "a user with all that goes along, once",
+    "ops.allow_maintenance": CATALOGUE,
     "ops.begin_months": CATALOGUE,
     "ops.clear_month": WHOLE_MONTH,
     "ops.connections": NO_TABLE,
     "ops.create_months_of": CATALOGUE,
+    "ops.drop_leftover_index": CATALOGUE,
     "ops.drop_month": WHOLE_MONTH,
     "ops.end_months": CATALOGUE,
     "ops.make_month": CATALOGUE,

@@ -85,7 +85,8 @@ def test_from_the_owners_addresses_a_process_derives_all_of_its_own(kind: str) -
     assert (found.url, found.system_url) == (place.login(kind), place.login("system"))
     assert found.direct_url == found.url.replace("db.", "direct.")
     assert found.pooled
-    assert "owner" not in f"{found.url} {found.direct_url} {found.system_url}"
+    assert found.system_direct_url == place.login("system").replace("db.", "direct.")
+    assert "owner" not in f"{found.url} {found.direct_url} {found.system_url} {found.system_direct_url}"
 
 
 def test_a_process_with_a_login_of_its_own_uses_what_it_was_given() -> None:
@@ -93,8 +94,10 @@ def test_a_process_with_a_login_of_its_own_uses_what_it_was_given() -> None:
     given = {"url": worker, "direct_url": worker.replace("@db", "@direct"), "system_url": system}
     found = given_place(Settings.model_validate({"database": given})).process("worker")
     assert (found.url, found.direct_url, found.system_url) == (worker, given["direct_url"], system)
+    assert found.system_direct_url == system.replace("@db", "@direct")
     alone = given_place(settings(worker)).process("worker")
     assert (alone.direct_url, alone.system_url) == (None, None), "the worker's password tells no other's"
+    assert alone.system_direct_url is None
 
 
 def test_payloads_come_as_json_or_as_pairs() -> None:
