@@ -17,6 +17,8 @@ from pipelines.task import Task
 OUR_MODULES = (
     "pipelines.care.counters",
     "pipelines.documents.tasks",
+    "pipelines.health.measure",
+    "pipelines.health.rollup",
     "pipelines.replay",
     "pipelines.retention.partitions",
     "pipelines.tenants.erasure",

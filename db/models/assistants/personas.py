@@ -56,9 +56,7 @@ class Persona(Keyed, Tenanted, External, Touched, Base):
     process_id: Mapped[int | None] = column(
         check="{0} > 0", comment="The process that it is, on its host, where it has no container"
     )
-    process_started_at: Mapped[datetime | None] = column(
-        comment="When that process started: a number is given again"
-    )
+    process_started_at: Mapped[datetime | None] = column(comment="When that process started: a number is given again")
 
 
 class PersonaMember(Keyed, Tenanted, Created, Base):
