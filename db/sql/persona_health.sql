@@ -125,19 +125,22 @@ ON CONFLICT (persona_id, hour) DO UPDATE SET sample_count = EXCLUDED.sample_coun
 WHERE known.sample_count <= EXCLUDED.sample_count;
 
 -- name: shown
--- A tenant's personas by name, or the one of that id or name, each with its last measure and what is over its threshold.
+-- A tenant's personas, or the one of that id or name: first those with something over its threshold, then by name; with its last measure.
 SELECT p.id, p.name, p.is_active, p.host, last.measured_at, last.cpu_percent, last.memory_mb, last.memory_percent, last.disk_usage_gb,
-    last.llm_calls_count, last.estimated_cost, last.active_runs_count, COALESCE(s.crossed, '{}')
-FROM assistants.personas p
-LEFT JOIN ops.persona_health_states s ON s.persona_id = p.id
+    last.llm_calls_count, last.estimated_cost, last.active_runs_count, p.crossed
+FROM (
+    SELECT p.id, p.name, p.is_active, p.host, COALESCE(s.crossed, '{}') AS crossed
+    FROM assistants.personas p LEFT JOIN ops.persona_health_states s ON s.persona_id = p.id
+    WHERE p.tenant_id = identity.current_tenant_id()
+        AND (%(persona)s::text IS NULL OR p.name = %(persona)s OR p.external_id = %(persona)s OR p.id::text = %(persona)s)
+    ORDER BY COALESCE(s.crossed, '{}') = '{}', p.name, p.id LIMIT %(most)s
+) AS p
 LEFT JOIN LATERAL (
     SELECT m.measured_at, m.cpu_percent, m.memory_mb, m.memory_percent, m.disk_usage_gb, m.llm_calls_count, m.estimated_cost,
         m.active_runs_count
     FROM ops.persona_health_metrics m WHERE m.persona_id = p.id ORDER BY m.measured_at DESC LIMIT 1
 ) AS last ON true
-WHERE p.tenant_id = identity.current_tenant_id()
-    AND (%(persona)s::text IS NULL OR p.name = %(persona)s OR p.external_id = %(persona)s OR p.id::text = %(persona)s)
-ORDER BY p.name, p.id LIMIT %(most)s;
+ORDER BY p.crossed = '{}', p.name, p.id;
 
 -- name: hours
 -- What some personas' hours came to, from the time given on; of an hour that is not rolled up yet, what its measures say so far.

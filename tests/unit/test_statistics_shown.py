@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
+from console.bars import sparkline
 from console.checks import Check, raised
-from console.commands.statistics import sparkline
 from db.alerts import Alert
 
 
