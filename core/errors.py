@@ -7,6 +7,7 @@ GreenroomError
 │   ├── InvalidPayloadError    a payload does not fit its type
 │   ├── InvalidOptionsError    an enqueue option is out of range
 │   ├── RegistrationError      a task module or definition cannot be registered
+│   ├── ScheduleError          a schedule's times or policies make no sense
 │   └── ConstraintError        a row breaks a rule of the schema; `constraint` names it
 │       ├── DuplicateError     a key is taken
 │       ├── MissingMonthError  no month takes a row's time
@@ -63,6 +64,10 @@ class InvalidOptionsError(UsageError):
 
 class RegistrationError(UsageError):
     """A task definition or a task module cannot be registered."""
+
+
+class ScheduleError(UsageError):
+    """A schedule cannot be as it is wanted: its expression, zone, times or policies; the text says how to mend it."""
 
 
 class ConstraintError(UsageError):

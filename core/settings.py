@@ -72,6 +72,26 @@ class RelaySettings(Group):
     process_timeout: float = Field(30.0, ge=2, description="A process silent for this long is not given work any more.")
 
 
+class SchedulerSettings(Group):
+    """How schedules are fired."""
+
+    poll_seconds: float = Field(
+        5.0,
+        gt=0,
+        le=60,
+        description="Longest sleep of a scheduler: by then it sees changes of schedules and of clocks.",
+    )
+    misfire_seconds: float = Field(
+        60.0,
+        ge=1,
+        le=86_400,
+        description="A fire that is settled later than this is missed: its schedule says what then.",
+    )
+    fires_keep_days: int = Field(
+        90, ge=2, le=3650, description="Fires older than that are forgotten; clocks may be off by less, no more."
+    )
+
+
 class WorkerSettings(Group):
     """How a worker process runs tasks."""
 
@@ -323,6 +343,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     broker: BrokerSettings = BrokerSettings()
     relay: RelaySettings = RelaySettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
     worker: WorkerSettings = WorkerSettings()
     storage: StorageSettings = StorageSettings()
     documents: DocumentsSettings = DocumentsSettings()

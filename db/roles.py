@@ -1,7 +1,8 @@
 """Login roles: one a kind of process, none a superuser, none past row security.
 
 relay (claims, publishes, rescues) · worker (runs handlers, one tenant a transaction) · system (handlers that work
-across tenants) · producer (may only enqueue) · operator (commands and console) · reader (looks).
+across tenants) · scheduler (fires schedules) · producer (may only enqueue) · operator (commands and console) ·
+reader (looks).
 """
 
 import hashlib
@@ -13,12 +14,13 @@ from psycopg import sql
 
 from db.connection import Connection
 
-ROLES = ("relay", "worker", "system", "producer", "operator", "reader")
+ROLES = ("relay", "worker", "system", "scheduler", "producer", "operator", "reader")
 # A statement that runs for longer is stuck, not slow: the loops' rounds must end to be repeated.
 STATEMENT_TIMEOUTS = {
     "relay": "30s",
     "worker": "300s",
     "system": "300s",
+    "scheduler": "30s",
     "producer": "30s",
     "operator": "60s",
     "reader": "60s",
@@ -35,6 +37,7 @@ _SETTINGS = {
     "relay": _ENGINE | {"enable_bitmapscan": "off", "synchronous_commit": "off"},
     "worker": _ENGINE,
     "system": _ENGINE,
+    "scheduler": _ENGINE,
 }
 
 

@@ -1,17 +1,20 @@
 """The registry: which task types this program knows. Registration is explicit and all-or-nothing.
 
-A task module has `TASKS`, a sequence of Task, and may have `provide(resources, settings)`, which says how the resources
-of its handlers are made. Ours are listed here; users add theirs by the setting `GREENROOM_TASK_MODULES`.
+A task module has `TASKS`, a sequence of Task, and may have `SCHEDULES`, a sequence of Schedule, and
+`provide(resources, settings)`, which says how the resources of its handlers are made. Ours are listed here; users add
+theirs by the setting `GREENROOM_TASK_MODULES`.
 """
 
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from types import ModuleType
 from typing import Any
 
 from core.errors import RegistrationError, UnknownTaskTypeError
 from core.settings import Settings
 from pipelines.resources import Resources
+from pipelines.schedule import Schedule
 from pipelines.task import Task
 
 OUR_MODULES = (
@@ -81,6 +84,24 @@ def load_registry(modules: Sequence[str] = (), *, ours: Sequence[str] = OUR_MODU
     for module in _import_all(modules, ours):
         registry.add(module.TASKS)
     return registry
+
+
+def load_schedules(modules: Sequence[str] = (), *, ours: Sequence[str] = OUR_MODULES) -> dict[str, list[Schedule]]:
+    """Import our task modules and the named ones; return what schedules each declares, none where it has none.
+
+    Raises RegistrationError for one whose name is taken or whose task type no module registers, ScheduleError for one
+    that makes no sense.
+    """
+    registry, names = load_registry(modules, ours=ours), set[str]()
+    found = {module.__name__: list(getattr(module, "SCHEDULES", ())) for module in _import_all(modules, ours)}
+    for schedule in chain.from_iterable(found.values()):
+        if schedule.name in names:
+            raise RegistrationError(f"schedule {schedule.name!r} is declared twice")
+        if schedule.task_type not in registry.names():
+            raise RegistrationError(f"schedule {schedule.name!r}: no module registers {schedule.task_type!r}")
+        schedule.spec()
+        names.add(schedule.name)
+    return found
 
 
 def provide_resources(resources: Resources, settings: Settings, *, ours: Sequence[str] = OUR_MODULES) -> Resources:

@@ -3,6 +3,7 @@
 from tests.integration import (
     test_plans_of_documents,
     test_plans_of_records,
+    test_plans_of_schedules,
     test_plans_of_search,
     test_plans_of_tenants,
     test_plans_of_watching,
@@ -12,7 +13,8 @@ from tests.integration.queue.test_named_sql import QUERIES
 from tests.support.database import Database
 
 MODULES = (
-    test_plans_of_documents, test_plans_of_search, test_plans_of_watching, test_plans_of_records, test_plans_of_tenants
+    test_plans_of_documents, test_plans_of_search, test_plans_of_watching, test_plans_of_records, test_plans_of_tenants,
+    test_plans_of_schedules,
 )  # fmt: skip
 GUARDS = [guard for module in MODULES for guard in module.GUARDS]
 GUARDED = {guard.statement for guard in GUARDS} | {
@@ -24,6 +26,7 @@ ROW_A_PROCESS = "a process, a queue, a task type or a chore is a row"
 CATALOGUE = "reads the catalogue, and a handful of policies and runs"
 WHOLE_MONTH = "counts a month that is over, all of it, before it goes"
 A_ROW_MORE = "it adds a row"
+SCHEDULES = "a schedule is a row, and has a name: there are hundreds, and one is changed at a time"
 KIT = "the kit for tests runs it, no process does"
 # By statement, why it has no guard.
 UNGUARDED = {
@@ -32,6 +35,12 @@ UNGUARDED = {
     "documents.hold_active": NO_TABLE,
     "documents.lock_file": NO_TABLE,
     **{f"drift.{name}": "reads the catalogue" for file, name in QUERIES if file == "drift"},
+    "fires.due": "looks at all schedules for a clock that was set back: there are hundreds",
+    "fires.enqueue_held": A_ROW_MORE,
+    "fires.fire": A_ROW_MORE,
+    "fires.fire_by_hand": A_ROW_MORE,
+    "fires.lock": SCHEDULES,
+    "fires.settle": SCHEDULES,
     "health.oldest_transaction": NO_TABLE,
     "health.server": NO_TABLE,
     "identity.tenant_by_slug": "a tenant is a row, found by its unique key",
@@ -57,6 +66,13 @@ UNGUARDED = {
     "queue.publish_task_type": ROW_A_PROCESS,
     "queue.ring": ROW_A_PROCESS,
     "replays.plan_for_values": NO_TABLE,
+    **{
+        f"schedules.{name}": SCHEDULES
+        for name in (
+            "add", "bury", "change", "declare", "drop_undeclared", "hold", "judge", "list", "pause", "read", "remove",
+            "resume", "show", "unbury",
+        )
+    },
     "schema.has_revision": NO_TABLE,
     "schema.revision": "one row",
     "spaces.activate": ROW_A_SPACE,

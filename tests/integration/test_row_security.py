@@ -19,6 +19,8 @@ OF_ALL = {
     "knowledge.embedding_models", "knowledge.spaces", "ops.backups", "queue.alerts", "queue.chores", "queue.gauges",
     "queue.limit_tokens", "queue.limits", "queue.processes", "queue.queues", "queue.settlements", "queue.statistics",
     "queue.task_types",
+    # a tenant's by its schedule: tests/integration/schedules
+    "queue.fires",
 }  # fmt: skip
 LOGINS = [role_name(kind) for kind in ROLES]
 COLLECTIONS = b"SELECT tenant_id FROM knowledge.collections"
@@ -115,7 +117,7 @@ def test_a_reader_writes_nothing(shared: tuple[Database, UUID]) -> None:
 
 
 # The relay holds the tasks of tenants that are suspended.
-@pytest.mark.parametrize(("kind", "besides"), [("relay", ["identity.tenants"]), ("producer", [])])
+@pytest.mark.parametrize(("kind", "besides"), [("relay", ["identity.tenants"]), ("producer", []), ("scheduler", [])])
 def test_who_only_hands_tasks_on_has_to_do_with_the_queue_alone(
     shared: tuple[Database, UUID], kind: str, besides: list[str]
 ) -> None:

@@ -257,6 +257,8 @@ SPECIAL: dict[str, Callable[[Factory, Row], Row]] = {
         "hour": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=next(_numbers))
     },
     "ops.retention_policies": _policy,
+    "queue.fires": lambda _factory, _given: {"outcome": "missed"},
+    "queue.schedules": lambda _factory, given: {} if {"every_seconds", "at"} & set(given) else {"cron": "0 4 * * *"},
     "tools.mcp_servers": lambda factory, _given: {"tenant_id": factory.tenant_id, "server_type": "sse"},
     "tools.tool_executions": _tool_execution,
 }

@@ -200,3 +200,13 @@ FROM generate_series(1, 502) k, generate_series(1, 3) p;
 INSERT INTO billing.usage_metrics (tenant_id, metric_type, metric_value, period_start, period_end)
 SELECT fill.tenant(n), 'm' || n % 10, 1, at, at + interval '1 h'
 FROM generate_series(1, 60000) n, LATERAL (SELECT now() - make_interval(days => n % 60) AS at) AS used;
+
+-- fill: schedules
+-- A thousand schedules, of which a hundred have fired often; each time of theirs has its task.
+INSERT INTO queue.schedules (id, name, tenant_id, task_type, cron, next_fire_at)
+SELECT fill.key('schedules', n), 's' || n, fill.tenant(n), 'test.noop', '* * * * *', now() + n * interval '1 min'
+FROM generate_series(1, 1000) n;
+INSERT INTO queue.fires (schedule_id, fire_at, fired_at, outcome, task_id)
+SELECT fill.key('schedules', 1 + n % 100), now() - n * interval '1 min', now(), 'enqueued', fill.key('tasks', n)
+FROM generate_series(1, 60000) n;
+UPDATE queue.tasks_live SET owner_kind = 'schedule', owner_id = fill.key('schedules', 1 + ('x' || right(id::text, 12))::bit(48)::bigint % 1000);

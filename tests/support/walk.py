@@ -23,6 +23,7 @@ Row = dict[str, Any]
 FREE = (
     ("system", "*", "works across tenants: roll-ups, retention"),
     ("relay", "queue.*", "claims, publishes and settles the tasks of all tenants"),
+    ("scheduler", "queue.*", "fires the schedules of all tenants"),
     ("operator", "audit.audit_events", "an operator's deed may concern any tenant, or none"),
 )
 # Where a login is free while its transaction is bound to no tenant, and why.

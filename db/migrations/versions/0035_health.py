@@ -3,7 +3,7 @@
 from db.migrations.script import run_sql
 
 revision = "0035"
-down_revision = "0033"
+down_revision = "0034"
 branch_labels = None
 depends_on = None
 

@@ -5,6 +5,8 @@ from db.models.queue.limits import LimitToken as LimitToken
 from db.models.queue.registry import Process as Process
 from db.models.queue.registry import Queue as Queue
 from db.models.queue.registry import TaskType as TaskType
+from db.models.queue.schedules import Fire as Fire
+from db.models.queue.schedules import Schedule as Schedule
 from db.models.queue.tasks import Attempt as Attempt
 from db.models.queue.tasks import Batch as Batch
 from db.models.queue.tasks import OutboxTask as OutboxTask

@@ -1,0 +1,126 @@
+"""The store of fires: when a scheduler has to look, and what came of each time of a schedule (`sql/fires.sql`).
+
+From `lock` to `settle`, calls run in one transaction of the caller's, which holds the schedule's row.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from db.connection import Connection
+from db.queries import Queries
+from db.schedules import ScheduleRow
+
+QUERIES = Queries("fires")
+Outcome = Literal["enqueued", "missed", "overlapped", "refused"]
+
+
+class FireRow(NamedTuple):
+    """A fire, and how its task stands; `status` is None where there is no task, or its history is gone."""
+
+    fire_at: datetime
+    fired_at: datetime
+    outcome: Outcome
+    task_id: UUID | None
+    is_manual: bool
+    missed_count: int
+    error: str | None
+    status: str | None
+    hold_reason: str | None
+    completed_at: datetime | None
+    last_error: str | None
+
+
+class LiveTask(NamedTuple):
+    """A task of a schedule that has not ended."""
+
+    id: UUID
+    is_running: bool
+    hold_reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewFire:
+    """What came of a nominal time: a task where it is `enqueued`, a sentence where it is `refused`."""
+
+    fire_at: datetime
+    outcome: Outcome
+    task_id: UUID | None = None
+    missed_count: int = 0
+    error: str | None = None
+
+
+def history(connection: Connection, schedule_id: UUID, *, limit: int, before: datetime | None = None) -> list[FireRow]:
+    """Return a schedule's fires, newest first; a next page goes on `before` the last time of this one."""
+    values = {"id": schedule_id, "limit": limit, "before": before}
+    return [FireRow(*row) for row in QUERIES.run(connection, "history", values)]
+
+
+def due(connection: Connection, limit: int) -> list[UUID]:
+    """Return schedules whose time has come, or whose clock was set back."""
+    return [row[0] for row in QUERIES.run(connection, "due", {"limit": limit})]
+
+
+def due_in(connection: Connection) -> float | None:
+    """Return the seconds until the next schedule is due, by Postgres' clock; None where none is to come."""
+    [(seconds,)] = QUERIES.run(connection, "due_in")
+    return None if seconds is None else float(seconds)
+
+
+def lock(connection: Connection, schedule_id: UUID) -> bool:
+    """Take a live schedule for this transaction; return False where somebody has it, or it is not live any more."""
+    return bool(QUERIES.run(connection, "lock", {"id": schedule_id}))
+
+
+def fires_at(connection: Connection, schedule_id: UUID, times: Sequence[datetime]) -> dict[datetime, bool]:
+    """Return those of some times that are settled, and whether a task came of each."""
+    values = {"id": schedule_id, "times": list(times)}
+    return {fire_at: has_task for fire_at, has_task in QUERIES.run(connection, "fires_at", values)}
+
+
+def live_tasks(connection: Connection, schedule_id: UUID) -> list[LiveTask]:
+    """Return a schedule's tasks that have not ended, the first ten of them."""
+    return [LiveTask(*row) for row in QUERIES.run(connection, "live_tasks", {"id": schedule_id})]
+
+
+def enqueue_held(
+    connection: Connection, schedule: ScheduleRow, *, run_after: datetime, metadata: Mapping[str, Any]
+) -> UUID:
+    """Write a schedule's task past the checks of an enqueue: one that cannot run is held; return its id."""
+    values = schedule.columns() | {"id": schedule.id, "run_after": run_after, "metadata": Jsonb(dict(metadata))}
+    [(task_id,)] = QUERIES.run(connection, "enqueue_held", values)
+    return UUID(str(task_id))
+
+
+def fire(connection: Connection, schedule_id: UUID, what: NewFire) -> bool:
+    """Settle a nominal time; return False where a task came of it before, and nothing was written."""
+    values = {field.name: getattr(what, field.name) for field in fields(NewFire)}
+    return bool(QUERIES.run(connection, "fire", values | {"id": schedule_id, "is_manual": False}))
+
+
+def fire_by_hand(connection: Connection, schedule_id: UUID, task_id: UUID) -> datetime | None:
+    """Note a fire of this moment that an operator asked for; None where that very moment has one."""
+    rows = QUERIES.run(connection, "fire_by_hand", {"id": schedule_id, "task_id": task_id})
+    return rows[0][0] if rows else None
+
+
+def settle(
+    connection: Connection,
+    schedule_id: UUID,
+    *,
+    settled_at: datetime,
+    next_fire_at: datetime | None,
+    last_fire_at: datetime | None,
+) -> None:
+    """Say up to when a schedule's times are settled, and when to look again; no `last_fire_at` leaves that one."""
+    values = {"settled_at": settled_at, "next_fire_at": next_fire_at, "last_fire_at": last_fire_at}
+    QUERIES.run(connection, "settle", values | {"id": schedule_id})
+
+
+def prune(connection: Connection, *, days: int, limit: int) -> int:
+    """Forget fires that are older; return how many, at most `limit`."""
+    return QUERIES.count(connection, "prune", {"days": days, "limit": limit})
