@@ -22,6 +22,7 @@ from pipelines.outcomes import Done, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
+from pipelines.schedule import Schedule
 from pipelines.task import Task, TaskContext
 from pipelines.transaction import Transaction
 
@@ -146,4 +147,15 @@ def provide(resources: Resources, settings: Settings) -> None:
 TASKS: tuple[AnyTask, ...] = (
     Task(payload=MeasurePersonas, run=measure_all, scope="system", batch_size=1, max_snoozes=10_000),
     Task(payload=MeasurePersona, run=measure, queue=DEFAULT_QUEUE, time_limit=timedelta(seconds=15), max_attempts=3),
+)
+SCHEDULES = (
+    Schedule(
+        name="personas-measure",
+        payload=MeasurePersonas(),
+        cron="* * * * *",
+        missed="skip",
+        overlap="skip",
+        source="000",
+        description="Measure what each persona uses and does",
+    ),
 )

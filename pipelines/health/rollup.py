@@ -15,6 +15,7 @@ from db import persona_health, standings
 from pipelines.outcomes import Done, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
+from pipelines.schedule import Schedule
 from pipelines.task import Task, TaskContext
 from pipelines.transaction import Transaction
 
@@ -51,4 +52,15 @@ def roll_up(context: TaskContext, payload: RollUpHealth) -> Outcome:
 
 TASKS: tuple[AnyTask, ...] = (
     Task(payload=RollUpHealth, run=roll_up, scope="system", batch_size=1, max_snoozes=1_000_000),
+)
+SCHEDULES = (
+    Schedule(
+        name="health-rollup",
+        payload=RollUpHealth(),
+        cron="5 * * * *",
+        missed="once",
+        overlap="skip",
+        source="000",
+        description="Roll up personas' measures of hours that are over",
+    ),
 )
