@@ -69,8 +69,20 @@ UNGUARDED = {
     **{
         f"schedules.{name}": SCHEDULES
         for name in (
-            "add", "bury", "change", "declare", "drop_undeclared", "hold", "judge", "list", "pause", "read", "remove",
-            "resume", "show", "unbury",
+            "add",
+            "bury",
+            "change",
+            "declare",
+            "drop_undeclared",
+            "hold",
+            "judge",
+            "list",
+            "pause",
+            "read",
+            "remove",
+            "resume",
+            "show",
+            "unbury",
         )
     },
     "schema.has_revision": NO_TABLE,

@@ -1,4 +1,4 @@
-"""Docker engines for tests: one that answers what it is told over a socket of its own, and Debian's in a private place."""
+"""Docker engines for tests: one that answers what it is told, and Debian's in a private place."""
 
 import io
 import json
