@@ -8,6 +8,8 @@ could give beside them, are of a second at most, and the engine waits that secon
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, ValidationError
@@ -19,8 +21,14 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 _PAUSE_SECONDS = 30.0
+_OLDEST = "1.41"
+"""The version of the API from which on an engine gives one sample at once: Docker 20.10."""
 _PERIOD_US = 100_000
 """The period of a quota where none is set (docs.docker.com, Runtime constraints: --cpu-period)."""
+
+
+class _Engine(BaseModel):
+    version: str = Field(alias="ApiVersion", pattern=r"^\d+\.\d+$")
 
 
 class _Host(BaseModel):
@@ -95,9 +103,7 @@ class ContainerEngine:
             return "refused"
         except silence:
             return self._fell_silent()
-        except DockerException as error:  # no version could be agreed upon
-            return self._fell_silent() if isinstance(error.__cause__, silence) else "garbled"
-        except (requests.RequestException, ValidationError, ValueError, TypeError):
+        except (requests.RequestException, DockerException, ValidationError, ValueError, TypeError):
             return "garbled"
 
     def _fell_silent(self) -> Reason:
@@ -105,10 +111,9 @@ class ContainerEngine:
         return "no answer"
 
     def _read(self, container_id: str, deadline: float) -> Reading | Reason:
-        from docker import APIClient
-
-        client = APIClient(self._url, version="auto", timeout=self._seconds)
-        try:
+        with self._client(_OLDEST) as asking:
+            agreed = _Engine.model_validate(_within(asking, deadline).version(api_version=False)).version
+        with self._client(agreed) as client:
             inspected = Inspected.model_validate(_within(client, deadline).inspect_container(container_id))
             if not inspected.state.running:
                 return "stopped"
@@ -118,6 +123,15 @@ class ContainerEngine:
             if stats.memory_stats.usage is None and stats.cpu_stats.system_cpu_usage is None:
                 return "gone"
             return reading_of(inspected, stats, _disk_bytes(client, inspected.id, deadline))
+
+    @contextmanager
+    def _client(self, version: str) -> Iterator["APIClient"]:
+        """A client of that version of the API; one that is to find it out itself stays open where it cannot."""
+        from docker import APIClient
+
+        client = APIClient(self._url, version=version)
+        try:
+            yield client
         finally:
             client.close()
 

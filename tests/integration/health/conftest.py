@@ -33,7 +33,7 @@ def engine() -> Iterator[FakeEngine]:
 @pytest.fixture
 def measuring(shared: Database, engine: FakeEngine) -> Iterator[Measuring]:
     """Measures personas of a tenant of its own by that engine."""
-    settings = HealthSettings(docker_url=engine.url, docker_seconds=0.3, cpu_percent=0, memory_percent=0)
+    settings = HealthSettings(docker_url=engine.url, docker_seconds=10, cpu_percent=0, memory_percent=0)
     with new_tenant(shared) as factory:
         own = Database(shared.server, shared.name)  # closes what it has opened at the test's end
         yield Measuring(own, factory, settings)
