@@ -92,8 +92,8 @@ CROSS JOIN LATERAL (
     SELECT date_trunc('hour', m.measured_at, 'UTC') AS hour, count(*) AS measures FROM ops.persona_health_metrics m
     WHERE m.persona_id = p.persona_id AND m.measured_at >= f.since AND m.measured_at < date_trunc('hour', now(), 'UTC') GROUP BY 1
 ) AS counted
-LEFT JOIN ops.persona_health_hourly h ON h.persona_id = p.persona_id AND h.hour = counted.hour
-WHERE COALESCE(h.sample_count, 0) < counted.measures
+WHERE counted.measures > COALESCE((
+    SELECT h.sample_count FROM ops.persona_health_hourly h WHERE h.persona_id = p.persona_id AND h.hour = counted.hour), 0)
 ORDER BY p.persona_id, counted.hour LIMIT %(most)s;
 
 -- name: roll_up
@@ -129,7 +129,7 @@ WHERE known.sample_count <= EXCLUDED.sample_count;
 SELECT p.id, p.name, p.is_active, p.host, last.measured_at, last.cpu_percent, last.memory_mb, last.memory_percent, last.disk_usage_gb,
     last.llm_calls_count, last.estimated_cost, last.active_runs_count, p.crossed
 FROM (
-    SELECT p.id, p.name, p.is_active, p.host, COALESCE(s.crossed, '{}') AS crossed
+    SELECT p.id, p.name, p.is_active, p.host, COALESCE(s.crossed, '{}') AS crossed, s.measured_at AS last_at
     FROM assistants.personas p LEFT JOIN ops.persona_health_states s ON s.persona_id = p.id
     WHERE p.tenant_id = identity.current_tenant_id()
         AND (%(persona)s::text IS NULL OR p.name = %(persona)s OR p.external_id = %(persona)s OR p.id::text = %(persona)s)
@@ -138,7 +138,7 @@ FROM (
 LEFT JOIN LATERAL (
     SELECT m.measured_at, m.cpu_percent, m.memory_mb, m.memory_percent, m.disk_usage_gb, m.llm_calls_count, m.estimated_cost,
         m.active_runs_count
-    FROM ops.persona_health_metrics m WHERE m.persona_id = p.id ORDER BY m.measured_at DESC LIMIT 1
+    FROM ops.persona_health_metrics m WHERE m.persona_id = p.id AND m.measured_at = p.last_at LIMIT 1
 ) AS last ON true
 ORDER BY p.crossed = '{}', p.name, p.id;
 
@@ -148,7 +148,8 @@ SELECT h.persona_id, h.hour, h.sample_count, h.cpu_percent_avg, h.cpu_percent_ma
     h.memory_mb_avg, h.memory_mb_max, h.memory_mb_p95, h.memory_percent_avg, h.memory_percent_max, h.memory_percent_p95,
     h.disk_usage_gb_avg, h.disk_usage_gb_max, h.disk_usage_gb_p95, h.llm_calls_sum, h.estimated_cost_sum,
     h.active_runs_avg, h.active_runs_max, h.active_runs_p95
-FROM ops.persona_health_hourly h WHERE h.persona_id = ANY (%(persona_ids)s) AND h.hour >= %(since)s
+FROM unnest(%(persona_ids)s::uuid[]) AS p (persona_id)
+JOIN ops.persona_health_hourly h ON h.persona_id = p.persona_id AND h.hour >= %(since)s
 UNION ALL
 SELECT running.* FROM unnest(%(persona_ids)s::uuid[]) AS p (persona_id) CROSS JOIN LATERAL (
     SELECT m.persona_id, date_trunc('hour', m.measured_at, 'UTC') AS hour, count(*)::integer,
@@ -164,5 +165,6 @@ SELECT running.* FROM unnest(%(persona_ids)s::uuid[]) AS p (persona_id) CROSS JO
     WHERE m.persona_id = p.persona_id AND m.measured_at >= GREATEST(%(since)s, date_trunc('hour', now(), 'UTC') - interval '1 hour')
     GROUP BY 1, 2
 ) AS running
-WHERE NOT EXISTS (SELECT FROM ops.persona_health_hourly h WHERE h.persona_id = running.persona_id AND h.hour = running.hour)
+-- one by one: joined, all hours of the tenant would be read
+WHERE (SELECT h.id FROM ops.persona_health_hourly h WHERE h.persona_id = running.persona_id AND h.hour = running.hour) IS NULL
 ORDER BY 1, 2;

@@ -50,7 +50,9 @@ def ada(database: Database) -> UUID:
         factory.row(METRICS, persona_id=persona, measured_at=at, **figures, **counted)
     system = database.connect("system")
     persona_health.roll_up(system, persona_health.hours_due(system, [persona], None, 100))
-    factory.row("ops.persona_health_states", persona_id=persona, counted_since=this, crossed=["cpu_percent"])
+    factory.row(
+        "ops.persona_health_states", persona_id=persona, counted_since=this, measured_at=this, crossed=["cpu_percent"]
+    )
     return persona
 
 
