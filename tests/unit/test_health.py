@@ -34,7 +34,7 @@ def counters(used: float, capacity: float, source: str = "a") -> Counters:
         (counters(10, 100), counters(12.5, 110), 0.24, 100),
         (None, counters(11, 104), 1.0, None),
         (counters(10, 100), None, 1.0, None),
-        (counters(10, 100), counters(1, 104, "b"), 1.0, None),
+        (counters(10, 100), counters(11, 104, "b"), 1.0, None),
         (counters(10, 100), counters(9, 104), 1.0, None),
         (counters(10, 100), counters(11, 100), 1.0, None),
         (counters(10, 100), counters(11, 4), 1.0, None),
