@@ -164,15 +164,9 @@ class HealthThreshold(Keyed, Tenanted, Touched, Base):
         "assistants.personas", comment="NULL: of every persona that has none of its own"
     )
     metric: Mapped[str] = one_of(
-        "cpu_percent",
-        "memory_mb",
-        "memory_percent",
-        "disk_usage_gb",
-        "llm_calls_count",
-        "estimated_cost",
-        "active_runs_count",
-        comment="As the column of ops.persona_health_metrics",
-    )
+        "cpu_percent", "memory_mb", "memory_percent", "disk_usage_gb", "llm_calls_count", "estimated_cost",
+        "active_runs_count", comment="As the column of ops.persona_health_metrics",
+    )  # fmt: skip
     raise_at: Mapped[Decimal | None] = amount(Numeric(14, 4), comment="It is crossed from here on; NULL: never")
     clear_below: Mapped[Decimal | None] = amount(Numeric(14, 4), comment="It is over below this")
 

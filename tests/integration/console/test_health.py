@@ -1,40 +1,25 @@
 """`greenroom health` over personas with a past: bars, gaps, last values, what is over its threshold."""
 
 import json
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from console import runtime
-from console.main import run
 from db import persona_health
+from tests.support.command import Inline
 from tests.support.database import Database
 from tests.support.factory import Factory
 
-Call = Callable[..., tuple[int, str, str]]
 METRICS = "ops.persona_health_metrics"
 DEFAULT_TENANT = UUID("00000000-0000-7000-8000-000000000001")
 
 
 @pytest.fixture
-def call(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Call]:
-    """Runs a command as the operator; returns its exit status and what it printed to both streams."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GREENROOM_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("GREENROOM_DATABASE_URL", database.url("operator"))
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        runtime.settings.cache_clear()
-        status = run(arguments)
-        return status, *capsys.readouterr()
-
-    yield call
-    runtime.settings.cache_clear()
+def greenroom(database: Database, tmp_path: Path) -> Inline:
+    """The command, as the operator of the test's database."""
+    return Inline(tmp_path / "home", {"GREENROOM_DATABASE_URL": database.url("operator")})
 
 
 @pytest.fixture
@@ -56,10 +41,9 @@ def ada(database: Database) -> UUID:
     return persona
 
 
-def test_personas_are_shown_with_bars_gaps_and_what_is_over(call: Call, database: Database, ada: UUID) -> None:
+def test_personas_are_shown_with_bars_gaps_and_what_is_over(greenroom: Inline, database: Database, ada: UUID) -> None:
     Factory(database.connect(), DEFAULT_TENANT).row("assistants.personas", name="Aaron", is_active=False)
-    status, shown, _ = call("health", "--hours", "4")
-    assert status == 0
+    shown = greenroom.run("health", "--hours", "4").stdout
     first, second = [line for line in shown.splitlines() if "Ada" in line or "Aaron" in line]
     assert "▲ Ada" in first
     assert "▲ 100 %" in first
@@ -74,9 +58,9 @@ def test_personas_are_shown_with_bars_gaps_and_what_is_over(call: Call, database
     assert "▲" not in second
 
 
-def test_one_persona_is_shown_measure_by_measure(call: Call, ada: UUID) -> None:
+def test_one_persona_is_shown_measure_by_measure(greenroom: Inline, ada: UUID) -> None:
     for name in ("Ada", str(ada)):
-        _, shown, _ = call("health", name, "--hours", "4")
+        shown = greenroom.run("health", name, "--hours", "4").stdout
         assert "alpha" in shown
         lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
         assert lines["CPU"].split()[1:] == ["▲", "100", "%", "50", "%", "100", "%", "100", "%", "▁▅·█"]
@@ -84,28 +68,28 @@ def test_one_persona_is_shown_measure_by_measure(call: Call, ada: UUID) -> None:
         assert "$1.50" in lines["cost"]
 
 
-def test_programs_read_json(call: Call, ada: UUID) -> None:
-    _, shown, _ = call("health", "--hours", "4", "--json")
+def test_programs_read_json(greenroom: Inline, ada: UUID) -> None:
+    shown = greenroom.run("health", "--hours", "4", "--json").stdout
     [persona] = json.loads(shown)["personas"]
     assert (persona["id"], persona["cpu_percent"], persona["crossed"]) == (str(ada), 100.0, ["cpu_percent"])
     assert [(hour["sample_count"], hour["cpu_percent_avg"]) for hour in persona["hours"]] == [(1, 0), (1, 50), (1, 100)]
 
 
-def test_a_long_past_is_folded_and_what_lies_before_it_left_out(call: Call, ada: UUID) -> None:
-    assert "█" in call("health", "--hours", "2400")[1]
-    _, shown, _ = call("health", "Ada", "--hours", "1")
+def test_a_long_past_is_folded_and_what_lies_before_it_left_out(greenroom: Inline, ada: UUID) -> None:
+    assert "█" in greenroom.run("health", "--hours", "2400").stdout
+    shown = greenroom.run("health", "Ada", "--hours", "1").stdout
     assert "measures  1" in shown
 
 
-def test_no_personas_and_an_unknown_one_are_said(call: Call) -> None:
-    assert "no personas" in call("health")[1]
-    status, _, said = call("health", "Eve")
-    assert status == 1
-    assert "no persona is called 'Eve'" in said
+def test_no_personas_and_an_unknown_one_are_said(greenroom: Inline) -> None:
+    assert "no personas" in greenroom.run("health").stdout
+    refused = greenroom.run("health", "Eve")
+    assert refused.returncode == 1
+    assert "no persona is called 'Eve'" in refused.stderr
 
 
-def test_more_personas_than_are_shown_are_told_of(call: Call, database: Database, ada: UUID) -> None:
+def test_more_personas_than_are_shown_are_told_of(greenroom: Inline, database: Database, ada: UUID) -> None:
     Factory(database.connect(), DEFAULT_TENANT).row("assistants.personas")
-    _, shown, said = call("health", "--limit", "1")
-    assert "Ada" in shown
-    assert "--limit" in said
+    run = greenroom.run("health", "--limit", "1")
+    assert "Ada" in run.stdout
+    assert "--limit" in run.stderr
