@@ -13,6 +13,7 @@ from tests.support.database import Database
 from tests.support.factory import Factory
 
 METRICS = "ops.persona_health_metrics"
+MONTHS = "SELECT ops.create_months_of('ops.persona_health_metrics', %s, %s)"
 DEFAULT_TENANT = UUID("00000000-0000-7000-8000-000000000001")
 
 
@@ -28,6 +29,7 @@ def ada(database: Database) -> UUID:
     factory = Factory(database.connect(), DEFAULT_TENANT)
     persona: UUID = factory.row("assistants.personas", name="Ada", host="alpha")["id"]
     this = database.value("SELECT date_trunc('hour', now(), 'UTC')")
+    database.connect("system").execute(MONTHS, (this - timedelta(hours=3), this))
     for ago, cpu, calls in ((3, 0, 10), (2, 50, 20), (0, 100, 1000)):
         figures = {"cpu_percent": cpu, "memory_mb": 512, "memory_percent": 50, "disk_usage_gb": 1.5}
         counted = {"llm_calls_count": calls, "estimated_cost": 0.5, "active_runs_count": 2}

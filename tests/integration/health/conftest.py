@@ -14,12 +14,16 @@ from tests.support.docker_engine import FakeEngine, fake_engine
 from tests.support.engine import publish
 from tests.support.tenants import new_tenant
 
+# Tests write measures of hours that may be last month's.
+MONTHS = "SELECT ops.create_months_of('ops.persona_health_metrics', now() - interval '5 days', now())"
+
 
 @pytest.fixture(scope="module")
 def shared(server_without_fsync: EmbeddedServer, template_database: str) -> Iterator[Database]:
     """A database in which each test has a tenant of its own."""
     with cloned(server_without_fsync, template_database) as database:
         publish(database, Registry([*measure.TASKS, *rollup.TASKS]))
+        database.connect("system").execute(MONTHS)
         yield database
 
 

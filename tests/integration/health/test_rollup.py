@@ -102,8 +102,6 @@ def test_twice_changes_nothing_and_a_late_measure_redoes_its_hour(measuring: Mea
 def test_measures_of_long_ago_are_rolled_up_from_a_time_that_is_given(measuring: Measuring, persona: UUID) -> None:
     measured(measuring, persona, 1)
     roll_up(measuring)
-    ops = "SELECT ops.create_months_of('ops.persona_health_metrics', %s, %s)"
-    measuring.database.connect("system").execute(ops, (NOW - 90 * HOUR, NOW))
     measured(measuring, persona, 80)
     roll_up(measuring)
     assert hours(measuring, persona) == {1: 1}
