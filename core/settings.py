@@ -300,6 +300,23 @@ class AlertsSettings(Group):
         return value
 
 
+class HealthSettings(Group):
+    """How personas are measured, and from when on somebody is told; docs/health.md."""
+
+    docker_url: str = Field(
+        "unix:///var/run/docker.sock",
+        pattern=r"^(unix|tcp|http)://",
+        description="The Docker engine of the worker's own host, which measures containers: unix://, tcp:// or http://.",
+    )
+    docker_seconds: float = Field(5.0, gt=0, le=10, description="How long the engine has for one persona's measure.")
+    cpu_percent: float = Field(
+        90.0, ge=0, le=100, description="Told of from here on, where a tenant sets nothing; 0: never."
+    )
+    memory_percent: float = Field(90.0, ge=0, le=100, description="As cpu_percent.")
+    disk_gb: float = Field(0.0, ge=0, description="As cpu_percent, in GB.")
+    cost: float = Field(0.0, ge=0, description="As cpu_percent, in USD of one measure.")
+
+
 def default_home() -> Path:
     """Return where the embedded server and the storage live: /var/lib/greenroom for root, else below ~/.local/share."""
     if os.geteuid() == 0:
@@ -339,6 +356,7 @@ class Settings(BaseSettings):
     observe: ObserveSettings = ObserveSettings()
     statistics: StatisticsSettings = StatisticsSettings()
     alerts: AlertsSettings = AlertsSettings()
+    health: HealthSettings = HealthSettings()
 
     @field_validator("task_modules", mode="before")
     @classmethod

@@ -22,6 +22,8 @@ OUR_MODULES = (
     "pipelines.care.indexes",
     "pipelines.care.tables",
     "pipelines.documents.tasks",
+    "pipelines.health.measure",
+    "pipelines.health.rollup",
     "pipelines.replay",
     "pipelines.retention.partitions",
     "pipelines.tenants.erasure",

@@ -2,6 +2,7 @@
 
 from tests.integration import (
     test_plans_of_documents,
+    test_plans_of_health,
     test_plans_of_records,
     test_plans_of_schedules,
     test_plans_of_search,
@@ -14,7 +15,7 @@ from tests.support.database import Database
 
 MODULES = (
     test_plans_of_documents, test_plans_of_search, test_plans_of_watching, test_plans_of_records, test_plans_of_tenants,
-    test_plans_of_schedules,
+    test_plans_of_schedules, test_plans_of_health,
 )  # fmt: skip
 GUARDS = [guard for module in MODULES for guard in module.GUARDS]
 GUARDED = {guard.statement for guard in GUARDS} | {

@@ -1,6 +1,6 @@
 """What `greenroom statistics` makes of counts."""
 
-from console.commands.statistics import sparkline
+from console.bars import sparkline
 
 
 def test_a_sparkline_has_a_bar_for_each_minute() -> None:
