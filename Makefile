@@ -21,7 +21,7 @@ ON_16 := test_drift.py test_migrations.py test_models.py test_rolling_upgrade.py
 
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format lock faults bench bench-peers bench-frameworks bench-history clean
+.PHONY: help demo up test check format lock faults cron-oracle bench bench-peers bench-frameworks bench-history clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -50,6 +50,9 @@ endif
 faults: $(DEV) ## Run the long form of the fault tests, JOBS files at a time; FAULTS_SEED repeats a run
 	@.ci/system-parts
 	$(PYTEST) -m faults $(ARGS)
+
+cron-oracle: $(DEV) ## Compare all fires with brute force: every rule set of the zones, 2024 to 2030 (half an hour at the most); ARGS go to it
+	@$(BIN)/python -m tests.support.cron_comparison $(ARGS)
 
 bench: $(RUNTIME) ## Measure this machine; prints JSON
 	@$(BIN)/greenroom bench
