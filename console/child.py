@@ -27,7 +27,7 @@ _LOOK_SECONDS = 0.25
 
 
 class Serving(Protocol):
-    """What a child runs: relay, worker or both."""
+    """What a child runs: relay, worker, scheduler, or several of them."""
 
     def start(self) -> None:
         """Begin to serve."""
@@ -106,7 +106,9 @@ def _serving(
     """Return what this kind runs, as soon as the database answers; None if told to stop before."""
     place = beside_or_given(found)
     if kind == "relay":
-        return _RelayAlone(place) if await_database(place, kind, stopping, is_child=is_child) else None
+        if not await_database(place, kind, stopping, is_child=is_child):
+            return None
+        return _WithScheduler(_RelayAlone(place), place)
     from console.engine import Engine, handlers_of
     from pipelines.publish import publish_types
     from workers.processes import WorkerProcess, broker_of
@@ -116,7 +118,7 @@ def _serving(
     if not await_database(place, "worker", stopping, publish, is_child=is_child):
         return None
     if kind == "up":
-        return Engine(place, registry, resources, departure.leave)
+        return _WithScheduler(Engine(place, registry, resources, departure.leave), place)
     worker = place.process("worker")
     return WorkerProcess(found, worker, broker_of(found), registry, resources, on_leave=departure.leave)
 
@@ -159,6 +161,35 @@ class _RelayAlone:
         """End."""
         self._relay.stop()
         return True
+
+
+class _WithScheduler:
+    """A scheduler beside the relay of this process: as many as there are of those."""
+
+    def __init__(self, serving: Serving, place: Place) -> None:
+        from scheduler.processes import SchedulerProcess
+
+        self._serving = serving
+        self._scheduler = SchedulerProcess(place.settings, place.login("scheduler"), pooled=place.is_pooled)
+
+    def start(self) -> None:
+        """Begin to serve, and to fire."""
+        self._serving.start()
+        self._scheduler.start()
+
+    def quiesce(self) -> None:
+        """Fire nothing and take nothing more."""
+        self._scheduler.stop()
+        self._serving.quiesce()
+
+    def is_idle(self) -> bool:
+        """Whether nothing runs any more: a scheduler has nothing that would have to come to its end."""
+        return self._serving.is_idle()
+
+    def stop(self) -> bool:
+        """End both; return whether every thread of the other ended within the grace time."""
+        self._scheduler.stop()
+        return self._serving.stop()
 
 
 if __name__ == "__main__":

@@ -1,18 +1,22 @@
-"""Make a database ready for work: schema, roles, task types, the embedding model's space; and a folder for files."""
+"""Make a database ready for work: schema, roles, task types, schedules, the model's space; and a folder for files."""
 
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from core.errors import ScheduleError
 from core.settings import Settings
-from db import identity, spaces
+from db import identity, schedules, spaces
 from db.connection import Connection, connect
 from db.migrate import SchemaStatus, migrate
 from db.schema import current_revision, require_revision
 from pipelines.documents.embedders import Model, Models
 from pipelines.publish import publish_types
-from pipelines.registry import load_registry
+from pipelines.registry import load_registry, load_schedules
 from pipelines.vault.cipher import Cipher
+from scheduler.firing import trigger_spec
+from scheduler.triggers import build_trigger
 
 if TYPE_CHECKING:
     from db.seed import Seeded
@@ -29,9 +33,25 @@ def prepare(owner_url: str, settings: Settings) -> SchemaStatus:
     registry = load_registry(settings.task_modules)
     with connect(owner_url, name="setup") as connection:
         publish_types(connection, registry)
+        install_schedules(connection, settings)
         if not spaces.spaces(connection):  # another model's is `greenroom embeddings fill`'s to make
             create_space(connection, Models(settings).all()[0])
     return status
+
+
+def install_schedules(connection: Connection, settings: Settings) -> schedules.Installed:
+    """Make the schedules what the task modules declare, as the owner; an operator's way with one is kept.
+
+    Raises RegistrationError or ScheduleError, and changes nothing, where one of them cannot be.
+    """
+    declared = load_schedules(settings.task_modules)
+    listed = [each.declaration(module) for module, found in declared.items() for each in found]
+    for each in listed:
+        try:
+            build_trigger(trigger_spec(each.spec, datetime.now(UTC)))
+        except ScheduleError as error:
+            raise ScheduleError(f"schedule {each.spec.name!r} of {each.module}: {error}") from error
+    return schedules.install(connection, listed, list(declared))
 
 
 def create_space(connection: Connection, model: Model, precision: spaces.Precision | None = None) -> UUID:

@@ -167,6 +167,44 @@ class WebhookFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleFired(Event):
+    """A time of a schedule was settled, `late` seconds after it: `outcome` is enqueued, missed or overlapped.
+
+    `missed` times before it were missed and have no row of their own.
+    """
+
+    name = "schedule.fired"
+    schedule: str
+    task_type: str
+    outcome: str
+    late: float
+    missed: int
+    task_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRefused(Event):
+    """A schedule's task cannot run, for `reason`; with a `task_id` it is held and waits to be released."""
+
+    name = "schedule.refused"
+    level = "error"
+    schedule: str
+    task_type: str
+    reason: str
+    task_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSetBack(Event):
+    """Postgres' clock stands `seconds` before the time up to which a schedule is settled: it goes on from now."""
+
+    name = "schedule.clock_set_back"
+    level = "warning"
+    schedule: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptStarted(Event):
     """A handler starts on a batch of tasks of one type."""
 

@@ -21,6 +21,8 @@ from core.events import (
     LoopFailed,
     PublishFailed,
     QueuesMeasured,
+    ScheduleFired,
+    ScheduleRefused,
     StoreCalled,
     TasksPublished,
     TasksRescued,
@@ -94,6 +96,15 @@ class Metrics:
         self._webhook_failures = Counter(
             "greenroom_webhook_failures", "Times that the webhook did not take an alert.", registry=registry
         )
+        self._fires = Counter(
+            "greenroom_fires", "Times of schedules that were settled.", ["outcome"], registry=registry
+        )
+        self._late = Histogram(
+            "greenroom_fire_late_seconds",
+            "Time from a schedule's time to its settling.",
+            registry=registry,
+            buckets=_WAIT_SECONDS,
+        )
         self._ended: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}
         self._queries: dict[str, Histogram] = {}
 
@@ -139,6 +150,16 @@ class Metrics:
                     self._alerts.labels(kind).set(count)
             case WebhookFailed():
                 self._webhook_failures.inc()
+            case _:
+                self._count_fire(event)
+
+    def _count_fire(self, event: Event) -> None:
+        match event:
+            case ScheduleFired(outcome=outcome, late=late):
+                self._fires.labels(outcome).inc()
+                self._late.observe(late)
+            case ScheduleRefused(task_id=None):
+                self._fires.labels("refused").inc()
             case _:
                 pass
 

@@ -87,6 +87,11 @@ class Loop:
         return pause
 
 
+def lateness(loops: Sequence[Loop]) -> dict[str, float]:
+    """Return how many seconds each of a process's loops is late, by its service's name."""
+    return {loop.service.name: loop.late() for loop in loops}
+
+
 def stop_all(loops: Sequence[Loop], timeout: float = 10.0) -> None:
     """Stop loops in the reverse order of their start."""
     for loop in reversed(loops):

@@ -11,9 +11,10 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from db.audit import Resource, record
 from db.connection import Connection
 from db.queries import Queries
-from db.schedules import ScheduleRow
+from db.schedules import OWNER_KIND, ScheduleRow
 
 QUERIES = Queries("fires")
 Outcome = Literal["enqueued", "missed", "overlapped", "refused"]
@@ -102,10 +103,15 @@ def fire(connection: Connection, schedule_id: UUID, what: NewFire) -> bool:
     return bool(QUERIES.run(connection, "fire", values | {"id": schedule_id, "is_manual": False}))
 
 
-def fire_by_hand(connection: Connection, schedule_id: UUID, task_id: UUID) -> datetime | None:
-    """Note a fire of this moment that an operator asked for; None where that very moment has one."""
-    rows = QUERIES.run(connection, "fire_by_hand", {"id": schedule_id, "task_id": task_id})
-    return rows[0][0] if rows else None
+def fire_by_hand(connection: Connection, schedule: ScheduleRow, task_id: UUID) -> datetime:
+    """Note a fire of this moment that an operator asked for, with its audit event; return the moment."""
+    values = {"id": schedule.id, "task_id": task_id}
+    while not (rows := QUERIES.run(connection, "fire_by_hand", values)):
+        continue  # a scheduler settles this very microsecond: the next one is free
+    what = Resource(OWNER_KIND, schedule.name, schedule.tenant_id)
+    record(connection, "schedule.run", "schedule run by an operator", what, metadata={"task_id": str(task_id)})
+    moment: datetime = rows[0][0]
+    return moment
 
 
 def settle(

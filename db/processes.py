@@ -1,8 +1,10 @@
 """The store of the processes that take part: what each is, what it serves, and that it lives (`sql/processes.sql`)."""
 
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
@@ -23,6 +25,13 @@ class ProcessRow:
     queues: list[str] = field(default_factory=list)
     task_types: dict[str, int] = field(default_factory=dict)
     slots: int = 0
+
+
+def this_process(
+    kind: str, *, queues: list[str] | None = None, task_types: dict[str, int] | None = None, slots: int = 0
+) -> ProcessRow:
+    """Return what this process makes known of itself, under a boot id that is new for each call."""
+    return ProcessRow(uuid4(), kind, socket.gethostname(), os.getpid(), queues or [], task_types or {}, slots)
 
 
 def beat(connection: Connection, process: ProcessRow, loops_late: dict[str, float] | None = None) -> None:

@@ -1,29 +1,26 @@
 """The processes that this layer makes: a relay and a worker, each with its loops, its start and its drained stop."""
 
-import os
-import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import dramatiq
 
 from core import events
 from core.errors import SettingsError, UnavailableError
-from core.service import Loop, stop_all
+from core.service import Loop, lateness, stop_all
 from core.settings import Settings
 from db import leases, processes, queue
+from db.beat import Beat
 from db.connection import Connection, KeptConnection, connect
 from pipelines.registry import Registry
 from pipelines.resources import Resources
 from workers.actors import declare_actors
 from workers.alerts import alert_loops
 from workers.attemptlogs import AttemptLogs
-from workers.beat import Beat
 from workers.broker import WAIT_MS, AnyBroker, Offers, claims_in, open_broker
 from workers.companion import Heartbeat
 from workers.executor import Executor, ExecutorConfig
@@ -71,7 +68,7 @@ class RelayProcess:
     """The relay's loops in this process."""
 
     def __init__(self, settings: Settings, addresses: Addresses, broker: AnyBroker) -> None:
-        self.process = _process_row("relay")
+        self.process = processes.this_process("relay")
         self._is_stopped = threading.Event()
 
         def near(name: str) -> KeptConnection:
@@ -96,7 +93,7 @@ class RelayProcess:
         timeout = settings.relay.process_timeout
         self.loops = [
             # Two beats may be missed before anybody calls it silent.
-            Loop(Beat(near("beat"), self.process, lambda: _late(self.loops), pause=timeout / 3)),
+            Loop(Beat(near("beat"), self.process, lambda: lateness(self.loops), pause=timeout / 3)),
             Loop(Caretaker(near("caretaker"), timeout)),
             rescuer,
             self._settler,
@@ -152,7 +149,7 @@ class WorkerProcess:
         self.queues = list(settings.worker.queues) or sorted({"default", *self._registry.queues()})
         if not tasks:
             raise SettingsError("this worker knows no task type that it may run")
-        self.process = _process_row(
+        self.process = processes.this_process(
             "worker", queues=self.queues, task_types=self._registry.versions(), slots=settings.worker.threads
         )
         config = ExecutorConfig(
@@ -260,7 +257,7 @@ class WorkerProcess:
             process=self.process,
             lease_seconds=settings.worker.lease_seconds,
             interrupt_seconds=settings.worker.interrupt_seconds,
-            loops_late=lambda: _late(self.loops),
+            loops_late=lambda: lateness(self.loops),
             running=running,
         )
         beating = Loop(heartbeat)
@@ -294,13 +291,3 @@ class WorkerProcess:
                 return act(connection)
         except UnavailableError:
             return None
-
-
-def _process_row(
-    kind: str, *, queues: list[str] | None = None, task_types: dict[str, int] | None = None, slots: int = 0
-) -> processes.ProcessRow:
-    return processes.ProcessRow(uuid4(), kind, socket.gethostname(), os.getpid(), queues or [], task_types or {}, slots)
-
-
-def _late(loops: Sequence[Loop]) -> dict[str, float]:
-    return {loop.service.name: loop.late() for loop in loops}

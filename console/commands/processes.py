@@ -1,4 +1,4 @@
-"""`greenroom relay` and `greenroom worker`: the roles apart, for many machines. They meet over Redis."""
+"""`greenroom relay`, `worker` and `scheduler`: the roles apart, for many machines. The first two meet over Redis."""
 
 from typing import Annotated
 
@@ -52,6 +52,24 @@ def worker(
     supervisor.stop()
     if supervisor.is_refused:
         raise typer.Exit(1)
+
+
+def scheduler() -> None:
+    """Fire schedules until SIGTERM or Ctrl-C. Any number of schedulers fire each once."""
+    stopping = stop_event()
+    found = settings()
+    place = beside_or_given(found)
+    observe("scheduler")
+    if not await_database(place, "scheduler", stopping):
+        return
+    from scheduler.processes import SchedulerProcess
+
+    url = place.login("scheduler")
+    output.note(f"scheduler at {output.mask_url(url)}")
+    process = SchedulerProcess(found, url, pooled=place.is_pooled)
+    process.start()
+    stopping.wait()
+    process.stop()
 
 
 def worker_roles(kind: str, found: Settings, count: int, environment: dict[str, str] | None = None) -> list[Role]:

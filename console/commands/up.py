@@ -22,7 +22,7 @@ from db.roles import role_name
 
 
 def up() -> None:
-    """Run Postgres (or use GREENROOM_DATABASE_URL), relay and worker until SIGTERM or Ctrl-C."""
+    """Run Postgres (or use GREENROOM_DATABASE_URL), relay, worker and scheduler until SIGTERM or Ctrl-C."""
     stopping = stop_event()
     observe("supervisor")
     is_refused = False
@@ -68,7 +68,10 @@ def _work(place: Place, stopping: threading.Event) -> bool:
 
 
 def _roles(found: Settings) -> list[Role]:
-    """Return relay and worker together in each child; where they meet over Redis, one relay for all workers."""
+    """Return relay, worker and scheduler together in each child; where they meet over Redis, one relay for all workers.
+
+    A scheduler is where a relay is.
+    """
     count = found.worker.processes
     if found.broker.url is None:
         return worker_roles("up", found, count)

@@ -14,6 +14,7 @@ from db.counters import Counter
 from pipelines.outcomes import Done, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
+from pipelines.schedule import Schedule
 from pipelines.task import Task, TaskContext
 from pipelines.transaction import Transaction
 
@@ -80,6 +81,16 @@ def reconcile(context: TaskContext, payload: ReconcileCounters) -> Outcome:
     return Snooze(timedelta(0), apply)
 
 
+SCHEDULES = (
+    Schedule(
+        name="counters",
+        payload=ReconcileCounters(),
+        cron="40 3 * * *",
+        jitter=timedelta(minutes=5),
+        source="004",
+        description="Counts anew what is cached, and mends what is wrong.",
+    ),
+)
 TASKS: tuple[AnyTask, ...] = (
     Task(
         payload=ReconcileCounters,

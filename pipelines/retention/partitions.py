@@ -16,6 +16,7 @@ from db.connection import Connection
 from pipelines.outcomes import Done, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
+from pipelines.schedule import Schedule
 from pipelines.task import Task, TaskContext
 
 _PAGE = 10_000
@@ -69,6 +70,16 @@ def _each(
         yield leaf, *months.drop(connection, run_id, leaf)
 
 
+SCHEDULES = (
+    Schedule(
+        name="partitions",
+        payload=MaintainPartitions(),
+        cron="10 1 * * *",
+        jitter=timedelta(minutes=5),
+        source="004",
+        description="Makes months ahead, and lets those go that a retention policy takes.",
+    ),
+)
 TASKS: tuple[AnyTask, ...] = (
     Task(
         payload=MaintainPartitions,

@@ -14,7 +14,7 @@ from core.settings import PREFIX, known_variables
 from db.roles import ROLES as LOGINS
 
 ROOT = Path(__file__).parents[2]
-ROLES = ("migrate", "relay", "worker", "operator")
+ROLES = ("migrate", "relay", "worker", "scheduler", "operator")
 
 
 def compose(env_file: str) -> subprocess.CompletedProcess[str]:
@@ -56,6 +56,7 @@ def test_each_role_has_its_own_login(services: dict[str, Any]) -> None:
         "relay": services["relay"]["environment"]["GREENROOM_DATABASE_URL"],
         "worker": services["worker"]["environment"]["GREENROOM_DATABASE_URL"],
         "system": services["worker"]["environment"]["GREENROOM_DATABASE_SYSTEM_URL"],
+        "scheduler": services["scheduler"]["environment"]["GREENROOM_DATABASE_URL"],
         "operator": services["operator"]["environment"]["GREENROOM_DATABASE_URL"],
     }
     assert passwords.keys() == {*addresses, "producer"}
@@ -77,11 +78,11 @@ def test_operators_commands_come_up_only_when_called(services: dict[str, Any]) -
 
 
 def test_a_role_is_judged_by_itself_alone(services: dict[str, Any]) -> None:
-    for role in ("relay", "worker"):
+    for role in ("relay", "worker", "scheduler"):
         assert services[role]["healthcheck"]["test"] == ["CMD", "greenroom", "doctor", "--own"]
 
 
-@pytest.mark.parametrize("missing", ["POSTGRES", "RELAY", "WORKER", "SYSTEM", "OPERATOR", "PRODUCER"])
+@pytest.mark.parametrize("missing", ["POSTGRES", "RELAY", "WORKER", "SYSTEM", "SCHEDULER", "OPERATOR", "PRODUCER"])
 def test_a_missing_password_is_refused(tmp_path: Path, missing: str) -> None:
     given = (ROOT / ".env.example").read_text().splitlines()
     env_file = tmp_path / "env"

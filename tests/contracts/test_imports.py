@@ -16,6 +16,7 @@ HEAVY = {
 PRODUCER = "import pipelines.enqueue, pipelines.documents.payloads"
 PYDANTIC = "import pydantic, uuid, datetime\nclass M(pydantic.BaseModel):\n    n: int = pydantic.Field(1, ge=1)"
 RELAY = "import workers.relay"
+SCHEDULER = "import scheduler.processes"
 MEASURE = """
 import json, sys, time
 started = time.process_time()
@@ -47,6 +48,12 @@ def test_a_producers_imports_are_quick() -> None:
 @pytest.mark.parametrize("statement", [PRODUCER, "import pipelines.payload", "import core.errors"])
 def test_a_producer_loads_nothing_heavy(statement: str) -> None:
     assert imported(statement)[1] & HEAVY == set()
+
+
+def test_a_scheduler_loads_neither_broker_nor_model() -> None:
+    loaded = imported(SCHEDULER)[1]
+    assert loaded & {"dramatiq", "sqlalchemy", "torch", "numpy", "alembic", "transformers"} == set()
+    assert "apscheduler" in loaded
 
 
 def test_a_relay_loads_no_orm() -> None:

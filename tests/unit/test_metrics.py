@@ -50,6 +50,19 @@ def test_an_attempt_is_counted_and_timed(metrics: Metrics) -> None:
     assert value("greenroom_wait_seconds_sum", task_type="test.noop") == pytest.approx(4.0)
 
 
+def test_fires_are_counted_by_what_came_of_them(metrics: Metrics) -> None:
+    fired = events.ScheduleFired("nightly", "test.noop", "enqueued", late=0.5, missed=0, task_id=uuid4())
+    overlapped = events.ScheduleFired("nightly", "test.noop", "overlapped", late=1.5, missed=0)
+    held = events.ScheduleRefused("nightly", "test.noop", "unknown task type", task_id=uuid4())
+    refused = events.ScheduleRefused("nightly", "test.noop", "unknown task type")
+    value = count(metrics, fired, overlapped, held, refused)
+    counted = {
+        outcome: value("greenroom_fires_total", outcome=outcome) for outcome in ("enqueued", "overlapped", "refused")
+    }
+    assert counted == {"enqueued": 1, "overlapped": 1, "refused": 1}
+    assert value("greenroom_fire_late_seconds_sum") == pytest.approx(2.0)
+
+
 def test_the_relay_s_work_is_counted(metrics: Metrics) -> None:
     value = count(
         metrics,

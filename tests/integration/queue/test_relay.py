@@ -11,6 +11,7 @@ import pytest
 
 from core import events
 from db import dependencies, leases, processes, queue
+from db.beat import Beat
 from db.connection import KeptConnection
 from pipelines.batches import close_batch, open_batch
 from pipelines.enqueue import enqueue, enqueue_many
@@ -21,7 +22,6 @@ from tests.support.engine import Line, engine, fast_settings
 from tests.support.months import HISTORY, LAST, MISSING
 from tests.support.tasks import Noop, Report
 from tests.support.waiting import eventually
-from workers.beat import Beat
 from workers.broker import open_broker
 from workers.processes import Addresses, RelayProcess
 from workers.relay import Listener, Relay

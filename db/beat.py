@@ -1,4 +1,4 @@
-"""The beat: a process says that it lives and how late its loops are. Workers have theirs in workers/heartbeat.py."""
+"""The beat: a process says that it lives and how late its loops are. A worker's is in its heartbeat process."""
 
 import contextlib
 from collections.abc import Callable
