@@ -23,6 +23,7 @@ from console.commands import (
     ingest,
     processes,
     queues,
+    schedules,
     search,
     statistics,
     tasks,
@@ -46,6 +47,7 @@ app.add_typer(embeddings.app, name="embeddings")
 app.command()(enqueue.enqueue)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")
+app.add_typer(schedules.app, name="schedules")
 app.command("statistics")(statistics.show)
 app.command()(processes.relay)
 app.command()(processes.worker)
