@@ -90,11 +90,9 @@ class _Look:
         except ScheduleError as error:
             self._give_up(now, row, str(error))
             return
-        since = row.settled_at
-        if since > now:
-            self.told.append(events.ClockSetBack(row.name, (since - now).total_seconds()))
-            since = now
-        found = list(islice(due_times(trigger, row, since, now, self._firer.misfire), _TIMES_A_LOOK + 1))
+        if row.settled_at > now:  # nothing is due then, and it goes on from now
+            self.told.append(events.ClockSetBack(row.name, (row.settled_at - now).total_seconds()))
+        found = list(islice(due_times(trigger, row, row.settled_at, now, self._firer.misfire), _TIMES_A_LOOK + 1))
         settled = found[:_TIMES_A_LOOK]
         until = settled[-1].at if len(found) > _TIMES_A_LOOK else now
         taken = fires.fires_at(self._connection, row.id, [due.at for due in settled])

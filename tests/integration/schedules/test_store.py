@@ -225,9 +225,11 @@ def test_a_removed_schedule_of_the_code_does_not_come_back_until_it_is_added(
     owner, wanted = shared.connect(), spec()
     schedules.install(owner, [declared(wanted)], ["shop.tasks"])
     schedules.remove(operator, wanted.name)
-    assert schedules.install(owner, [declared(wanted)], ["shop.tasks"]).kept == [wanted.name]
+    changed = declared(replace(wanted, cron="9 9 * * *"))
+    assert schedules.install(owner, [changed], ["shop.tasks"]).kept == [wanted.name]
     known = schedules.show(operator, wanted.name)
     assert known is not None
+    assert known.cron == wanted.cron
     assert known.id not in fires.due(scheduler, 1000)
     assert wanted.name not in names(operator)
     with pytest.raises(NotFoundError, match="removed"):
