@@ -363,7 +363,7 @@ def _wanted(connection: Connection, name: str) -> ScheduleRow:
     """Return a schedule that was not removed, held to the end of the transaction; raises NotFoundError."""
     known = _held(connection, name)
     if known.removed_at is not None:
-        raise NotFoundError(f"the schedule {name!r} was removed: add it again")
+        raise NotFoundError(f"the schedule {name!r} was removed: `greenroom schedules edit --reset` brings it back")
     return known
 
 

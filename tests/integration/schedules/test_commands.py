@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +11,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from console.setup import install_schedules
+from core.settings import Settings
 from db import fires, schedules
 from db.connection import Connection
 from db.schedules import Declaration, ScheduleRow, ScheduleSpec
-from tests.support.command import Inline
+from pipelines.publish import publish_types
+from pipelines.registry import load_registry
+from tests.support.command import PROJECT, Inline
 from tests.support.database import Database
 from tests.support.factory import Factory
 
@@ -521,3 +526,17 @@ def test_secrets_of_what_the_code_declares_print_as_stars_whatever_became_of_it(
     said = cli.json("schedules", "show", name)
     assert (said["payload"], said["declared"]["payload"]) == ({}, SHOWN)
     assert "hunter2" not in cli.ok("schedules", "show", name)
+
+
+# ---------------------------------------------------------------------------------------------------- the page
+
+
+def test_the_examples_of_the_page_run_as_they_stand(shared: Database, cli: Inline) -> None:
+    publish_types(shared.connect(), load_registry())
+    install_schedules(shared.connect(), Settings())
+    page = (PROJECT / "docs" / "schedules.md").read_text(encoding="utf-8")
+    calls = [shlex.split(line, comments=True) for line in re.findall(r"^greenroom .*$", page, re.MULTILINE)]
+    deeds = {call[2] for call in calls}
+    assert deeds == {"list", "preview", "add", "edit", "run", "pause", "resume", "history", "remove"}
+    for call in calls:
+        cli.ok(*call[1:])
