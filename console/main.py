@@ -24,6 +24,7 @@ from console.commands import (
     ingest,
     processes,
     queues,
+    schedules,
     search,
     statistics,
     tasks,
@@ -47,6 +48,7 @@ app.add_typer(embeddings.app, name="embeddings")
 app.command()(enqueue.enqueue)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")
+app.add_typer(schedules.app, name="schedules")
 app.command("statistics")(statistics.show)
 app.command("health")(health.show)
 app.command()(processes.relay)

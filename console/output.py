@@ -134,6 +134,14 @@ def mask_url(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}:{MASK}@{host}"))
 
 
+def masked(payload: Any, secret_fields: list[str] | None) -> Any:
+    """Return a payload as it may be shown; of a type that nobody published, all values are stars."""
+    if not isinstance(payload, dict):
+        return MASK if secret_fields is None else payload
+    secret = set(payload) if secret_fields is None else set(secret_fields)
+    return {name: MASK if name in secret else value for name, value in payload.items()}
+
+
 def ago(moment: datetime | None) -> str:
     """Return how long ago a moment was, roughly."""
     return "" if moment is None else duration((datetime.now(moment.tzinfo) - moment).total_seconds())

@@ -32,6 +32,7 @@ class FireRow(NamedTuple):
     error: str | None
     status: str | None
     hold_reason: str | None
+    started_at: datetime | None
     completed_at: datetime | None
     last_error: str | None
 
@@ -59,6 +60,12 @@ def history(connection: Connection, schedule_id: UUID, *, limit: int, before: da
     """Return a schedule's fires, newest first; a next page goes on `before` the last time of this one."""
     values = {"id": schedule_id, "limit": limit, "before": before}
     return [FireRow(*row) for row in QUERIES.run(connection, "history", values)]
+
+
+def last_of_each(connection: Connection, schedule_ids: Sequence[UUID]) -> dict[UUID, FireRow]:
+    """Return the last fire of each of some schedules; one that never fired has none."""
+    rows = QUERIES.run(connection, "last_of_each", {"ids": list(schedule_ids)})
+    return {schedule_id: FireRow(*fire) for schedule_id, *fire in rows}
 
 
 def due(connection: Connection, limit: int) -> list[UUID]:

@@ -105,3 +105,10 @@ FROM queue.schedules s LEFT JOIN LATERAL (
 WHERE s.paused_at IS NULL AND s.removed_at IS NULL
     AND (s.next_fire_at < clock_timestamp() - make_interval(secs => %(seconds)s) OR last.outcome = 'refused')
 ORDER BY s.name LIMIT 20;
+
+-- name: now
+SELECT clock_timestamp();
+
+-- name: secret_fields
+-- Of task types, which fields of a payload are not to be shown; NULL for a type that nobody published.
+SELECT wanted, (queue.task_type(wanted)).secret_fields FROM unnest(%(types)s::text[]) AS wanted;

@@ -45,6 +45,7 @@ UNGUARDED = {
     "fires.lock": SCHEDULES,
     "fires.settle": SCHEDULES,
     **{f"health.{name}": NO_TABLE for file, name in QUERIES if file == "health"},
+    "identity.slugs_of": "a tenant is a row, found by its key",
     "identity.tenant_by_slug": "a tenant is a row, found by its unique key",
     "leases.ring_rescuers": NO_TABLE,
     "leases.wait_for_disk": NO_TABLE,
@@ -92,6 +93,8 @@ UNGUARDED = {
             "unbury",
         )
     },
+    "schedules.now": NO_TABLE,
+    "schedules.secret_fields": ROW_A_PROCESS,
     "schema.has_revision": NO_TABLE,
     "schema.revision": "one row",
     "schedules.is_any": SCHEDULES_OF_DOCTOR,

@@ -10,7 +10,6 @@ from pydantic import SecretStr
 
 from console import output
 from console.addresses import given_place
-from console.commands.tasks import masked
 from console.runtime import when_database_answers
 from console.sources import find_files
 from console.values import moment_of, payload_of
@@ -41,9 +40,9 @@ def test_secrets_print_as_stars(capsys: pytest.CaptureFixture[str]) -> None:
     assert "hunter2" not in shown
     assert '"2026-01-31T00:00:00+00:00"' in shown
     assert output.mask_url(OWNER) == "postgresql://owner:**********@db.example:5432/app?sslmode=require"
-    assert masked({"text": "t", "n": 1}, ["text"]) == {"text": output.MASK, "n": 1}
-    assert masked({"text": "t"}, None) == {"text": output.MASK}
-    assert masked("text", None) == output.MASK
+    assert output.masked({"text": "t", "n": 1}, ["text"]) == {"text": output.MASK, "n": 1}
+    assert output.masked({"text": "t"}, None) == {"text": output.MASK}
+    assert output.masked("text", None) == output.MASK
 
 
 def test_spans_and_sizes_read_well() -> None:

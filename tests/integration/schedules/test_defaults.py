@@ -37,7 +37,9 @@ LIVING = """
 SELECT count(*) FROM assistants.personas p JOIN identity.tenants t ON t.id = p.tenant_id
 WHERE t.status = 'active' AND p.is_active AND p.host IS NULL
 """
-MEASURED = "SELECT count(DISTINCT persona_id) FROM ops.persona_health_metrics WHERE measured_at > now() - interval '5 minutes'"
+MEASURED = (
+    "SELECT count(DISTINCT persona_id) FROM ops.persona_health_metrics WHERE measured_at > now() - interval '5 minutes'"
+)
 AN_HOUR_AGO = """
 INSERT INTO ops.persona_health_metrics (tenant_id, persona_id, measured_at)
 SELECT tenant_id, id, date_trunc('hour', now()) - interval '1 second' FROM assistants.personas
