@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from core.settings import HealthSettings
+from core.groups import HealthSettings
 from db.persona_health import METRICS, Metric, Threshold
 
 _CLEARED = Decimal("0.9")

@@ -15,7 +15,8 @@ from console.sources import find_files
 from console.values import moment_of, payload_of
 from core import events
 from core.errors import SettingsError, UnavailableError, UsageError
-from core.settings import DatabaseSettings, Settings
+from core.groups import DatabaseSettings
+from core.settings import Settings
 
 OWNER = "postgresql://owner:p%40ss@db.example:5432/app?sslmode=require"
 

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from core.settings import HealthSettings
+from core.groups import HealthSettings
 from db.persona_health import Counters, Metric, Threshold, Usage
 from pipelines.health import processes
 from pipelines.health.containers import Inspected, Stats, memory_bytes, reading_of

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.settings import HealthSettings
+from core.groups import HealthSettings
 from db.embedded import EmbeddedServer
 from pipelines.health import measure, rollup
 from pipelines.registry import Registry

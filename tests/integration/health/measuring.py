@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from core.settings import HealthSettings, load_settings
+from core.groups import HealthSettings
+from core.settings import load_settings
 from pipelines.health import measure
 from pipelines.health.measure import MeasurePersona
 from pipelines.registry import Registry

@@ -7,7 +7,7 @@ import psutil
 import pytest
 from docker import APIClient
 
-from core.settings import HealthSettings
+from core.groups import HealthSettings
 from db.embedded import EmbeddedServer
 from pipelines.health import measure
 from pipelines.registry import Registry
