@@ -166,15 +166,6 @@ class Installed:
     dropped: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Troubled:
-    """A schedule that does not do what it should: for how long it has been due, and why its last fire was refused."""
-
-    name: str
-    overdue_seconds: float
-    refusal: str | None
-
-
 def add(connection: Connection, spec: ScheduleSpec) -> ScheduleRow:
     """Add an operator's schedule, to fire from now on; the code's of that name that was removed is back, as this one.
 
@@ -275,16 +266,6 @@ def show(connection: Connection, name: str) -> ScheduleRow | None:
     """Return the schedule of a name, a removed one too."""
     rows = QUERIES.run(connection, "show", {"name": name})
     return _row(rows[0]) if rows else None
-
-
-def is_any(connection: Connection) -> bool:
-    """Return whether there is a schedule that a scheduler has to fire."""
-    return QUERIES.run(connection, "is_any") == [(True,)]
-
-
-def troubled(connection: Connection, seconds: float) -> list[Troubled]:
-    """Return schedules that are overdue by so many seconds, and those whose last fire was refused, by name."""
-    return [Troubled(*row) for row in QUERIES.run(connection, "troubled", {"seconds": seconds})]
 
 
 def named(connection: Connection, name: str) -> ScheduleRow:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from console.checks.findings import Finding, Sight, check
 from console.output import duration
-from db import alerts, limits, schedules, tasks
+from db import alerts, fires, limits, tasks
 
 KINDS = frozenset({"relay", "worker"})
 """The kinds of process without which nothing is done; where there are schedules, a scheduler too."""
@@ -36,7 +36,7 @@ def processes(sight: Sight) -> Iterator[Finding]:
 
 def _has_schedules(sight: Sight) -> bool:
     """Return whether there are schedules to be fired, as far as the login may see them."""
-    return sight.place.kind not in {"relay", "worker", "system"} and schedules.is_any(sight.connection)
+    return sight.place.kind not in {"relay", "worker", "system"} and fires.is_any(sight.connection)
 
 
 def _living(process: tasks.LiveProcess, timeout: float, late_seconds: float) -> Finding:
@@ -92,7 +92,7 @@ def _queue(row: tasks.QueueRow, stalled_seconds: float) -> Iterator[Finding]:
 def fires(sight: Sight) -> Iterator[Finding]:
     """Schedules are fired when they are due, and their tasks are taken."""
     overdue = sight.settings.scheduler.misfire_seconds
-    found = schedules.troubled(sight.connection, overdue)
+    found = fires.troubled(sight.connection, overdue)
     for schedule in found:
         name = f"schedule {schedule.name}"
         if schedule.overdue_seconds > overdue:
