@@ -35,7 +35,10 @@ def running_engine(database: Database, registry: Registry, threads: int = 2) -> 
     gate.clear()
     settings = fast_settings(worker={"interrupt_seconds": GRACE, "threads": threads, "target_seconds": 0.05})
     with engine(database, registry, InProcessBroker(), settings=settings, heartbeat=True) as running:
-        yield running
+        try:
+            yield running
+        finally:
+            gate.set()  # a test that failed waits for nobody
 
 
 def end_beside_a_stuck_thread(running: Engine) -> None:
