@@ -23,7 +23,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     work.listen,
     server.notify,
     work.queues,
-    work.fires,
+    work.recurring,
     work.refused,
     work.raised,
     places.broker,

@@ -89,7 +89,7 @@ def _queue(row: tasks.QueueRow, stalled_seconds: float) -> Iterator[Finding]:
 
 
 @check("schedules", finds="a schedule is overdue, or its last fire was refused")
-def fires(sight: Sight) -> Iterator[Finding]:
+def recurring(sight: Sight) -> Iterator[Finding]:
     """Schedules are fired when they are due, and their tasks are taken."""
     overdue = sight.settings.scheduler.misfire_seconds
     found = fires.troubled(sight.connection, overdue)
