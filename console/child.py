@@ -178,9 +178,9 @@ class _WithScheduler:
         self._scheduler.start()
 
     def quiesce(self) -> None:
-        """Fire nothing and take nothing more."""
-        self._scheduler.stop()
+        """Take nothing and fire nothing more."""
         self._serving.quiesce()
+        self._scheduler.stop()
 
     def is_idle(self) -> bool:
         """Whether nothing runs any more: a scheduler has nothing that would have to come to its end."""

@@ -9,8 +9,9 @@ ORDER BY next_fire_at LIMIT %(limit)s;
 
 -- name: due_in
 -- Seconds until the next schedule is due, by Postgres' clock; NULL where none is to come.
-SELECT extract(epoch FROM min(next_fire_at) - clock_timestamp())::float8 FROM queue.schedules
-WHERE paused_at IS NULL AND removed_at IS NULL;
+SELECT extract(epoch FROM (
+    SELECT next_fire_at FROM queue.schedules WHERE paused_at IS NULL AND removed_at IS NULL ORDER BY next_fire_at LIMIT 1
+) - clock_timestamp())::float8;
 
 -- name: lock
 -- Nobody else fires a schedule, nor changes it, to the end of the transaction; no row where somebody does just now.

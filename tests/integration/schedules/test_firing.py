@@ -39,7 +39,7 @@ def add(operator: Connection) -> Callable[..., ScheduleRow]:
 
     def adding(**given: Any) -> ScheduleRow:
         when: dict[str, Any] = {} if {"cron", "every", "at"} & set(given) else {"cron": "*/30 * * * *"}
-        if "every" in given:
+        if "every" in given:  # from before any test
             when["starts_at"] = datetime(2026, 1, 1, tzinfo=UTC)
         named = {"name": f"s-{uuid4()}", "task_type": "test.noop", "payload": {"n": 1}}
         return schedules.add(operator, ScheduleSpec(**(named | when | given)))
@@ -335,6 +335,19 @@ def test_a_clock_that_was_set_back_has_the_schedule_go_on_from_now(
     assert abs(datetime.now(UTC) - now.settled_at) < MINUTE
     [told] = [event for event in recorded if isinstance(event, events.ClockSetBack)]
     assert (told.schedule, round(told.seconds / 100)) == (row.name, 36)
+
+
+def test_an_interval_that_counts_from_a_future_that_was_none_fires_all_the_same(
+    shared: Database, operator: Connection, add: Callable[..., ScheduleRow], look: Look
+) -> None:
+    row = add(every=MINUTE, starts_at=None)
+    ahead = "UPDATE queue.schedules SET created_at = created_at + interval '5 h' WHERE id = %s RETURNING created_at"
+    anchor = shared.value(ahead, (row.id,)).replace(microsecond=0)
+    look(row, -HOUR)
+    now = standing(operator, row)
+    assert now.next_fire_at is not None
+    assert timedelta(0) < now.next_fire_at - now.settled_at <= 2 * MINUTE
+    assert (anchor - now.next_fire_at) % MINUTE == timedelta(0)
 
 
 def test_a_time_that_had_its_task_is_not_fired_again_and_one_that_had_none_is(
