@@ -204,6 +204,11 @@ def test_there_is_nothing_to_come_where_dates_end(spec: TriggerSpec) -> None:
     assert build_trigger(spec).get_next_fire_time(at("9999-12-31 12:00"), at("9999-12-31 12:00")) is None
 
 
+def test_there_is_nothing_before_1970() -> None:
+    trigger = build_trigger(TriggerSpec(cron="0 12 * * *", zone="Europe/Berlin"))
+    assert trigger.get_next_fire_time(None, at("0001-01-02")) == at("1970-01-01 11:00")
+
+
 START, LATER = at("2026-01-01"), at("2026-02-01")
 
 
