@@ -234,11 +234,17 @@ def test_an_edited_time_counts_from_now_on(cli: Inline, operator: Connection, sc
     assert datetime.fromisoformat(moved) - datetime.now(UTC) <= timedelta(days=1)
 
 
-def test_another_type_is_whose_it_may_be(cli: Inline, operator: Connection, nightly: str) -> None:
-    cli.ok("schedules", "edit", nightly, "--type", "test.roll", "--payload", "{}")
+def test_another_type_is_whose_it_may_be(
+    cli: Inline, operator: Connection, shared: Database, theirs: Factory, nightly: str
+) -> None:
+    slug = shared.value("SELECT slug FROM identity.tenants WHERE id = %s", (theirs.tenant_id,))
+    cli.ok("schedules", "edit", nightly, "--tenant", slug)
+    cli.ok("schedules", "edit", nightly, "--type", "test.report", "--payload", "{}")
+    assert stored(operator, nightly).tenant_id == theirs.tenant_id
+    cli.ok("schedules", "edit", nightly, "--type", "test.roll")
     assert stored(operator, nightly).tenant_id is None
     cli.ok("schedules", "edit", nightly, "--type", "test.noop")
-    assert stored(operator, nightly).tenant_id is not None
+    assert stored(operator, nightly).tenant_id == shared.value("SELECT identity.default_tenant_id()")
 
 
 @pytest.mark.parametrize(
