@@ -20,6 +20,7 @@ from console.commands import (
     documents,
     embeddings,
     enqueue,
+    health,
     ingest,
     processes,
     queues,
@@ -49,6 +50,7 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")
 app.add_typer(schedules.app, name="schedules")
 app.command("statistics")(statistics.show)
+app.command("health")(health.show)
 app.command()(processes.relay)
 app.command()(processes.worker)
 app.command()(processes.scheduler)

@@ -56,6 +56,15 @@ class NewFire:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Troubled:
+    """A schedule that does not do what it should: for how long it has been due, and why its last fire was refused."""
+
+    name: str
+    overdue_seconds: float
+    refusal: str | None
+
+
 def history(connection: Connection, schedule_id: UUID, *, limit: int, before: datetime | None = None) -> list[FireRow]:
     """Return a schedule's fires, newest first; a next page goes on `before` the last time of this one."""
     values = {"id": schedule_id, "limit": limit, "before": before}
@@ -137,3 +146,13 @@ def settle(
 def prune(connection: Connection, *, days: int, limit: int) -> int:
     """Forget fires that are older; return how many, at most `limit`."""
     return QUERIES.count(connection, "prune", {"days": days, "limit": limit})
+
+
+def is_any(connection: Connection) -> bool:
+    """Return whether there is a schedule that a scheduler has to fire."""
+    return QUERIES.run(connection, "is_any") == [(True,)]
+
+
+def troubled(connection: Connection, seconds: float) -> list[Troubled]:
+    """Return schedules that are overdue by so many seconds, and those whose last fire was refused, by name."""
+    return [Troubled(*row) for row in QUERIES.run(connection, "troubled", {"seconds": seconds})]

@@ -89,3 +89,16 @@ FROM unnest(%(ids)s::uuid[]) AS s (id)
 CROSS JOIN LATERAL (SELECT * FROM queue.fires WHERE schedule_id = s.id ORDER BY fire_at DESC LIMIT 1) AS f
 -- include: task_of_it
 ;
+
+-- name: is_any
+-- Whether there is a schedule that is to be fired.
+SELECT EXISTS (SELECT FROM queue.schedules WHERE paused_at IS NULL AND removed_at IS NULL AND next_fire_at IS NOT NULL);
+
+-- name: troubled
+-- Schedules that are overdue by so many seconds, and those whose last fire was refused, at most twenty.
+SELECT s.name, greatest(extract(epoch FROM clock_timestamp() - s.next_fire_at), 0)::float8, last.error
+FROM queue.schedules s LEFT JOIN LATERAL (
+    SELECT f.outcome, f.error FROM queue.fires f WHERE f.schedule_id = s.id ORDER BY f.fire_at DESC LIMIT 1) last ON last.outcome = 'refused'
+WHERE s.paused_at IS NULL AND s.removed_at IS NULL
+    AND (s.next_fire_at < clock_timestamp() - make_interval(secs => %(seconds)s) OR last.outcome = 'refused')
+ORDER BY s.name LIMIT 20;
