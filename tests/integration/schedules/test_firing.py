@@ -22,6 +22,7 @@ from db.schedules import ScheduleRow, ScheduleSpec
 from scheduler.firing import Firer, next_fire, run_now
 from tests.support.database import Database
 from tests.support.factory import Factory
+from tests.support.waiting import eventually
 
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 FIRER = Firer(MINUTE)
@@ -63,6 +64,14 @@ def standing(operator: Connection, row: ScheduleRow) -> ScheduleRow:
     found = schedules.show(operator, row.name)
     assert found is not None
     return found
+
+
+def waits(shared: Database) -> bool:
+    """Return whether a session of this database waits for another's lock."""
+    found = (
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
+    )
+    return bool(shared.value(found))
 
 
 def halves(ago: timedelta) -> list[datetime]:
@@ -317,8 +326,22 @@ def test_times_that_cannot_be_worked_out_are_told_and_tried_again_in_an_hour(
     fire = look(row, HOUR)[0]
     assert fire.outcome == "refused"
     assert "Mars/Olympus" in (fire.error or "")
-    now = standing(operator, row)
-    assert now.next_fire_at == now.settled_at + HOUR
+    known, now = standing(operator, row), datetime.now(UTC)
+    assert known.next_fire_at is not None
+    assert now + 59 * MINUTE < known.next_fire_at < now + 61 * MINUTE
+
+
+def test_times_that_can_be_worked_out_again_were_missed_and_not_lost(
+    shared: Database, scheduler: Connection, operator: Connection, add: Callable[..., ScheduleRow], look: Look
+) -> None:
+    row = add(missed="all", overlap="allow")
+    shared.rows("UPDATE queue.schedules SET zone = 'Mars/Olympus' WHERE id = %s", (row.id,))
+    expected = halves(3 * HOUR)
+    assert look(row, 3 * HOUR)[0].outcome == "refused"
+    shared.rows("UPDATE queue.schedules SET zone = 'UTC' WHERE id = %s", (row.id,))
+    assert FIRER.look(scheduler, row.id)
+    found = [fire.fire_at for fire in fires.history(operator, row.id, limit=1000) if fire.task_id]
+    assert found[::-1] == expected
 
 
 # ---------------------------------------------------------------------------------------------------- clocks
@@ -395,6 +418,25 @@ def test_a_run_by_hand_that_cannot_be_leaves_nothing(
     assert fires.history(operator, row.id, limit=10) == []
     with pytest.raises(NotFoundError):
         run_now(operator, "nobody")
+
+
+def test_a_run_by_hand_waits_for_who_removes_the_schedule(
+    shared: Database, operator: Connection, add: Callable[..., ScheduleRow]
+) -> None:
+    row, told = add(), []
+
+    def run() -> None:
+        with pytest.raises(NotFoundError) as caught:
+            run_now(beside, row.name)
+        told.append(caught.type)
+
+    beside, running = shared.connect("operator"), threading.Thread(target=run)
+    with operator.transaction():
+        schedules.remove(operator, row.name)
+        running.start()
+        eventually(lambda: waits(shared), 20)
+    running.join(20)
+    assert told == [NotFoundError]
 
 
 def test_the_next_fire_is_known_before_a_scheduler_has_looked(
