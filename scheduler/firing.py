@@ -9,7 +9,7 @@ guarantee (invariant I4), in the transaction that enqueues its task. docs/schedu
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from core.errors import (
     ScheduleError,
     UnknownTaskTypeError,
 )
+from core.times import Times
 from db import fires, schedules
 from db.connection import Connection
 from db.fires import NewFire, Outcome
@@ -220,17 +221,7 @@ def anchor_of(row: ScheduleRow, now: datetime) -> datetime:
 
 def trigger_spec(spec: ScheduleSpec, anchor: datetime) -> TriggerSpec:
     """Return when a schedule fires; `anchor` is its making, from which an interval counts that has no start."""
-    return TriggerSpec(
-        cron=spec.cron,
-        every=spec.every,
-        at=spec.at,
-        zone=spec.zone,
-        gap=spec.gap,
-        fold=spec.fold,
-        starts_at=spec.starts_at,
-        ends_at=spec.ends_at,
-        anchor=anchor,
-    )
+    return TriggerSpec(**{each.name: getattr(spec, each.name) for each in fields(Times)}, anchor=anchor)
 
 
 def due_times(

@@ -15,8 +15,9 @@ from console.runtime import Operation, operate
 from console.schedule_view import View, show_upcoming, upcoming_facts, when_of
 from console.values import moment_of, object_of, span_of
 from core.errors import DuplicateError, ScheduleError, UnknownTaskTypeError, UsageError
+from core.times import Fold, Gap
 from db import schedules, tasks
-from db.schedules import Fold, Gap, Missed, Overlap, ScheduleRow, ScheduleSpec
+from db.schedules import Missed, Overlap, ScheduleRow, ScheduleSpec
 
 if TYPE_CHECKING:
     from scheduler.triggers import TriggerSpec
