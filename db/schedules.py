@@ -185,7 +185,7 @@ def edit(connection: Connection, name: str, /, **changes: Any) -> ScheduleRow:
     if unknown := sorted(set(changes) - {field.name for field in fields(ScheduleSpec)} | ({"name"} & set(changes))):
         raise ScheduleError(f"a schedule's {unknown[0]} cannot be changed")
     with connection.transaction():
-        known = _wanted(connection, name)
+        known = _not_removed(_held(connection, name))
         spec = replace(known.spec(), **changes)
         _judge(connection, spec)
         changed = _change(connection, known, spec, is_edited=known.source == "code")
@@ -224,7 +224,7 @@ def resume(connection: Connection, name: str) -> bool:
 def remove(connection: Connection, name: str) -> None:
     """Remove a schedule with its history; one that the code declares stays as one not wanted. Raises NotFoundError."""
     with connection.transaction():
-        known = _wanted(connection, name)
+        known = _not_removed(_held(connection, name))
         QUERIES.run(connection, "remove" if known.source == "operator" else "bury", {"id": known.id})
         _tell(connection, known, "removed")
 
@@ -263,6 +263,11 @@ def named(connection: Connection, name: str) -> ScheduleRow:
     if found is None:
         raise _unknown(name)
     return found
+
+
+def wanted(connection: Connection, name: str) -> ScheduleRow:
+    """Return the schedule of a name, not a removed one; raises NotFoundError."""
+    return _not_removed(named(connection, name))
 
 
 def read(connection: Connection, schedule_id: UUID) -> tuple[datetime, ScheduleRow] | None:
@@ -341,18 +346,18 @@ def _change(connection: Connection, known: ScheduleRow, spec: ScheduleSpec, *, i
 
 def _steer(connection: Connection, name: str, query: str, deed: str) -> bool:
     with connection.transaction():
-        known = _wanted(connection, name)
+        known = _not_removed(_held(connection, name))
         is_done = bool(QUERIES.run(connection, query, {"id": known.id}))
         if is_done:
             _tell(connection, known, deed)
     return is_done
 
 
-def _wanted(connection: Connection, name: str) -> ScheduleRow:
-    """Return a schedule that was not removed, held to the end of the transaction; raises NotFoundError."""
-    known = _held(connection, name)
+def _not_removed(known: ScheduleRow) -> ScheduleRow:
     if known.removed_at is not None:
-        raise NotFoundError(f"the schedule {name!r} was removed: `greenroom schedules edit --reset` brings it back")
+        raise NotFoundError(
+            f"the schedule {known.name!r} was removed: `greenroom schedules edit --reset` brings it back"
+        )
     return known
 
 

@@ -87,7 +87,7 @@ class _Look:
     def settle(self, now: datetime, row: ScheduleRow) -> None:
         """Settle the times up to `now`, and say when to look again."""
         try:
-            trigger = build_trigger(trigger_spec(row, anchor_of(row, now)))
+            trigger = build_trigger(times_of(row, now))
         except ScheduleError as error:
             self._give_up(now, row, str(error))
             return
@@ -190,9 +190,7 @@ def run_now(connection: Connection, name: str) -> UUID:
     A fire of its own, at this moment, with its audit event. Raises NotFoundError, and as `enqueue` does.
     """
     with connection.transaction():
-        row = schedules.show(connection, name)
-        if row is None or row.removed_at is not None:
-            raise NotFoundError(f"there is no schedule {name!r}: `greenroom schedules list` names them")
+        row = schedules.wanted(connection, name)
         task_id = enqueue_fields(connection, row.task_type, row.payload, **task_options(row, None))
         fires.fire_by_hand(connection, row, task_id)
     return task_id
@@ -205,22 +203,24 @@ def next_fire(row: ScheduleRow) -> datetime | None:
     """
     if row.next_fire_at is None or row.next_fire_at > row.settled_at:
         return row.next_fire_at
-    trigger = build_trigger(trigger_spec(row, anchor_of(row, row.settled_at)))
+    trigger = build_trigger(times_of(row, row.settled_at))
     return trigger.get_next_fire_time(row.settled_at, row.settled_at)
 
 
-def anchor_of(row: ScheduleRow, now: datetime) -> datetime:
-    """Return what an interval counts from: the schedule's making.
+def times_of(row: ScheduleRow, now: datetime) -> TriggerSpec:
+    """Return when a schedule fires, as it stands at a moment of Postgres' clock.
 
-    Where that is still to come, because the clock was set back since, as many intervals before it as it takes.
+    An interval counts from the schedule's making. Where that is still to come, because the clock was set back since, as
+    many intervals before it as it takes.
     """
-    if row.every is None or row.created_at <= now:
-        return row.created_at
-    return row.created_at + (now - row.created_at) // row.every * row.every
+    anchor = row.created_at
+    if row.every is not None and anchor > now:
+        anchor += (now - anchor) // row.every * row.every
+    return trigger_spec(row, anchor)
 
 
 def trigger_spec(spec: ScheduleSpec, anchor: datetime) -> TriggerSpec:
-    """Return when a schedule fires; `anchor` is its making, from which an interval counts that has no start."""
+    """Return when a schedule of that spec fires; `anchor` is its making, from which an interval counts."""
     return TriggerSpec(**{each.name: getattr(spec, each.name) for each in fields(Times)}, anchor=anchor)
 
 
