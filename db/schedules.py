@@ -276,13 +276,6 @@ def read(connection: Connection, schedule_id: UUID) -> tuple[datetime, ScheduleR
     return (rows[0][0], _row(rows[0][1:])) if rows else None
 
 
-def now(connection: Connection) -> datetime:
-    """Return Postgres' clock."""
-    [(moment,)] = QUERIES.run(connection, "now")
-    clock: datetime = moment
-    return clock
-
-
 def secret_fields(connection: Connection, task_types: Sequence[str]) -> dict[str, list[str] | None]:
     """Return which fields of some types' payloads are not to be shown; None for a type that nobody published."""
     return {name: secret for name, secret in QUERIES.run(connection, "secret_fields", {"types": list(task_types)})}

@@ -261,7 +261,7 @@ def _last_between(trigger: Trigger, since: datetime, until: datetime, most: int)
 
 
 def task_options(row: ScheduleRow, at: datetime | None) -> Options:
-    """Return how a schedule's task is enqueued, due now; `at` is its nominal time."""
+    """Return how a schedule's task is enqueued, due now; `at` is the time that it is for."""
     metadata: dict[str, str] = {"schedule": row.name} | ({} if at is None else {"fire_at": at.isoformat()})
     options: Options = {"owner_kind": schedules.OWNER_KIND, "owner_id": row.id, "metadata": metadata}
     if row.queue is not None:

@@ -16,7 +16,7 @@ from console.schedule_view import View, show_upcoming, upcoming_facts, when_of
 from console.values import moment_of, object_of, span_of
 from core.errors import DuplicateError, ScheduleError, UnknownTaskTypeError, UsageError
 from core.times import Fold, Gap
-from db import schedules, tasks
+from db import health, schedules, tasks
 from db.schedules import Missed, Overlap, ScheduleRow, ScheduleSpec
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def preview(
         _show_coming(describe(spec), spec, now, count, as_json=as_json)
         return
     with operate() as operation:
-        found, now = schedules.named(operation.connection, name), schedules.now(operation.connection)
+        found, now = schedules.named(operation.connection, name), health.now(operation.connection)
     from scheduler.firing import times_of
 
     spec = times_of(found, now)

@@ -13,7 +13,7 @@ from console.runtime import Operation, operate
 from console.schedule_view import View, fire_cells, fire_facts
 from console.values import moment_of
 from core.errors import ScheduleError
-from db import fires, schedules
+from db import fires, health, schedules
 from db.connection import Connection
 from db.schedules import ScheduleRow
 
@@ -163,7 +163,7 @@ def _passed(connection: Connection, paused: ScheduleRow) -> int:
     from scheduler.firing import times_of
     from scheduler.triggers import build_trigger, fires_between
 
-    now = schedules.now(connection)
+    now = health.now(connection)
     try:
         trigger = build_trigger(times_of(paused, now))
     except ScheduleError:
