@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from console import output
 from core.errors import ScheduleError
-from db import fires, identity, schedules
+from db import fires, health, identity, schedules
 from db.connection import Connection
 from db.fires import FireRow
 from db.schedules import ScheduleRow
@@ -27,7 +27,7 @@ class View:
 
     def __init__(self, connection: Connection, rows: Sequence[ScheduleRow]) -> None:
         self.rows = rows
-        self.now = schedules.now(connection)
+        self.now = health.now(connection)
         types = {row.task_type for row in rows} | {row.declared["task_type"] for row in rows if row.declared}
         self._secret = schedules.secret_fields(connection, sorted(types))
         self._slugs = identity.slugs_of(connection, [row.tenant_id for row in rows if row.tenant_id])
@@ -133,7 +133,7 @@ def fire_facts(fire: FireRow) -> dict[str, Any]:
 
 
 def fire_cells(fire: FireRow, shown_at: datetime) -> tuple[object, ...]:
-    """Return a fire as a row of a table; `shown_at` is its nominal time on the schedule's clock."""
+    """Return a fire as a row of a table; `shown_at` is its time on the schedule's clock."""
     seconds = _seconds(fire)
     took = "" if seconds is None else f"{seconds:.3g} s" if seconds < 100 else output.duration(seconds)
     return local(shown_at), fire.outcome, fire.task_id, fire.status, took, "; ".join(_notes(fire))

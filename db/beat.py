@@ -9,7 +9,10 @@ from db.connection import KeptConnection
 
 
 class Beat:
-    """Makes a process known, keeps it so, and takes it off the list at the end."""
+    """Makes a process known, keeps it so, and takes it off the list at the end.
+
+    After `timeout` seconds of silence it is taken for dead.
+    """
 
     name = "beat"
 
@@ -19,12 +22,12 @@ class Beat:
         process: processes.ProcessRow,
         loops_late: Callable[[], dict[str, float]],
         *,
-        pause: float,
+        timeout: float,
     ) -> None:
         self._connection = connection
         self._process = process
         self._loops_late = loops_late
-        self._pause = pause
+        self._pause = timeout / 3  # two beats may be missed before anybody calls it silent
 
     def run_once(self) -> float:
         """Beat once."""

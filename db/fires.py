@@ -47,7 +47,7 @@ class LiveTask(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class NewFire:
-    """What came of a nominal time: a task where it is `enqueued`, a sentence where it is `refused`."""
+    """What came of a time: a task where it is `enqueued`, a sentence where it is `refused`."""
 
     fire_at: datetime
     outcome: Outcome
@@ -114,7 +114,7 @@ def enqueue_held(
 
 
 def fire(connection: Connection, schedule_id: UUID, what: NewFire) -> bool:
-    """Settle a nominal time; return False where a task came of it before, and nothing was written."""
+    """Settle a time; return False where a task came of it before, and nothing was written."""
     values = {field.name: getattr(what, field.name) for field in fields(NewFire)}
     return bool(QUERIES.run(connection, "fire", values | {"id": schedule_id, "is_manual": False}))
 

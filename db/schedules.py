@@ -22,6 +22,7 @@ from core.errors import (
     ScheduleError,
     UnknownTaskTypeError,
 )
+from core.times import Times
 from db.audit import Resource, record
 from db.connection import Connection
 from db.constraints import rules
@@ -31,17 +32,13 @@ from db.tasks import known_types
 QUERIES = Queries("schedules")
 OWNER_KIND = "schedule"
 """What a schedule's tasks have as the kind of their owner; the owner's id is the schedule's."""
-Gap = Literal["shift", "skip"]
-Fold = Literal["first", "second", "both"]
 Missed = Literal["skip", "once", "all"]
 Overlap = Literal["allow", "skip", "wait"]
-# What moves a schedule's times: another of these, and it is looked at anew.
-_TIMES = ("cron", "every", "at", "zone", "gap", "fold", "starts_at", "ends_at")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleSpec:
-    """What a schedule is: what it enqueues, when, and by which policies. Exactly one of cron, every and at is given.
+class ScheduleSpec(Times):
+    """What a schedule is: what it enqueues, when, and by which policies.
 
     `every` is in whole seconds, `jitter` up to a day. `tenant_id` None: a task across tenants, or the default tenant's.
     """
@@ -52,14 +49,6 @@ class ScheduleSpec:
     tenant_id: UUID | None = None
     queue: str | None = None
     priority: int | None = None
-    cron: str | None = None
-    every: timedelta | None = None
-    at: datetime | None = None
-    zone: str = "UTC"
-    gap: Gap = "shift"
-    fold: Fold = "first"
-    starts_at: datetime | None = None
-    ends_at: datetime | None = None
     jitter: timedelta = timedelta(0)
     missed: Missed = "once"
     missed_limit: int = 10
@@ -290,13 +279,6 @@ def read(connection: Connection, schedule_id: UUID) -> tuple[datetime, ScheduleR
     return (rows[0][0], _row(rows[0][1:])) if rows else None
 
 
-def now(connection: Connection) -> datetime:
-    """Return Postgres' clock."""
-    [(moment,)] = QUERIES.run(connection, "now")
-    clock: datetime = moment
-    return clock
-
-
 def secret_fields(connection: Connection, task_types: Sequence[str]) -> dict[str, list[str] | None]:
     """Return which fields of some types' payloads are not to be shown; None for a type that nobody published."""
     return {name: secret for name, secret in QUERIES.run(connection, "secret_fields", {"types": list(task_types)})}
@@ -352,7 +334,7 @@ def _change(connection: Connection, known: ScheduleRow, spec: ScheduleSpec, *, i
         "id": known.id,
         "declared": None if known.declared is None else Jsonb(dict(known.declared)),
         "is_edited": is_edited,
-        "is_moved": any(getattr(known, field) != getattr(spec, field) for field in _TIMES),
+        "is_moved": any(getattr(known, each.name) != getattr(spec, each.name) for each in fields(Times)),
     }
     with _storable():
         return _row(QUERIES.run(connection, "change", values)[0])

@@ -5,36 +5,28 @@ A declaration is data: what is enqueued, when, and by which policies. Its trigge
 """
 
 import json
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, fields
+from datetime import timedelta
 from typing import Any
 
 from core.errors import RegistrationError
-from db.schedules import Declaration, Fold, Gap, Missed, Overlap, ScheduleSpec
+from core.times import Times
+from db.schedules import Declaration, Missed, Overlap, ScheduleSpec
 from pipelines.payload import Payload
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """A recurring task. Exactly one of `cron` (in the IANA zone `zone`), `every` and `at` says when.
+class Schedule(Times):
+    """A recurring task.
 
-    `gap` and `fold` say what becomes of a time that daylight saving takes away or gives twice. `jitter` makes each task
-    due up to that much later. `missed`: of fires that nobody was there for, none (`skip`), the last (`once`), or the
-    last `missed_limit` (`all`) are made up for. `overlap`: while a task of the schedule lives, a fire is enqueued all
-    the same (`allow`), not at all (`skip`), or begins when that one ends (`wait`). `source` is whose wish it is: a
-    design's number, or a product's own name. docs/schedules.md.
+    `jitter` makes each task due up to that much later. `missed`: of times that nobody was there for, none (`skip`), the
+    last (`once`), or the last `missed_limit` (`all`) are made up for. `overlap`: while a task of the schedule lives, a
+    fire is enqueued all the same (`allow`), not at all (`skip`), or begins when that one ends (`wait`). `source` is
+    whose wish it is: a design's number, or a product's own name. docs/schedules.md.
     """
 
     name: str
     payload: Payload
-    cron: str | None = None
-    every: timedelta | None = None
-    at: datetime | None = None
-    zone: str = "UTC"
-    gap: Gap = "shift"
-    fold: Fold = "first"
-    starts_at: datetime | None = None
-    ends_at: datetime | None = None
     jitter: timedelta = timedelta(0)
     missed: Missed = "once"
     missed_limit: int = 10
@@ -54,8 +46,8 @@ class Schedule:
         if self.payload.encrypted_fields:
             raise RegistrationError(f"schedule {self.name!r}: a payload with encrypted fields cannot stand in code")
         same = {name: getattr(self, name) for name in _SAME}
-        fields: dict[str, Any] = json.loads(self.payload.model_dump_json())
-        spec = ScheduleSpec(task_type=self.task_type, payload=fields, **same)
+        payload: dict[str, Any] = json.loads(self.payload.model_dump_json())
+        spec = ScheduleSpec(task_type=self.task_type, payload=payload, **same)
         spec.check()
         return spec
 
@@ -64,7 +56,4 @@ class Schedule:
         return Declaration(spec=self.spec(), module=module, design=self.source)
 
 
-_SAME = (
-    "name", "cron", "every", "at", "zone", "gap", "fold", "starts_at", "ends_at", "jitter", "missed", "missed_limit",
-    "overlap", "queue", "priority", "description",
-)  # fmt: skip
+_SAME = {field.name for field in fields(Schedule)} & {field.name for field in fields(ScheduleSpec)} - {"payload"}

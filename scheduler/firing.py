@@ -9,7 +9,7 @@ guarantee (invariant I4), in the transaction that enqueues its task. docs/schedu
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from core.errors import (
     ScheduleError,
     UnknownTaskTypeError,
 )
+from core.times import Times
 from db import fires, schedules
 from db.connection import Connection
 from db.fires import NewFire, Outcome
@@ -87,7 +88,7 @@ class _Look:
     def settle(self, now: datetime, row: ScheduleRow) -> None:
         """Settle the times up to `now`, and say when to look again."""
         try:
-            trigger = build_trigger(trigger_spec(row, anchor_of(row, now)))
+            trigger = build_trigger(times_of(row, now))
         except ScheduleError as error:
             self._give_up(now, row, str(error))
             return
@@ -205,33 +206,25 @@ def next_fire(row: ScheduleRow) -> datetime | None:
     """
     if row.next_fire_at is None or row.next_fire_at > row.settled_at:
         return row.next_fire_at
-    trigger = build_trigger(trigger_spec(row, anchor_of(row, row.settled_at)))
+    trigger = build_trigger(times_of(row, row.settled_at))
     return trigger.get_next_fire_time(row.settled_at, row.settled_at)
 
 
-def anchor_of(row: ScheduleRow, now: datetime) -> datetime:
-    """Return what an interval counts from: the schedule's making.
+def times_of(row: ScheduleRow, now: datetime) -> TriggerSpec:
+    """Return when a schedule fires, as it stands at a moment of Postgres' clock.
 
-    Where that is still to come, because the clock was set back since, as many intervals before it as it takes.
+    An interval counts from the schedule's making. Where that is still to come, because the clock was set back since, as
+    many intervals before it as it takes.
     """
-    if row.every is None or row.created_at <= now:
-        return row.created_at
-    return row.created_at + (now - row.created_at) // row.every * row.every
+    anchor = row.created_at
+    if row.every is not None and anchor > now:
+        anchor += (now - anchor) // row.every * row.every
+    return trigger_spec(row, anchor)
 
 
 def trigger_spec(spec: ScheduleSpec, anchor: datetime) -> TriggerSpec:
-    """Return when a schedule fires; `anchor` is its making, from which an interval counts that has no start."""
-    return TriggerSpec(
-        cron=spec.cron,
-        every=spec.every,
-        at=spec.at,
-        zone=spec.zone,
-        gap=spec.gap,
-        fold=spec.fold,
-        starts_at=spec.starts_at,
-        ends_at=spec.ends_at,
-        anchor=anchor,
-    )
+    """Return when a schedule of that spec fires; `anchor` is its making, from which an interval counts."""
+    return TriggerSpec(**{each.name: getattr(spec, each.name) for each in fields(Times)}, anchor=anchor)
 
 
 def due_times(
@@ -271,7 +264,7 @@ def _last_between(trigger: Trigger, since: datetime, until: datetime, most: int)
 
 
 def task_options(row: ScheduleRow, at: datetime | None) -> Options:
-    """Return how a schedule's task is enqueued, due now; `at` is its nominal time."""
+    """Return how a schedule's task is enqueued, due now; `at` is the time that it is for."""
     metadata: dict[str, str] = {"schedule": row.name} | ({} if at is None else {"fire_at": at.isoformat()})
     options: Options = {"owner_kind": schedules.OWNER_KIND, "owner_id": row.id, "metadata": metadata}
     if row.queue is not None:

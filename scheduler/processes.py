@@ -22,9 +22,8 @@ class SchedulerProcess:
             return KeptConnection(url, name=name, pooled=pooled)
 
         self._firing = Loop(Firing(near("scheduler"), settings.scheduler, Timer(self.wake)))
-        # Two beats may be missed before anybody calls it silent.
-        pause = settings.relay.process_timeout / 3
-        beat = Beat(near("beat"), self.process, lambda: lateness(self.loops), pause=pause)
+        timeout = settings.relay.process_timeout
+        beat = Beat(near("beat"), self.process, lambda: lateness(self.loops), timeout=timeout)
         self.loops = [Loop(beat), self._firing]
 
     def wake(self) -> None:

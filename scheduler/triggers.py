@@ -17,8 +17,9 @@ from typing import get_args
 from apscheduler.triggers.base import BaseTrigger
 
 from core.errors import ScheduleError
+from core.times import Fold, Gap, Times
 from scheduler.cron import LAST_YEAR, Cron
-from scheduler.zones import Fold, Gap, Stretch, load_zone, month_of, month_start, stretches
+from scheduler.zones import Stretch, load_zone, month_of, month_start, stretches
 
 SHORTEST = timedelta(seconds=1)
 LONGEST = timedelta(days=366)
@@ -32,23 +33,9 @@ _EPOCH = datetime.fromisoformat("1970-01-01")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TriggerSpec:
-    """When a schedule fires: exactly one of `cron`, `every` and `at`. Datetimes are aware.
+class TriggerSpec(Times):
+    """When a schedule fires; of an interval without a start the first is one after the whole second of `anchor`."""
 
-    `cron` is read on the wall clock of `zone`. `gap` says what becomes of its wall times that daylight saving leaves
-    out (later by the length of the gap, or not at all), `fold` at which of two occurrences those that come twice fire.
-    `every` counts in UTC from `starts_at`, which is its first fire, or from the whole second of `anchor`, one interval
-    after which is its first. No fire is before `starts_at` or after `ends_at`.
-    """
-
-    cron: str | None = None
-    every: timedelta | None = None
-    at: datetime | None = None
-    zone: str = "UTC"
-    gap: Gap = "shift"
-    fold: Fold = "first"
-    starts_at: datetime | None = None
-    ends_at: datetime | None = None
     anchor: datetime | None = None
 
 

@@ -17,13 +17,10 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from importlib import resources
 from itertools import pairwise
-from typing import Literal
 from zoneinfo import ZoneInfo
 
 from core.errors import ScheduleError
-
-Gap = Literal["shift", "skip"]
-Fold = Literal["first", "second", "both"]
+from core.times import Fold, Gap
 
 _STEP = timedelta(days=1)
 _MARGIN = timedelta(days=2)

@@ -93,8 +93,7 @@ class RelayProcess:
         broker.when_room(lambda: self.wake() if relay.wants_room() else None)
         timeout = settings.relay.process_timeout
         self.loops = [
-            # Two beats may be missed before anybody calls it silent.
-            Loop(Beat(near("beat"), self.process, lambda: lateness(self.loops), pause=timeout / 3)),
+            Loop(Beat(near("beat"), self.process, lambda: lateness(self.loops), timeout=timeout)),
             Loop(Caretaker(near("caretaker"), timeout)),
             rescuer,
             self._settler,

@@ -15,8 +15,9 @@ from console.runtime import Operation, operate
 from console.schedule_view import View, show_upcoming, upcoming_facts, when_of
 from console.values import moment_of, object_of, span_of
 from core.errors import DuplicateError, ScheduleError, UnknownTaskTypeError, UsageError
-from db import schedules, tasks
-from db.schedules import Fold, Gap, Missed, Overlap, ScheduleRow, ScheduleSpec
+from core.times import Fold, Gap
+from db import health, schedules, tasks
+from db.schedules import Missed, Overlap, ScheduleRow, ScheduleSpec
 
 if TYPE_CHECKING:
     from scheduler.triggers import TriggerSpec
@@ -121,10 +122,10 @@ def preview(
         _show_coming(describe(spec), spec, now, count, as_json=as_json)
         return
     with operate() as operation:
-        found, now = schedules.named(operation.connection, name), schedules.now(operation.connection)
-    from scheduler.firing import anchor_of, trigger_spec
+        found, now = schedules.named(operation.connection, name), health.now(operation.connection)
+    from scheduler.firing import times_of
 
-    spec = trigger_spec(found, anchor_of(found, now))
+    spec = times_of(found, now)
     _show_coming(when_of(found), spec, now, count, as_json=as_json)
     if found.paused_at or found.removed_at:
         output.note(f"{name} is {'removed' if found.removed_at else 'paused'}: it does none of this as it stands")
@@ -190,14 +191,14 @@ def _store(
     operation: Operation, act: Callable[[], ScheduleRow], done: str, count: int, *, dry_run: bool, as_json: bool
 ) -> None:
     """Do a deed, or try it, and show what comes of it; nothing is stored that never fires."""
-    from scheduler.firing import anchor_of, trigger_spec
+    from scheduler.firing import times_of
     from scheduler.preview import upcoming
 
     connection = operation.connection
     with connection.transaction(force_rollback=dry_run):
         row = act()
         view = View(connection, [row])
-        spec = trigger_spec(row, anchor_of(row, view.now))
+        spec = times_of(row, view.now)
         if row.next_fire_at is not None and not upcoming(spec, row.settled_at, 1):
             raise ScheduleError(f"schedule {row.name!r} never fires: all its times are past")
     coming = upcoming(spec, view.now, count)

@@ -13,7 +13,7 @@ from console.runtime import Operation, operate
 from console.schedule_view import View, fire_cells, fire_facts
 from console.values import moment_of
 from core.errors import ScheduleError
-from db import fires, schedules
+from db import fires, health, schedules
 from db.connection import Connection
 from db.schedules import ScheduleRow
 
@@ -160,12 +160,12 @@ def _say(operation: Operation, name: str, told: str, *, as_json: bool) -> None:
 
 def _passed(connection: Connection, paused: ScheduleRow) -> int:
     """Return how many times of a schedule that was paused came meanwhile, counted up to a thousand."""
-    from scheduler.firing import anchor_of, trigger_spec
+    from scheduler.firing import times_of
     from scheduler.triggers import build_trigger, fires_between
 
-    now = schedules.now(connection)
+    now = health.now(connection)
     try:
-        trigger = build_trigger(trigger_spec(paused, anchor_of(paused, now)))
+        trigger = build_trigger(times_of(paused, now))
     except ScheduleError:
         return 0
     return sum(1 for _ in islice(fires_between(trigger, paused.settled_at, now), _MOST_COUNTED))

@@ -2,8 +2,8 @@
 
 -- part: kept
 -- What a schedule is and how it stands, in the order of db.schedules.ScheduleRow.
-    name, task_type, payload, tenant_id, queue, priority, cron, make_interval(secs => every_seconds), at, zone, gap, fold, starts_at,
-    ends_at, make_interval(secs => jitter_seconds), missed, missed_limit, overlap, description, id, paused_at, next_fire_at,
+    cron, make_interval(secs => every_seconds), at, zone, gap, fold, starts_at, ends_at, name, task_type, payload, tenant_id, queue,
+    priority, make_interval(secs => jitter_seconds), missed, missed_limit, overlap, description, id, paused_at, next_fire_at,
     last_fire_at, settled_at, source, declared, is_edited, removed_at, created_at, updated_at
 
 -- name: add
@@ -92,9 +92,6 @@ FROM queue.schedules WHERE name = %(name)s;
 SELECT clock_timestamp(),
 -- include: kept
 FROM queue.schedules WHERE id = %(id)s;
-
--- name: now
-SELECT clock_timestamp();
 
 -- name: secret_fields
 -- Of task types, which fields of a payload are not to be shown; NULL for a type that nobody published.

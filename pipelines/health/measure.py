@@ -156,6 +156,6 @@ SCHEDULES = (
         missed="skip",
         overlap="skip",
         source="000",
-        description="Measure what each persona uses and does.",
+        description="Measures what each persona uses and does.",
     ),
 )

@@ -61,6 +61,6 @@ SCHEDULES = (
         missed="once",
         overlap="skip",
         source="000",
-        description="Roll up personas' measures of hours that are over.",
+        description="Rolls up personas' measures of hours that are over.",
     ),
 )

@@ -93,7 +93,6 @@ UNGUARDED = {
             "unbury",
         )
     },
-    "schedules.now": NO_TABLE,
     "schedules.secret_fields": ROW_A_PROCESS,
     "schema.has_revision": NO_TABLE,
     "schema.revision": "one row",

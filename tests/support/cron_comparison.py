@@ -15,8 +15,8 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 from core.errors import ScheduleError
+from core.times import Fold, Gap
 from scheduler.triggers import Trigger, TriggerSpec, build_trigger, fires_between
-from scheduler.zones import Fold, Gap
 from tests.support.cron_expressions import expressions
 from tests.support.cron_oracle import Asked, Frame, Window, all_zones, transitions, zone_of
 

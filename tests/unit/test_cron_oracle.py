@@ -16,9 +16,10 @@ from zoneinfo._common import load_data
 import pytest
 from cronsim import CronSim
 
+from core.times import Fold, Gap
 from scheduler import cron, triggers, zones
 from scheduler.triggers import CronTrigger, TriggerSpec, build_trigger
-from scheduler.zones import Fold, Gap, Stretch
+from scheduler.zones import Stretch
 from tests.support.cron_comparison import POLICIES, Comparison, Result, understood
 from tests.support.cron_expressions import sample
 from tests.support.cron_oracle import Asked, Frame, Window, all_zones, transitions

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ScheduleError
+from core.times import Fold, Gap
 from scheduler.triggers import Trigger, TriggerSpec, build_trigger, describe, fires_between
-from scheduler.zones import Fold, Gap, load_zone, zone_names
+from scheduler.zones import load_zone, zone_names
 from tests.support.cron_expressions import KNOWN
 from tests.support.cron_oracle import all_zones
 

@@ -171,7 +171,7 @@ def test_a_task_waits_at_no_cost_while_nobody_can_run_it(database: Database, rel
 
 def test_a_process_is_known_as_long_as_it_beats_and_again_after_it_was_forgotten(database: Database) -> None:
     process = processes.ProcessRow(uuid4(), "relay", "test", 1)
-    beat = Beat(kept(database), process, lambda: {"relay": 1.25}, pause=7.0)
+    beat = Beat(kept(database), process, lambda: {"relay": 1.25}, timeout=21.0)
     assert beat.run_once() == 7.0
     [(first, late)] = database.rows("SELECT beat_at, loops_late FROM queue.processes")
     assert late == {"relay": 1.2}

@@ -279,7 +279,9 @@ def test_one_of_the_codes_that_was_removed_comes_back_by_reset_and_by_add(
 ) -> None:
     known = stored(operator, declared)
     assert "edit --reset` brings it back" in cli.ok("schedules", "remove", declared)
-    assert cli.run("schedules", "pause", declared).returncode == 1
+    for deed in ("pause", "run"):
+        refused = cli.run("schedules", deed, declared)
+        assert (refused.returncode, "edit --reset" in refused.stderr) == (1, True), deed
     assert cli.run("schedules", "edit", declared, "--cron", "0 5 * * *").returncode == 1
     assert declared not in cli.ok("schedules", "list", "--limit", "1000")
     assert "removed" in cli.ok("schedules", "show", declared)
