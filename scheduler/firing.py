@@ -93,12 +93,13 @@ class _Look:
         if row.settled_at > now:  # nothing is due then, and it goes on from now
             self.told.append(events.ClockSetBack(row.name, (row.settled_at - now).total_seconds()))
         found = list(islice(due_times(trigger, row, row.settled_at, now, self._firer.misfire), _TIMES_A_LOOK + 1))
-        settled = found[:_TIMES_A_LOOK]
+        settled = self._counted(row, found[:_TIMES_A_LOOK])
         until = settled[-1].at if len(found) > _TIMES_A_LOOK else now
         taken = fires.fires_at(self._connection, row.id, [due.at for due in settled])
         for due in settled:
-            fired = None if taken.get(due.at) else self._fire(now, row, due)
-            if fired is not None:
+            if taken.get(due.at):
+                self._count(row, due)
+            elif (fired := self._fire(now, row, due)) is not None:
                 self._tell(now, row, fired)
         fires.settle(
             self._connection,
@@ -107,6 +108,19 @@ class _Look:
             next_fire_at=trigger.get_next_fire_time(until, until),
             last_fire_at=settled[-1].at if settled else None,
         )
+
+    def _counted(self, row: ScheduleRow, settled: list[Due]) -> list[Due]:
+        """Return them, the first with its count less what is settled: a clock was set back to before that."""
+        if not settled or not settled[0].missed:
+            return settled
+        first = settled[0]
+        known = fires.count_between(self._connection, row.id, after=row.settled_at, before=first.at)
+        return [first._replace(missed=max(first.missed - known, 0)), *settled[1:]]
+
+    def _count(self, row: ScheduleRow, due: Due) -> None:
+        """Note what was missed before a time that has its task already, from before the clock was set back."""
+        if due.missed:
+            fires.note_missed(self._connection, row.id, due.at, due.missed)
 
     def _fire(self, now: datetime, row: ScheduleRow, due: Due) -> NewFire | None:
         """Settle one time: it is missed, overlaps, is enqueued, or is refused; None where it has its task already."""
