@@ -16,7 +16,8 @@ SELECT extract(epoch FROM (
 -- name: lock
 -- Nobody else fires a schedule, nor changes it, to the end of the transaction; no row where somebody does just now. A scheduler that
 -- freezes in it is cut off by the server.
-SELECT id, set_config('idle_in_transaction_session_timeout', '10s', true) FROM queue.schedules WHERE id = %(id)s AND paused_at IS NULL AND removed_at IS NULL FOR UPDATE SKIP LOCKED;
+SELECT id, set_config('idle_in_transaction_session_timeout', '10s', true) FROM queue.schedules
+WHERE id = %(id)s AND paused_at IS NULL AND removed_at IS NULL FOR UPDATE SKIP LOCKED;
 
 -- name: fires_at
 -- Which of some times have been settled, and whether a task came of them.

@@ -61,8 +61,8 @@ def stepped_clock() -> Iterator[SteppedClock]:
 
 
 @contextmanager
-def stepped_rig(clock: SteppedClock, redis_url: str) -> Iterator[Rig]:
-    """A rig over a server of its own that lives by the stepped clock."""
+def stepped_server(clock: SteppedClock) -> Iterator[tuple[EmbeddedServer, Path, str]]:
+    """A server of the block's own that lives by the stepped clock, its home, and the template of its databases."""
     environment = clock.environment(require_faketime())
     home = Path(tempfile.mkdtemp(prefix="gr-stepped-"))
     with EmbeddedServer(home) as server, pytest.MonkeyPatch.context() as patch:  # the cluster is made by the true clock
@@ -70,6 +70,12 @@ def stepped_rig(clock: SteppedClock, redis_url: str) -> Iterator[Rig]:
         server.stop()
         patch.setattr(cluster, "ENVIRONMENT", cluster.ENVIRONMENT | environment)
         server.start()
-        with rig(server, home, template, redis_url) as running:
-            yield running
+        yield server, home, template
     shutil.rmtree(home)
+
+
+@contextmanager
+def stepped_rig(clock: SteppedClock, redis_url: str) -> Iterator[Rig]:
+    """A rig over a server that lives by the stepped clock."""
+    with stepped_server(clock) as (server, home, template), rig(server, home, template, redis_url) as running:
+        yield running

@@ -1,7 +1,6 @@
 """Weather for schedulers: they are killed and frozen, Postgres goes away, clocks are stepped, operators edit.
 
-By a seed. What each schedule had to do meanwhile is written down (`tests/faults/fires.py`), from Postgres' clock at each
-deed.
+By a seed. What each schedule had to do meanwhile is written down (`tests/faults/fires.py`), from Postgres' clock.
 """
 
 import math
