@@ -36,6 +36,10 @@ class Place:
         """Return the owner's address past a pooler."""
         return self._direct_url or self.owner()
 
+    def direct(self, kind: str) -> str:
+        """Return the address of a kind of process past a pooler, the same as `login` where none is given."""
+        return _login(self._direct_url, kind, self.settings) if self._direct_url else self.login(kind)
+
     def process(self, kind: str) -> "Addresses":
         """Return the addresses of a relay or worker, whether it runs beside others or apart."""
         from workers.processes import Addresses
@@ -44,9 +48,16 @@ class Place:
         return Addresses(
             url=self.login(kind),
             direct_url=_login(direct, kind, self.settings) if direct else None,
-            system_url=self._system_url,
+            system_url=self.system_url,
             pooled=self.is_pooled,
+            system_direct_url=self._system_direct_url,
         )
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of process whose own login we were given; None for an owner's."""
+        user = unquote(urlsplit(self.url).username or "")
+        return next((kind for kind in ROLES if role_name(kind) == user), None)
 
     @property
     def is_pooled(self) -> bool:
@@ -59,7 +70,16 @@ class Place:
         return given.get_secret_value() if given and not self.is_embedded else None
 
     @property
-    def _system_url(self) -> str | None:
+    def _system_direct_url(self) -> str | None:
+        """The system role's address past the pooler: its login at the direct address."""
+        if self._direct_url is None or self.system_url is None:
+            return None
+        login = urlsplit(self.system_url).netloc.rpartition("@")[0]
+        parts = urlsplit(self._direct_url)
+        return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc.rpartition('@')[2]}"))
+
+    @property
+    def system_url(self) -> str | None:
         """The system role's address: as given, or else as the owner's tells it; a role's own login tells no other's."""
         given = self.settings.database.system_url
         if given and not self.is_embedded:

@@ -20,9 +20,11 @@ from console.commands import (
     documents,
     embeddings,
     enqueue,
+    health,
     ingest,
     processes,
     queues,
+    schedules,
     search,
     statistics,
     tasks,
@@ -46,7 +48,9 @@ app.add_typer(embeddings.app, name="embeddings")
 app.command()(enqueue.enqueue)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")
+app.add_typer(schedules.app, name="schedules")
 app.command("statistics")(statistics.show)
+app.command("health")(health.show)
 app.command()(processes.relay)
 app.command()(processes.worker)
 app.command()(processes.scheduler)

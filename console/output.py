@@ -9,7 +9,9 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -26,6 +28,16 @@ _MARKED = re.compile(f"({MARK_START}[^{MARK_STOP}]*{MARK_STOP})")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # Where no terminal says how wide it is, rows stay whole.
 _WIDE = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Alarming:
+    """A cell of a table that stands out where the output can; ▲ tells it where it cannot."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return f"▲ {self.text}"
 
 
 def show_json(value: Any) -> None:
@@ -61,7 +73,7 @@ def show_traceback(text: str) -> None:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "nothing to show") -> None:
     """Print rows as a table; a column whose name begins with `#` holds numbers."""
-    listed = [[" ".join(cell(value).split()) for value in row] for row in rows]
+    listed = list(rows)
     if not listed:
         show_line(empty)
         return
@@ -74,7 +86,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
         is_number = column.startswith("#")
         table.add_column(column.lstrip("#"), justify="right" if is_number else "left", overflow="fold")
     for cells in listed:
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(" ".join(cell(value).split()), _style(value)) for value in cells))
     terminal(sys.stdout).print(table)
 
 
@@ -120,6 +132,14 @@ def mask_url(url: str) -> str:
         return url
     user, host = parts.username or "", parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{user}:{MASK}@{host}"))
+
+
+def masked(payload: Any, secret_fields: list[str] | None) -> Any:
+    """Return a payload as it may be shown; of a type that nobody published, all values are stars."""
+    if not isinstance(payload, dict):
+        return MASK if secret_fields is None else payload
+    secret = set(payload) if secret_fields is None else set(secret_fields)
+    return {name: MASK if name in secret else value for name, value in payload.items()}
 
 
 def ago(moment: datetime | None) -> str:
@@ -168,11 +188,15 @@ def cell(value: Any) -> str:
             return "yes" if value else "no"
         case float():
             return f"{value:.3g}"
-        case str():
-            return clean(value)
+        case str() | Alarming():
+            return clean(str(value))
         case _:
             plain = _plain(value) if not isinstance(value, int | list | dict) else value
             return clean(plain if isinstance(plain, str) else json.dumps(plain, default=_plain, ensure_ascii=False))
+
+
+def _style(value: Any) -> str:
+    return "bold red" if isinstance(value, Alarming) else ""
 
 
 def _plain(value: Any) -> Any:
@@ -187,5 +211,7 @@ def _plain(value: Any) -> Any:
             return bytes(value).hex()
         case UUID() | Path():
             return str(value)
+        case Decimal():
+            return float(value)
         case _:
             raise TypeError(f"no JSON form of {type(value).__name__}")

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
@@ -19,7 +19,7 @@ import psycopg
 from console.addresses import Place, given_place
 from core import events
 from core.backoff import Backoff
-from core.errors import EmbeddedServerError, UnavailableError
+from core.errors import EmbeddedServerError, SchemaError, UnavailableError
 from core.settings import Settings, load_settings
 from db import identity, tasks
 from db.connection import Connection, connect
@@ -83,6 +83,21 @@ def operate(*, works: bool = False) -> Iterator[Operation]:
         if is_ours and works:
             stack.enter_context(_own_workers(place))
         yield Operation(found, place, connection)
+
+
+@contextmanager
+def reach() -> Iterator[Place]:
+    """Reach where the database should be, in whatever state it is; a server of our own is brought if none runs.
+
+    Beside an `up` that was started a moment ago, its migration is waited for.
+    """
+    observe("console")
+    found = settings()
+    with _reach(found) as (place, is_ours):
+        if place.is_embedded and not is_ours:
+            with suppress(SchemaError), connect(place.login("operator"), name="console") as connection:
+                require_schema(connection, patience=_PATIENCE_SECONDS)
+        yield place
 
 
 @contextmanager

@@ -282,6 +282,16 @@ class HandlerStuck(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PersonaUnmeasured(Event):
+    """A persona's container or process could not be measured; `reason` is one of `pipelines.health.readings.Reason`."""
+
+    name = "persona.unmeasured"
+    level = "warning"
+    persona_id: UUID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoopFailed(Event):
     """A service's round raised, at `where` in the code; it runs again after `retry_in` seconds."""
 

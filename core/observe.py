@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from core import logs
-from core.settings import ObserveSettings
+from core.groups import ObserveSettings
 
 _running = ExitStack()
 # Spans wait some seconds for company: whoever forgets to close loses none.

@@ -4,297 +4,35 @@ A name is `GREENROOM_` + group + field: `GREENROOM_RELAY_CLAIM_SECONDS` is `sett
 seconds, sizes in bytes.
 """
 
-import json
 import os
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.errors import SettingsError
+from core.groups import (
+    AlertsSettings,
+    BrokerSettings,
+    DatabaseSettings,
+    DocumentsSettings,
+    EmbeddingSettings,
+    EncryptionSettings,
+    EndpointSettings,
+    Group,
+    HealthSettings,
+    ObserveSettings,
+    RelaySettings,
+    SchedulerSettings,
+    StatisticsSettings,
+    StorageSettings,
+    WorkerSettings,
+    commas,
+)
 
 PREFIX = "GREENROOM_"
-
-
-class Group(BaseModel):
-    """Base of the groups: unknown fields are refused, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DatabaseSettings(Group):
-    """Where Postgres is."""
-
-    url: SecretStr | None = Field(
-        None, description="Login of this process; for `up` and `db migrate` the owner's. Unset: the embedded server."
-    )
-    direct_url: SecretStr | None = Field(
-        None, description="Past a pooler, for LISTEN and migrations; unset: the same as url."
-    )
-    system_url: SecretStr | None = Field(
-        None,
-        description="Login of the system role, for task types that work across tenants; unset: told by an owner's url.",
-    )
-    is_pooled: bool = Field(
-        False, description="A pooler in transaction mode stands before url: no prepared statements."
-    )
-
-
-class BrokerSettings(Group):
-    """Where messages travel."""
-
-    url: SecretStr | None = Field(None, description="redis:// or rediss://; unset: in process, with `up` only.")
-    namespace: str = Field("greenroom", description="Prefix of the keys in Redis; one for each installation.")
-
-
-class RelaySettings(Group):
-    """How the relay claims and publishes."""
-
-    claim_seconds: float = Field(
-        30.0, ge=1, description="A claim that no worker took by then is given back, at no cost."
-    )
-    batch: int = Field(1000, ge=1, le=10_000, description="Most tasks that one claim statement takes.")
-    depth: float = Field(
-        2.0,
-        ge=1,
-        le=100,
-        description="Messages on their way over Redis for each slot: more keeps workers busy, fewer reorders less.",
-    )
-    poll_seconds: float = Field(
-        5.0, gt=0, le=60, description="Longest sleep while LISTEN works; polling stays the truth."
-    )
-    poll_seconds_deaf: float = Field(0.5, gt=0, le=60, description="Longest sleep while LISTEN does not work.")
-    rescue_seconds: float = Field(1.0, gt=0, le=60, description="Pause between looks for expired leases and claims.")
-    process_timeout: float = Field(30.0, ge=2, description="A process silent for this long is not given work any more.")
-
-
-class SchedulerSettings(Group):
-    """How schedules are fired."""
-
-    poll_seconds: float = Field(
-        5.0,
-        gt=0,
-        le=60,
-        description="Longest sleep of a scheduler: by then it sees changes of schedules and of clocks.",
-    )
-    misfire_seconds: float = Field(
-        60.0,
-        ge=1,
-        le=86_400,
-        description="A fire that is settled later than this is missed: its schedule says what then.",
-    )
-    fires_keep_days: int = Field(
-        90, ge=2, le=3650, description="Fires older than that are forgotten; clocks may be off by less, no more."
-    )
-
-
-class WorkerSettings(Group):
-    """How a worker process runs tasks."""
-
-    processes: int = Field(
-        1, ge=1, le=64, description="Worker processes of one `greenroom up` or `worker`; one that ends is replaced."
-    )
-    threads: int = Field(
-        4,
-        ge=1,
-        le=64,
-        description="Messages at a time in a process. Handlers share one interpreter: more help those that wait.",
-    )
-    queues: Annotated[tuple[str, ...], NoDecode] = Field((), description="Queues to serve, with commas; empty: all.")
-    lease_seconds: float = Field(
-        30.0, ge=2, description="A lease not renewed for this long is rescued. Renewed at a third of it."
-    )
-    grace_seconds: float = Field(
-        20.0, ge=0, description="At SIGTERM, running attempts have this long before they are handed back."
-    )
-    target_seconds: float = Field(1.0, gt=0, description="Batches grow and shrink so that one takes about this long.")
-    recycle_tasks: int = Field(
-        0, ge=0, description="After so many attempts a process finishes what runs and is replaced; 0: never."
-    )
-    memory_limit: int = Field(
-        0, ge=0, description="A process with more resident memory finishes what runs and is replaced; 0: no limit."
-    )
-    interrupt_seconds: float = Field(
-        5.0,
-        ge=0.5,
-        description="A handler that heeds no interruption for this long is given up with its process.",
-    )
-
-    @field_validator("queues", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return _commas(value)
-
-
-class StorageSettings(Group):
-    """Where documents' files are kept."""
-
-    root: Path | None = Field(None, description="Folder of the files, one subfolder a tenant; unset: storage/ in home.")
-    url: SecretStr | None = Field(
-        None, description="Another store instead of a folder, as fsspec names it: s3://bucket/folder (extra: s3)."
-    )
-    options: SecretStr | None = Field(
-        None, description='A JSON object that fsspec is given with it: {"endpoint_url": "https://s3.example.org"}.'
-    )
-
-    def parsed_options(self) -> dict[str, Any]:
-        """Return the options, none if there are none."""
-        return {} if self.options is None else dict(json.loads(self.options.get_secret_value()))
-
-    @model_validator(mode="after")
-    def _are_an_object(self) -> Self:
-        try:
-            is_object = self.options is None or isinstance(json.loads(self.options.get_secret_value()), dict)
-        except ValueError:
-            is_object = False
-        if not is_object:
-            raise ValueError("storage.options is no JSON object")  # its text may hold a secret
-        return self
-
-
-Language = Literal[
-    "auto", "simple", "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french",
-    "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian",
-    "portuguese", "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish",
-]  # fmt: skip
-"""The text search configurations that PostgreSQL 16 and later come with, or auto."""
-
-
-class DocumentsSettings(Group):
-    """Bounds of what is ingested, and how it is cut into chunks."""
-
-    max_bytes: int = Field(50_000_000, ge=1, description="Larger files are refused.")
-    max_pages: int = Field(2_000, ge=1, description="Documents of more pages, slides, sheets or chapters are refused.")
-    max_characters: int = Field(60_000_000, ge=1, description="Files whose text is longer are refused.")
-    parser_seconds: float = Field(300.0, gt=0, le=800, description="Wall time of one document in the parser's process.")
-    parser_memory: int = Field(2_000_000_000, ge=500_000_000, description="Address space of the parser's process.")
-    fetch_seconds: float = Field(
-        120.0, gt=0, description="Wall time of fetching one file by its URL, redirects included."
-    )
-    fetch_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
-        (), description="Networks that are not public and may be fetched from, with commas: 10.0.8.0/24."
-    )
-    ocr: bool = Field(False, description="Read scans: pages of PDFs, PNG and JPEG (extra: ocr); seconds a page.")
-    chunk_header: str = Field(
-        "{title} \u203a {section}",
-        max_length=200,
-        description="Embedded and searched with each chunk; {title} and {section} are filled in. Empty: nothing.",
-    )
-    language: Language = Field(
-        "auto",
-        description="Of the documents: a text search configuration of Postgres; auto: what each is written in.",
-    )
-
-    @field_validator("fetch_networks", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return _commas(value)
-
-    @field_validator("chunk_header")
-    @classmethod
-    def _known_fields(cls, value: str) -> str:
-        try:
-            value.format(title="", section="")
-        except (KeyError, IndexError, ValueError, AttributeError):
-            raise ValueError("it may name {title} and {section}, nothing else") from None
-        return value
-
-
-class EmbeddingSettings(Group):
-    """The model and how it is driven; the defaults are measured in docs/decisions/0003-embedding-settings.md."""
-
-    model: str = Field("all-MiniLM-L6-v2", description="The packaged model's name, or the path of a local model.")
-    other_models: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Models besides, as above, with commas: of spaces that stand beside the first one."
-    )
-    dtype: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where the processor computes in it, else fp32."
-    )
-    batch_tokens: int = Field(2048, ge=256, description="Tokens (padding included) of one forward pass.")
-    threads: int = Field(0, ge=0, le=64, description="Forward passes at a time, a thread each; 0: one for each core.")
-
-    @field_validator("other_models", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return _commas(value)
-
-
-class EndpointSettings(Group):
-    """An endpoint of OpenAI's protocol that embeds, for spaces of its model (extra: openai)."""
-
-    url: str | None = Field(None, description="Its base address: https://api.example.org/v1; unset: there is none.")
-    api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
-    model: str | None = Field(None, description="Its model, by whose name embedding.other_models or .model choose it.")
-    dimensions: int | None = Field(None, ge=1, le=4000, description="Length of its vectors.")
-    asks_dimensions: bool = Field(False, description="Ask for that length in each request; few models know others.")
-    revision: str | None = Field(None, min_length=1, max_length=50, description="What tells its vectors from others'.")
-    max_tokens: int = Field(8191, ge=32, description="Tokens (cl100k_base) that it reads; longer texts are cut.")
-    batch: int = Field(128, ge=1, le=2048, description="Texts in one request.")
-    seconds: float = Field(60.0, gt=0, description="How long an answer may take.")
-    price: float = Field(0.0, ge=0, description="For a million tokens; tasks say what they cost.")
-
-
-class EncryptionSettings(Group):
-    """Keys of payload fields that stand encrypted in Postgres."""
-
-    keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="32 bytes in URL-safe base64 each, with commas. The first encrypts, all open."
-    )
-
-    @field_validator("keys", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return _commas(value)
-
-
-class ObserveSettings(Group):
-    """Logs, metrics and traces."""
-
-    log_format: Literal["console", "json"] = Field("console", description="console for people, json for programs.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
-    metrics_port: int | None = Field(
-        None, ge=1, le=65535, description="Serve Prometheus metrics at this port of metrics_address; unset: do not."
-    )
-    metrics_address: str = Field("127.0.0.1", description="Address of the metrics server.")
-    otlp_endpoint: str | None = Field(None, description="OTLP/HTTP address of a collector; unset: no traces.")
-
-
-class StatisticsSettings(Group):
-    """What happened by minute, for charts."""
-
-    keep_days: int = Field(
-        30, ge=1, le=3650, description="Minutes, and alerts that are over, are forgotten after days."
-    )
-
-
-class AlertsSettings(Group):
-    """What is wrong enough to tell somebody, and whom; docs/alerts.md."""
-
-    webhook_url: SecretStr | None = Field(
-        None, description="http:// or https:// address that each alert is posted to as JSON; unset: nobody is told."
-    )
-    webhook_secret: SecretStr | None = Field(
-        None, min_length=16, description="Signs what is posted (HMAC-SHA256), at least 16 characters; unset: unsigned."
-    )
-    webhook_timeout: float = Field(5.0, gt=0, le=60, description="Seconds for one whole exchange with the webhook.")
-    failures: int = Field(1, ge=1, le=10_000, description="Final failures of a task type within failure_seconds.")
-    failure_seconds: float = Field(600.0, ge=1, le=86_400, description="How far back final failures are counted.")
-    stalled_seconds: float = Field(
-        300.0, ge=1, description="A task is due for this long, and nothing of its queue starts or ends meanwhile."
-    )
-    late_seconds: float = Field(60.0, ge=1, description="A loop whose next good round is overdue by this much is dead.")
-
-    @field_validator("webhook_url")
-    @classmethod
-    def _is_http(cls, value: SecretStr | None) -> SecretStr | None:
-        parts = None if value is None else urlsplit(value.get_secret_value())
-        if parts is not None and (parts.scheme not in {"http", "https"} or not parts.hostname):
-            raise ValueError("must be an address that begins with http:// or https://")
-        return value
 
 
 def default_home() -> Path:
@@ -336,11 +74,12 @@ class Settings(BaseSettings):
     observe: ObserveSettings = ObserveSettings()
     statistics: StatisticsSettings = StatisticsSettings()
     alerts: AlertsSettings = AlertsSettings()
+    health: HealthSettings = HealthSettings()
 
     @field_validator("task_modules", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return _commas(value)
+        return commas(value)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
@@ -360,18 +99,6 @@ class Settings(BaseSettings):
     def storage_root(self) -> Path:
         """The folder of the documents' files."""
         return self.storage.root or self.home / "storage"
-
-    def warnings(self) -> list[str]:
-        """Return what is allowed but hardly meant, one sentence each."""
-        found = []
-        cores = os.cpu_count() or 1
-        if self.worker.threads > 4 * cores:
-            found.append(f"worker.threads is {self.worker.threads} on {cores} cores: handlers share one interpreter")
-        if self.alerts.webhook_url is None and self.alerts.webhook_secret is not None:
-            found.append("alerts.webhook_secret without alerts.webhook_url: nobody is told of alerts")
-        if self.database.is_pooled and self.database.direct_url is None:
-            found.append("database.is_pooled without database.direct_url: LISTEN hears nothing, the relay polls")
-        return found
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -412,7 +139,3 @@ def known_variables() -> dict[str, str]:
 
 def _variable(location: tuple[int | str, ...]) -> str:
     return PREFIX + "_".join(str(part) for part in location[:2]).upper()
-
-
-def _commas(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -73,7 +73,7 @@ def look(connection: Connection, thresholds: Thresholds, *, pause: float, keep_d
         if not QUERIES.run(connection, "begin", {"pause": pause}):
             return None
         values = {name: getattr(thresholds, name) for name in Thresholds.__slots__}
-        seen = QUERIES.run(connection, "sight", values)
+        seen = [*QUERIES.run(connection, "sight", values), *QUERIES.run(connection, "sight_months")]
         over = QUERIES.run(connection, "resolve", values | {"days": keep_days})
     return Looked([(kind, key) for kind, key, is_new in seen if is_new], [(kind, key) for kind, key in over])
 

@@ -70,16 +70,21 @@ def connect(
 
 
 @contextmanager
-def patient(connection: Connection) -> Iterator[None]:
-    """Wait for answers, within the block, as long as a handler's statements may run."""
+def patient(connection: Connection, seconds: float = _HANDLER_SECONDS) -> Iterator[None]:
+    """Wait for answers, within the block, for so long: as long as a handler's statements may run."""
     if not isinstance(connection, _ImpatientConnection):
         yield
         return
-    before, connection.answer_seconds = connection.answer_seconds, _HANDLER_SECONDS
+    before, connection.answer_seconds = connection.answer_seconds, seconds
     try:
         yield
     finally:
         connection.answer_seconds = before
+
+
+def is_pooled(connection: Connection) -> bool:
+    """Return whether a pooler in transaction mode stands between, as `connect` was told: no session is its own then."""
+    return connection.prepare_threshold is None
 
 
 class KeptConnection:

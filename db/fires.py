@@ -32,6 +32,7 @@ class FireRow(NamedTuple):
     error: str | None
     status: str | None
     hold_reason: str | None
+    started_at: datetime | None
     completed_at: datetime | None
     last_error: str | None
 
@@ -55,10 +56,25 @@ class NewFire:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Troubled:
+    """A schedule that does not do what it should: for how long it has been due, and why its last fire was refused."""
+
+    name: str
+    overdue_seconds: float
+    refusal: str | None
+
+
 def history(connection: Connection, schedule_id: UUID, *, limit: int, before: datetime | None = None) -> list[FireRow]:
     """Return a schedule's fires, newest first; a next page goes on `before` the last time of this one."""
     values = {"id": schedule_id, "limit": limit, "before": before}
     return [FireRow(*row) for row in QUERIES.run(connection, "history", values)]
+
+
+def last_of_each(connection: Connection, schedule_ids: Sequence[UUID]) -> dict[UUID, FireRow]:
+    """Return the last fire of each of some schedules; one that never fired has none."""
+    rows = QUERIES.run(connection, "last_of_each", {"ids": list(schedule_ids)})
+    return {schedule_id: FireRow(*fire) for schedule_id, *fire in rows}
 
 
 def due(connection: Connection, limit: int) -> list[UUID]:
@@ -141,3 +157,13 @@ def settle(
 def prune(connection: Connection, *, days: int, limit: int) -> int:
     """Forget fires that are older; return how many, at most `limit`."""
     return QUERIES.count(connection, "prune", {"days": days, "limit": limit})
+
+
+def is_any(connection: Connection) -> bool:
+    """Return whether there is a schedule that a scheduler has to fire."""
+    return QUERIES.run(connection, "is_any") == [(True,)]
+
+
+def troubled(connection: Connection, seconds: float) -> list[Troubled]:
+    """Return schedules that are overdue by so many seconds, and those whose last fire was refused, by name."""
+    return [Troubled(*row) for row in QUERIES.run(connection, "troubled", {"seconds": seconds})]

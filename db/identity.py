@@ -44,6 +44,11 @@ def tenant_id_of(connection: Connection, slug: str) -> UUID:
     return found
 
 
+def slugs_of(connection: Connection, tenant_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Return what some tenants are called."""
+    return {tenant_id: slug for tenant_id, slug in QUERIES.run(connection, "slugs_of", {"ids": list(tenant_ids)})}
+
+
 def find_api_key(connection: Connection, key_hashes: Sequence[str]) -> FoundKey | None:
     """Return the API key of one of these hashes, None where none opens: `core.credentials.hash_api_key` makes them.
 

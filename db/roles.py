@@ -78,6 +78,14 @@ def create_roles(connection: Connection, passwords: Mapping[str, str | None]) ->
             connection.execute(change.format(name, sql.Identifier(setting), sql.Literal(value)))
         limit = sql.Literal(STATEMENT_TIMEOUTS[kind])
         connection.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = {}").format(name, limit))
+    _let_see(connection)
+
+
+def _let_see(connection: Connection) -> None:
+    """Let operators see how long each session's transaction is open, where the owner may give that: `doctor` tells."""
+    [(may,)] = connection.execute("SELECT pg_has_role('pg_read_all_stats', 'USAGE WITH ADMIN OPTION')").fetchall()
+    if may:
+        connection.execute("GRANT pg_read_all_stats TO greenroom_operator")
 
 
 def _verifier(connection: Connection, kind: str, password: str) -> str:

@@ -4,17 +4,27 @@ A deed is one transaction; an operator's leaves its audit event behind. Triggers
 edits has built the trigger before (`scheduler.triggers`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
+import psycopg
 from psycopg.types.json import Jsonb
 
-from core.errors import DuplicateError, InvalidPayloadError, NotFoundError, ScheduleError, UnknownTaskTypeError
+from core.errors import (
+    ConstraintError,
+    DuplicateError,
+    InvalidPayloadError,
+    NotFoundError,
+    ScheduleError,
+    UnknownTaskTypeError,
+)
 from db.audit import Resource, record
 from db.connection import Connection
+from db.constraints import rules
 from db.queries import Queries
 from db.tasks import known_types
 
@@ -65,6 +75,7 @@ class ScheduleSpec:
         given = [each for each in (self.cron, self.every, self.at) if each is not None]
         seconds = timedelta(seconds=1) if self.every is None else self.every
         moments = [each for each in (self.at, self.starts_at, self.ends_at) if each is not None]
+        texts = [self.name, self.task_type, self.cron or "", self.zone, self.queue or "", self.description or ""]
         return [
             (not 1 <= len(self.name) <= 100, "a name has 1 to 100 characters"),
             (len(given) != 1, "give exactly one of a cron expression, an interval and a moment"),
@@ -75,8 +86,9 @@ class ScheduleSpec:
             (not timedelta(0) <= self.jitter <= timedelta(days=1), "jitter is from 0 to a day"),
             (not 1 <= self.missed_limit <= 1000, "missed_limit is from 1 to 1000"),
             (not -100 <= (self.priority or 0) <= 100, "a priority is from -100 to 100"),
-            (not 1 <= len(self.queue or "x") <= 100, "a queue's name has 1 to 100 characters"),
+            (self.queue is not None and not 1 <= len(self.queue) <= 100, "a queue's name has 1 to 100 characters"),
             (len(self.description or "") > 2000, "a description has at most 2000 characters"),
+            (not all(map(_is_storable, texts)), "it holds a character that Postgres cannot store"),
         ]
 
     def columns(self) -> dict[str, Any]:
@@ -126,6 +138,17 @@ class Declaration:
     module: str
     design: str
 
+    @staticmethod
+    def spec_of(declared: Mapping[str, Any]) -> ScheduleSpec:
+        """Return the spec of what `json` returned."""
+        values: dict[str, Any] = {field.name: declared.get(field.name) for field in fields(ScheduleSpec)}
+        for name in ("at", "starts_at", "ends_at"):
+            values[name] = values[name] and datetime.fromisoformat(values[name])
+        every = declared["every_seconds"]
+        values["every"] = None if every is None else timedelta(seconds=every)
+        values["jitter"] = timedelta(seconds=declared["jitter_seconds"])
+        return ScheduleSpec(**values)
+
     def json(self) -> dict[str, Any]:
         """Return it as it is kept beside what operators make of it."""
         columns = self.spec.columns() | {"payload": dict(self.spec.payload)}
@@ -150,7 +173,8 @@ def add(connection: Connection, spec: ScheduleSpec) -> ScheduleRow:
     """
     with connection.transaction():
         _judge(connection, spec)
-        rows = QUERIES.run(connection, "add", spec.columns() | {"declared": None})
+        with _storable():
+            rows = QUERIES.run(connection, "add", spec.columns() | {"declared": None})
         if rows:
             added = _row(rows[0])
         else:
@@ -177,6 +201,24 @@ def edit(connection: Connection, name: str, /, **changes: Any) -> ScheduleRow:
         _judge(connection, spec)
         changed = _change(connection, known, spec, is_edited=known.source == "code")
         _tell(connection, changed, "edited", {"fields": sorted(changes)})
+    return changed
+
+
+def reset(connection: Connection, name: str) -> ScheduleRow:
+    """Make a schedule again what the code declares, one that was edited or removed; it fires from now on.
+
+    Raises NotFoundError; ScheduleError for an operator's own, and as `add` does for what could not be enqueued.
+    """
+    with connection.transaction():
+        known = _held(connection, name)
+        if known.declared is None:
+            raise ScheduleError(f"schedule {name!r} was added by an operator: no code says what it was before")
+        spec = Declaration.spec_of(known.declared)
+        _judge(connection, spec)
+        if known.removed_at is not None:
+            QUERIES.run(connection, "unbury", {"id": known.id})
+        changed = _change(connection, known, spec, is_edited=False)
+        _tell(connection, changed, "reset")
     return changed
 
 
@@ -226,16 +268,37 @@ def show(connection: Connection, name: str) -> ScheduleRow | None:
     return _row(rows[0]) if rows else None
 
 
+def named(connection: Connection, name: str) -> ScheduleRow:
+    """Return the schedule of a name, a removed one too; raises NotFoundError."""
+    found = show(connection, name)
+    if found is None:
+        raise _unknown(name)
+    return found
+
+
 def read(connection: Connection, schedule_id: UUID) -> tuple[datetime, ScheduleRow] | None:
     """Return Postgres' clock and a schedule as it is now."""
     rows = QUERIES.run(connection, "read", {"id": schedule_id})
     return (rows[0][0], _row(rows[0][1:])) if rows else None
 
 
+def now(connection: Connection) -> datetime:
+    """Return Postgres' clock."""
+    [(moment,)] = QUERIES.run(connection, "now")
+    clock: datetime = moment
+    return clock
+
+
+def secret_fields(connection: Connection, task_types: Sequence[str]) -> dict[str, list[str] | None]:
+    """Return which fields of some types' payloads are not to be shown; None for a type that nobody published."""
+    return {name: secret for name, secret in QUERIES.run(connection, "secret_fields", {"types": list(task_types)})}
+
+
 def _judge(connection: Connection, spec: ScheduleSpec) -> None:
     """Raise for what could not be enqueued, as things are."""
     spec.check()
-    rows = QUERIES.run(connection, "judge", {"task_type": spec.task_type, "payload": Jsonb(dict(spec.payload))})
+    with _storable():
+        rows = QUERIES.run(connection, "judge", {"task_type": spec.task_type, "payload": Jsonb(dict(spec.payload))})
     if not rows:
         raise UnknownTaskTypeError(spec.task_type, tuple(known_types(connection)))
     name, scope, problem = rows[0]
@@ -243,6 +306,21 @@ def _judge(connection: Connection, spec: ScheduleSpec) -> None:
         raise InvalidPayloadError(f"invalid payload for {name}: {problem}")
     if scope == "system" and spec.tenant_id is not None:
         raise ScheduleError(f"schedule {spec.name!r}: {name} works across tenants: leave the tenant out")
+
+
+@contextmanager
+def _storable() -> Iterator[None]:
+    """Raise InvalidPayloadError for what Postgres cannot hold as a schedule's payload."""
+    try:
+        with rules():
+            yield
+    except (psycopg.errors.UntranslatableCharacter, psycopg.errors.InvalidTextRepresentation):
+        # the driver's text quotes it
+        raise InvalidPayloadError("the payload holds U+0000, half a surrogate pair, NaN or Infinity") from None
+    except ConstraintError as error:
+        if error.constraint != "schedules_payload_check":
+            raise
+        raise InvalidPayloadError("a schedule's payload has at most 64 kB: name a document or a row instead") from None
 
 
 def _install(connection: Connection, declaration: Declaration) -> Literal["added", "changed", "kept"]:
@@ -268,7 +346,8 @@ def _change(connection: Connection, known: ScheduleRow, spec: ScheduleSpec, *, i
         "is_edited": is_edited,
         "is_moved": any(getattr(known, field) != getattr(spec, field) for field in _TIMES),
     }
-    return _row(QUERIES.run(connection, "change", values)[0])
+    with _storable():
+        return _row(QUERIES.run(connection, "change", values)[0])
 
 
 def _steer(connection: Connection, name: str, query: str, deed: str) -> bool:
@@ -284,15 +363,19 @@ def _wanted(connection: Connection, name: str) -> ScheduleRow:
     """Return a schedule that was not removed, held to the end of the transaction; raises NotFoundError."""
     known = _held(connection, name)
     if known.removed_at is not None:
-        raise NotFoundError(f"the schedule {name!r} was removed: add it again")
+        raise NotFoundError(f"the schedule {name!r} was removed: `greenroom schedules edit --reset` brings it back")
     return known
 
 
 def _held(connection: Connection, name: str) -> ScheduleRow:
     rows = QUERIES.run(connection, "hold", {"name": name})
     if not rows:
-        raise NotFoundError(f"there is no schedule {name!r}: `greenroom schedules list` names them")
+        raise _unknown(name)
     return _row(rows[0])
+
+
+def _unknown(name: str) -> NotFoundError:
+    return NotFoundError(f"there is no schedule {name!r}: `greenroom schedules list` names them")
 
 
 def _tell(connection: Connection, row: ScheduleRow, deed: str, metadata: Mapping[str, Any] | None = None) -> None:
@@ -306,3 +389,7 @@ def _row(row: Sequence[Any]) -> ScheduleRow:
 
 def _is_before(one: datetime | None, other: datetime | None) -> bool:
     return one is not None and other is not None and None not in (one.tzinfo, other.tzinfo) and one < other
+
+
+def _is_storable(text: str) -> bool:
+    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)

@@ -10,7 +10,7 @@ from db.connection import Connection
 from db.queries import Queries
 
 QUERIES = Queries("standings")
-Of = Literal["filling", "counting", "erasure"]
+Of = Literal["filling", "counting", "erasure", "care", "measuring", "rolling"]
 
 
 def read(connection: Connection, task_id: UUID, of: Of) -> dict[str, Any]:

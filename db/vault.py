@@ -62,6 +62,16 @@ def count_by_key(connection: Connection) -> dict[str, int]:
     return dict(QUERIES.run(connection, "count_by_key"))
 
 
+def sealed_types(connection: Connection) -> list[str]:
+    """Return the task types whose payloads have fields that stand encrypted."""
+    return [name for (name,) in QUERIES.run(connection, "sealed_types")]
+
+
+def has_hashes(connection: Connection) -> bool:
+    """Return whether there are API keys; as the system role, of any tenant."""
+    return QUERIES.run(connection, "has_hashes") == [(True,)]
+
+
 def reseal(connection: Connection, before: Sequence[Stored], texts: Sequence[str], key_id: str) -> int:
     """Put values under a key, those that nobody changed meanwhile; return how many."""
     changed = 0

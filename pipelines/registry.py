@@ -19,7 +19,11 @@ from pipelines.task import Task
 
 OUR_MODULES = (
     "pipelines.care.counters",
+    "pipelines.care.indexes",
+    "pipelines.care.tables",
     "pipelines.documents.tasks",
+    "pipelines.health.measure",
+    "pipelines.health.rollup",
     "pipelines.replay",
     "pipelines.retention.partitions",
     "pipelines.tenants.erasure",

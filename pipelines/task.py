@@ -24,6 +24,8 @@ P = TypeVar("P", bound=Payload)
 Scope = Literal["tenant", "system"]
 MOST_TOGETHER = 250
 """Tasks of a type without a batch size in one message; figures in docs/decisions/0006-hot-path.md."""
+UNCOUNTED = 10_000_000
+"""`max_snoozes` of a task that snoozes once a page or a look: it ends by its work, never by their number."""
 
 
 class TaskContext(Protocol):
@@ -55,10 +57,11 @@ class TaskContext(Protocol):
         ...
 
     def outside(self) -> AbstractContextManager["Connection"]:
-        """A connection on which each statement commits by itself, for a system task whose statements may be repeated.
+        """A connection on which each statement commits by itself, for a type that is declared with `outside`.
 
         What the worker's end does not undo, nor a lost lease: for what cannot wait for the end of the attempt, since it
-        locks what all others use, or cannot run in a transaction. Raises PermanentError for a tenant's task.
+        locks what all others use, or cannot run in a transaction. Past the pooler where its address is known; an answer
+        is waited for as long as the type's time limit. Raises PermanentError for a type that is not declared so.
         """
         ...
 
@@ -108,6 +111,8 @@ class Task(Generic[P]):
     `limit_key` is what its tasks have in common that a limit goes by, such as the provider that they call; an enqueue
     may name another.
     `scope` is `tenant` (the handler sees its tenant's rows only) or `system` (works across tenants).
+    `outside` says that its handler writes by `context.outside()`, where statements commit one by one: after a kill they
+    are repeated. It takes scope `system`, and its tasks travel alone.
     """
 
     payload: type[P]
@@ -121,6 +126,7 @@ class Task(Generic[P]):
     time_limit: timedelta = timedelta(minutes=10)
     batch_size: int | None = None
     limit_key: str | None = None
+    outside: bool = False
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
@@ -135,6 +141,14 @@ class Task(Generic[P]):
             raise RegistrationError(f"task type {self.name}: limit_key must be 1 to 200 characters and not *")
         if self.time_limit <= timedelta(0):
             raise RegistrationError(f"task type {self.name}: time_limit must be positive")
+        self._refuse_outside()
+
+    def _refuse_outside(self) -> None:
+        """Refuse a type whose statements would commit beside row security, or beside tasks of others."""
+        if self.outside and self.scope != "system":
+            raise RegistrationError(f"task type {self.name}: outside=True takes scope='system', as no tenant is bound")
+        if self.outside and (self.run is None or self.batch_size != 1):
+            raise RegistrationError(f"task type {self.name}: outside=True takes run and batch_size=1")
 
     @property
     def most_together(self) -> int:

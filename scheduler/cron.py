@@ -138,11 +138,14 @@ class _Walls(CronSim):
 
     def __init__(self, fields: list[str]) -> None:
         days = fields[_DAY].split(",")
-        known = [item for item in days if not _is_nearest(item)]
-        super().__init__(" ".join([*fields[:_DAY], ",".join(known) or "1", *fields[_DAY + 1 :]]), _START)
-        if not known:
-            self.days = set()
         self.nearest = tuple(int(item[:-1]) for item in days if _is_nearest(item))
+        known = [item for item in days if not _is_nearest(item)]
+        if self.nearest:  # cronsim wants a day, and would refuse 31 in February, which is not all there is
+            known.append("L")
+        super().__init__(" ".join([*fields[:_DAY], ",".join(known), *fields[_DAY + 1 :]]), _START)
+        if self.nearest and "L" not in days:
+            self.days.remove(self.LAST)
+        self.day_and = fields[_DAY].startswith("*") or fields[_WEEKDAY].startswith("*")
 
     def match_dom(self, d: date) -> bool:
         return super().match_dom(d) or d.day in _nearest_weekdays(d.year, d.month, self.nearest)
@@ -240,8 +243,8 @@ def _value(text: str, field: _Field, item: str, written: str | None) -> int | No
 
 
 def _number(written: str) -> int:
-    """Return a number of at most three digits, and -1, which no field takes, for all else."""
-    return int(written) if written.isdigit() and len(written) <= 3 else -1
+    """Return the number that is written, and -1, which no field takes, for a name."""
+    return int(written) if written.isdigit() else -1
 
 
 def _refused(text: str, field: _Field, item: str, why: str = "") -> ScheduleError:

@@ -86,7 +86,7 @@ class _Look:
     def settle(self, now: datetime, row: ScheduleRow) -> None:
         """Settle the times up to `now`, and say when to look again."""
         try:
-            trigger = build_trigger(trigger_spec(row, row.created_at))
+            trigger = build_trigger(trigger_spec(row, anchor_of(row, now)))
         except ScheduleError as error:
             self._give_up(now, row, str(error))
             return
@@ -218,8 +218,18 @@ def next_fire(row: ScheduleRow) -> datetime | None:
     """
     if row.next_fire_at is None or row.next_fire_at > row.settled_at:
         return row.next_fire_at
-    trigger = build_trigger(trigger_spec(row, row.created_at))
+    trigger = build_trigger(trigger_spec(row, anchor_of(row, row.settled_at)))
     return trigger.get_next_fire_time(row.settled_at, row.settled_at)
+
+
+def anchor_of(row: ScheduleRow, now: datetime) -> datetime:
+    """Return what an interval counts from: the schedule's making.
+
+    Where that is still to come, because the clock was set back since, as many intervals before it as it takes.
+    """
+    if row.every is None or row.created_at <= now:
+        return row.created_at
+    return row.created_at + (now - row.created_at) // row.every * row.every
 
 
 def trigger_spec(spec: ScheduleSpec, anchor: datetime) -> TriggerSpec:

@@ -14,7 +14,7 @@ from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from core.clock import Clock, SystemClock
-from core.settings import SchedulerSettings
+from core.groups import SchedulerSettings
 from db import fires
 from db.connection import Connection, KeptConnection
 from db.queries import is_unavailable

@@ -8,7 +8,7 @@ business.
 however long ago that is; without one, the first at or after `now`. Both are aware; what comes back is aware and in UTC.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -53,7 +53,7 @@ class TriggerSpec:
 
 
 @BaseTrigger.register
-class Trigger:
+class Trigger(ABC):
     """What all triggers share: APScheduler's question, and the bounds."""
 
     def __init__(self, spec: TriggerSpec) -> None:
@@ -61,8 +61,7 @@ class Trigger:
         self._ends_at = None if spec.ends_at is None else spec.ends_at.astimezone(UTC)
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """Return the first fire after `previous_fire_time`, or without one the first not before `now`; None: no
-        more."""
+        """Return the first fire after `previous_fire_time`, or without one not before `now`; None if there is none."""
         after = now.astimezone(UTC) - _INSTANT if previous_fire_time is None else previous_fire_time.astimezone(UTC)
         if self._starts_at is not None:
             after = max(after, self._starts_at - _INSTANT)
@@ -79,7 +78,6 @@ class CronTrigger(Trigger):
 
     def __init__(self, spec: TriggerSpec, cron: Cron) -> None:
         super().__init__(spec)
-        load_zone(spec.zone)
         self._cron = cron
         self._zone = spec.zone
         self._gap = spec.gap

@@ -224,6 +224,8 @@ class Context:
     connection: KeptConnection
     reporter: Progress
     running: "RunningAttempts"
+    outward: KeptConnection | None = None
+    time_limit: timedelta = timedelta(0)
 
     @property
     def task_id(self) -> UUID:
@@ -255,11 +257,11 @@ class Context:
 
     @contextmanager
     def outside(self) -> Iterator[Connection]:
-        """A connection on which each statement commits by itself; raises PermanentError for a tenant's task."""
-        if self.tenant_id is not None:
-            raise PermanentError("a tenant's task works within transactions that are bound to its tenant")
-        connection = self.connection.get()
-        with patient(connection):
+        """A connection on which each statement commits by itself; PermanentError where that was not declared."""
+        if self.outward is None:
+            raise PermanentError("this task type works within transactions: declare it with Task(…, outside=True)")
+        connection = self.outward.get()
+        with patient(connection, self.time_limit.total_seconds()):
             yield connection
 
     def progress(self, fraction: float, message: str | None = None) -> None:

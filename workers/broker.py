@@ -298,15 +298,6 @@ def open_broker(url: str | None, namespace: str) -> AnyBroker:
     )
 
 
-def ping(url: str) -> None:
-    """Ask the Redis of an address for a sign of life; raises UnavailableError when none comes within 3 seconds."""
-    try:
-        with redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as client:
-            client.ping()
-    except (redis.RedisError, ValueError, OSError) as error:  # ValueError: it is no address of a Redis
-        raise UnavailableError(f"the broker does not answer: {type(error).__name__}") from error
-
-
 def messages_of(claims: Iterable[Claim]) -> list[tuple["dramatiq.Message[None]", list[Claim]]]:
     """Group claims into messages: tasks of one queue, type and tenant travel together, as many as their type allows.
 

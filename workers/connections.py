@@ -1,4 +1,7 @@
-"""The connections of a worker's threads: one a thread and scope, guarded, opened anew after they broke."""
+"""The connections of a worker's threads: one a thread and scope, guarded, opened anew after they broke.
+
+What works outside of transactions has one of its own, past the pooler where its address is known.
+"""
 
 import threading
 
@@ -10,9 +13,9 @@ from workers.guard import GuardedCursor
 class Connections:
     """A worker's logins by task scope (`tenant`, `system`), and the connections that its threads hold."""
 
-    def __init__(self, urls: dict[str, str | None], *, pooled: bool) -> None:
-        self._urls = urls
-        self._pooled = pooled
+    def __init__(self, urls: dict[str, str | None], *, pooled: bool, direct_url: str | None = None) -> None:
+        self._urls = urls | {"outside": direct_url or urls.get("system")}
+        self._pooled = {scope: pooled for scope in urls} | {"outside": pooled and direct_url is None}
         self._local = threading.local()
         self._of_threads: dict[int, list[KeptConnection]] = {}
 
@@ -27,7 +30,7 @@ class Connections:
             url = self._urls[scope]
             if url is None:
                 raise UnavailableError(f"this worker has no address for the {scope} role")
-            kept = KeptConnection(url, name=f"worker {scope}", pooled=self._pooled, cursor=GuardedCursor)
+            kept = KeptConnection(url, name=f"worker {scope}", pooled=self._pooled[scope], cursor=GuardedCursor)
             self._of_threads.setdefault(threading.get_ident(), []).append(kept)
             setattr(self._local, scope, kept)
         return kept

@@ -42,7 +42,10 @@ _RAISED = (Exception, SystemExit, KeyboardInterrupt, InterruptionError)
 
 @dataclass(frozen=True, slots=True)
 class ExecutorConfig:
-    """What an executor needs to know: addresses by scope, its process's boot id, and times in seconds."""
+    """What an executor needs to know: addresses by scope, its process's boot id, and times in seconds.
+
+    `direct_url` is the system role's past the pooler, where one stands between.
+    """
 
     worker_id: UUID
     url: str
@@ -51,6 +54,7 @@ class ExecutorConfig:
     lease_seconds: float
     target_seconds: float
     interrupt_seconds: float = 5.0
+    direct_url: str | None = None
 
 
 class Executor:
@@ -67,7 +71,8 @@ class Executor:
         self._keyring = keyring
         self.sizes = BatchSizes(config.target_seconds)
         self._longest_part = _PART_FACTOR * config.target_seconds
-        self._connections = Connections({"tenant": config.url, "system": config.system_url}, pooled=config.pooled)
+        urls = {"tenant": config.url, "system": config.system_url}
+        self._connections = Connections(urls, pooled=config.pooled, direct_url=config.direct_url)
         self._progress = Progress(config.url, pooled=config.pooled)
         self._draining = threading.Event()
         self.on_stuck: Callable[[], None] = lambda: None
@@ -292,7 +297,10 @@ class Executor:
         return outcomes
 
     def _context(self, task: AnyTask, run: Run) -> Context:
-        return Context(run.attempt, self._resources, self._connections.kept(task.scope), self._progress, self.running)
+        kept = self._connections.kept
+        outward = kept("outside") if task.outside else None
+        common = self._resources, kept(task.scope), self._progress, self.running
+        return Context(run.attempt, *common, outward, task.time_limit)
 
 
 def _conclude_all(task: AnyTask, seat: Seat, runs: Sequence[Run], error: BaseException) -> None:

@@ -40,12 +40,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a process finds Postgres: its login, past the pooler (`direct`), and the system role's login."""
+    """Where a process finds Postgres: its login and the system role's, each also past the pooler (`direct`)."""
 
     url: str
     direct_url: str | None = None
     system_url: str | None = None
     pooled: bool = False
+    system_direct_url: str | None = None
 
 
 def broker_of(settings: Settings) -> AnyBroker:
@@ -160,6 +161,7 @@ class WorkerProcess:
             settings.worker.lease_seconds,
             settings.worker.target_seconds,
             settings.worker.interrupt_seconds,
+            addresses.system_direct_url,
         )
         self.executor = Executor(config, resources, keyring_of(settings))
         self.loops = self._loops(on_leave)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from core.settings import WorkerSettings
+from core.groups import WorkerSettings
 
 _PAUSE = 1.0
 _PAGE = resource.getpagesize()

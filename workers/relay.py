@@ -12,7 +12,7 @@ import psycopg
 
 from core import events
 from core.errors import UnavailableError
-from core.settings import RelaySettings
+from core.groups import RelaySettings
 from db import leases, processes, queue
 from db.connection import Connection, KeptConnection
 from workers.broker import AnyBroker, messages_of, publish

@@ -69,7 +69,7 @@ def enqueue(
         if not wait:
             output.show_json({"id": task_id}) if as_json else output.show_line(str(task_id))
             return
-        _wait(operation, task_id, timeout, as_json=as_json)
+        await_end(operation, task_id, timeout, as_json=as_json)
 
 
 def _options(**given: Any) -> "Options":
@@ -92,7 +92,8 @@ def _write(
         return enqueue_fields(connection, task_type, payload, **options)
 
 
-def _wait(operation: Operation, task_id: UUID, timeout: float, *, as_json: bool) -> None:
+def await_end(operation: Operation, task_id: UUID, timeout: float, *, as_json: bool) -> None:
+    """Wait for a task's end, print it, and exit with 1 unless the task is done."""
     end = end_of(operation, task_id, timeout)
     if as_json:
         output.show_json(asdict(end))

@@ -12,7 +12,7 @@ import typer
 from console import output
 from console.options import AsJson
 from console.runtime import Operation, operate
-from console.values import moment_of
+from console.values import SECONDS, moment_of, span_of
 from core.errors import NotFoundError, UsageError
 from db import limits, tasks
 
@@ -21,8 +21,6 @@ Names = Annotated[list[str], typer.Argument(metavar="QUEUE...", help="Names of q
 Per = Literal["queue", "type", "tenant", "key"]
 _KINDS: dict[Per, limits.Kind] = {"queue": "queue", "type": "task_type", "tenant": "tenant", "key": "key"}
 _RATE = re.compile(r"(?P<rate>\d+(\.\d+)?)/(?P<count>\d+(\.\d+)?)?(?P<unit>s|min|h|d)")
-_TIME = re.compile(r"(?P<count>\d+(\.\d+)?)(?P<unit>s|min|h|d)?")
-_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
 @app.command("list")
@@ -113,7 +111,7 @@ def _limit_of(
     given = _RATE.fullmatch(rate)
     if given is None:
         raise UsageError(f"{rate!r} is no rate: write 10/s, 300/min, 1000/2h or 5000/d")
-    count, seconds = float(given["rate"]), float(given["count"] or 1) * _SECONDS[given["unit"]]
+    count, seconds = float(given["rate"]), float(given["count"] or 1) * SECONDS[given["unit"]]
     if seconds == 0:
         raise UsageError(f"{rate!r} is no rate: its time is zero")
     tokens = burst if burst is not None else max(math.ceil(count / seconds), 1)
@@ -135,10 +133,10 @@ def _resumption(until: str | None, for_: str | None) -> datetime | None:
     if until is not None and for_ is not None:
         raise UsageError("--until and --for say the same: give one of them")
     if for_ is not None:
-        given = _TIME.fullmatch(for_)
-        if given is None or float(given["count"]) == 0:
-            raise UsageError(f"{for_!r} is no time to wait: write 90s, 30min, 2h or 1d")
-        return moment_of(str(float(given["count"]) * _SECONDS[given["unit"] or "s"]))
+        span = span_of(for_)
+        if not span:
+            raise UsageError(f"{for_!r} is no pause: write 90s, 30min, 2h or 1d")
+        return moment_of(str(span.total_seconds()))
     if until is None:
         return None
     moment = moment_of(until)

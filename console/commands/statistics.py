@@ -7,12 +7,10 @@ from typing import Annotated
 import typer
 
 from console import output
+from console.bars import sparkline
 from console.options import AsJson
 from console.runtime import operate
 from db import statistics
-
-_BARS = "▁▂▃▄▅▆▇█"
-_WIDTH = 60
 
 
 def show(
@@ -41,14 +39,6 @@ def show(
         ],
         empty="no relay has looked at the queues in that time",
     )
-
-
-def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
-    """Return values as bars, the highest the greatest; more than `width` of them are summed up side by side."""
-    step = -(-len(values) // width)
-    sums = [sum(values[i : i + step]) for i in range(0, len(values), step)] if step else []
-    top = max(sums, default=0) or 1
-    return "".join(_BARS[round(value / top * (len(_BARS) - 1))] for value in sums)
 
 
 def _keys(rows: Sequence[statistics.MinuteRow]) -> list[tuple[str, str]]:

@@ -107,7 +107,7 @@ def show(
 def _show(
     found: tasks.TaskDetail, attempts: list[tasks.AttemptRow], around: task_graph.Around, *, as_json: bool
 ) -> None:
-    facts = asdict(found) | {"payload": masked(found.payload, found.secret_fields)}
+    facts = asdict(found) | {"payload": output.masked(found.payload, found.secret_fields)}
     if as_json:
         records = {"attempt_records": [asdict(attempt) for attempt in attempts]}
         output.show_json(facts | records | task_graph.facts(around))
@@ -160,14 +160,6 @@ def release(ids: Ids) -> None:
 
 
 app.command()(replay)
-
-
-def masked(payload: Any, secret_fields: list[str] | None) -> Any:
-    """Return a payload as it may be shown; of a type that nobody published, all values are stars."""
-    if not isinstance(payload, dict):
-        return output.MASK if secret_fields is None else payload
-    secret = set(payload) if secret_fields is None else set(secret_fields)
-    return {name: output.MASK if name in secret else value for name, value in payload.items()}
 
 
 def _each(

@@ -149,6 +149,8 @@ class EmbeddedServer:
                 connection.execute("CREATE ROLE greenroom_owner LOGIN CREATEROLE NOSUPERUSER NOBYPASSRLS")
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'greenroom'").fetchone():
                 connection.execute("CREATE DATABASE greenroom OWNER greenroom_owner")
+            # who migrates lets operators see how long others' transactions are open; a superuser's to give
+            connection.execute(f"GRANT pg_read_all_stats TO {OWNER} WITH ADMIN OPTION")
         with psycopg.connect(self.url(cluster.SUPERUSER), autocommit=True) as connection:
             connection.execute("SET client_min_messages = warning")  # "already exists, skipping"
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")

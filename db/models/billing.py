@@ -69,6 +69,7 @@ class UsageMetric(Tenanted, Base):
         Index("usage_metrics_metric_type_idx", "tenant_id", "metric_type", "period_start"),
         Index("usage_metrics_period_idx", "tenant_id", "period_start", "period_end"),
         Index("usage_metrics_recorded_at_idx", "tenant_id", text("recorded_at DESC")),
+        Index(None, "agent_id", "recorded_at"),
         {"postgresql_partition_by": "RANGE (period_start)"},
     )
 

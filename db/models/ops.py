@@ -104,6 +104,73 @@ class PersonaHealthHour(Keyed, Tenanted, Touched, Base):
     active_runs_p95: Mapped[Decimal] = _among("active_runs_max", 12)
 
 
+class PersonaHealthState(Keyed, Tenanted, Touched, Base):
+    """How far a persona's measuring is: the last counters of its processor time, what is counted, and the thresholds
+    that it is over.
+    """
+
+    __tablename__ = "persona_health_states"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["persona_id", "tenant_id"],
+            ["assistants.personas.id", "assistants.personas.tenant_id"],
+            ondelete="CASCADE",
+        ),
+        UniqueConstraint("persona_id"),  # serves the foreign key too
+        CheckConstraint("num_nulls(source, cpu_used_ns, cpu_capacity_ns) IN (0, 3)", name="counters"),
+    )
+
+    persona_id: Mapped[UUID] = column()
+    measured_at: Mapped[datetime | None] = column(comment="When it was last measured; NULL: never yet")
+    source: Mapped[str | None] = words(
+        400, least=1, comment="The start of the container or process whose counters these are"
+    )
+    cpu_used_ns: Mapped[int | None] = column(
+        BigInteger, check="{0} >= 0", comment="Nanoseconds of processor time that it had used, since its start"
+    )
+    cpu_capacity_ns: Mapped[int | None] = column(
+        BigInteger, check="{0} >= 0", comment="Nanoseconds that all processors of its host had run by then"
+    )
+    counted_since: Mapped[datetime] = column(
+        comment="Calls and costs of after this moment have been counted as far as they were there"
+    )
+    calls_counted: Mapped[int] = column(default="0", check="{0} >= 0", comment="Calls among them")
+    costs_counted: Mapped[int] = column(default="0", check="{0} >= 0", comment="Rows with a cost among them")
+    cost_counted: Mapped[Decimal] = amount(Numeric(20, 6), default="0", comment="USD, the sum of these")
+    cost_carried: Mapped[Decimal] = amount(
+        Numeric(20, 6), default="0", comment="USD, too little for a measure's four decimals so far"
+    )
+    crossed: Mapped[list[str]] = column(default="'{}'", comment="Measures that are over their threshold")
+
+
+class HealthThreshold(Keyed, Tenanted, Touched, Base):
+    """From when on a measure is told of, of one persona or of all of a tenant's; without a row the setting's."""
+
+    __tablename__ = "health_thresholds"
+    __table_args__ = (
+        Index(
+            "health_thresholds_scope_key",
+            "tenant_id",
+            "persona_id",
+            "metric",
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+        ),
+        CheckConstraint("clear_below <= raise_at", name="order"),
+        CheckConstraint("(raise_at IS NULL) = (clear_below IS NULL)", name="both"),
+    )
+
+    persona_id: Mapped[UUID | None] = reference(
+        "assistants.personas", comment="NULL: of every persona that has none of its own"
+    )
+    metric: Mapped[str] = one_of(
+        "cpu_percent", "memory_mb", "memory_percent", "disk_usage_gb", "llm_calls_count", "estimated_cost",
+        "active_runs_count", comment="As the column of ops.persona_health_metrics",
+    )  # fmt: skip
+    raise_at: Mapped[Decimal | None] = amount(Numeric(14, 4), comment="It is crossed from here on; NULL: never")
+    clear_below: Mapped[Decimal | None] = amount(Numeric(14, 4), comment="It is over below this")
+
+
 class RetentionPolicy(Keyed, Touched, Base):
     """How long rows of a table are kept, and what happens to them then: for all, for a tenant or for a persona."""
 

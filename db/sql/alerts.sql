@@ -9,6 +9,13 @@ WHERE name IN (
 )
 RETURNING name;
 
+-- part: raise
+-- What was found is raised, once, or seen again.
+INSERT INTO queue.alerts AS kept (kind, key, facts)
+SELECT kind, kind || ':' || subject, facts FROM found ORDER BY 2
+ON CONFLICT (key) WHERE state = 'raised' DO UPDATE SET seen_at = now(), facts = EXCLUDED.facts
+RETURNING kind, key, kept.xmax = 0 AS is_new
+
 -- name: sight
 -- Look at everything once. What is wrong and not raised yet is raised; what is raised has been seen again. Each kind is
 -- bounded: 10,000 failed tasks, 1,000 processes, 100 keys. Returns the keys that are new.
@@ -71,10 +78,17 @@ WITH RECURSIVE failures AS (
     (SELECT * FROM failures LIMIT 100) UNION ALL (SELECT * FROM stalled LIMIT 100)
     UNION ALL (SELECT * FROM dead LIMIT 100) UNION ALL (SELECT * FROM silent LIMIT 100)
 )
-INSERT INTO queue.alerts AS kept (kind, key, facts)
-SELECT kind, kind || ':' || subject, facts FROM found ORDER BY 2
-ON CONFLICT (key) WHERE state = 'raised' DO UPDATE SET seen_at = now(), facts = EXCLUDED.facts
-RETURNING kind, key, kept.xmax = 0 AS is_new;
+-- include: raise
+
+-- name: sight_months
+-- Months are made two ahead: one that lacks a fortnight before it begins is not in the making.
+WITH found AS (
+    SELECT 'missing_month' AS kind, relation::text || ':' || month AS subject, jsonb_build_object(
+        'table', relation::text, 'month', month, 'begins_in_seconds', round(extract(epoch FROM since - now()))) AS facts
+    FROM ops.missing_months(), to_char(since AT TIME ZONE 'UTC', 'YYYY-MM') AS month
+    WHERE since <= now() + interval '14 days' ORDER BY since LIMIT 100
+)
+-- include: raise
 
 -- name: resolve
 -- What was not seen for a while is over; what has been over for %(days)s days is forgotten.

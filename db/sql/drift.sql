@@ -103,7 +103,8 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespa
 WHERE n.nspname = ANY (%(schemas)s) AND p.prokind <> 'a';
 
 -- name: grants
--- Who but the owner may do what with schemas, tables, columns and functions. A product's own login may call functions.
+-- Who but the owner may do what with schemas, tables, columns and functions. A product's own login may call functions. That the
+-- system role looks after a table (MAINTAIN) is granted when it first does, where the server knows the privilege.
 WITH relations AS (
     -- include: relations
 ), held (place, owner, acl) AS (
@@ -123,10 +124,12 @@ SELECT 'grant', held.place, CASE one.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_us
 FROM held, aclexplode(held.acl) AS one
 WHERE one.grantee <> held.owner AND (one.privilege_type NOT IN ('EXECUTE', 'USAGE') OR one.grantee = 0
     OR pg_get_userbyid(one.grantee) ~ '^greenroom_')
+    AND (one.privilege_type <> 'MAINTAIN' OR pg_get_userbyid(one.grantee) <> 'greenroom_system')
 GROUP BY held.place, one.grantee;
 
 -- name: loose_partitions
--- Of months and spaces what breaks their rules: they are bound as their table is, pass their owner alone, grant nothing, and fire.
+-- Of months and spaces what breaks their rules: they are bound as their table is, pass their owner alone, grant nothing but that the
+-- system role looks after them, and fire.
 WITH leaves AS (
     -- include: leaves
 )
@@ -140,7 +143,8 @@ UNION ALL
 SELECT format('grant to %%s on partition %%s is in the database alone: %%s',
     CASE one.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(one.grantee) END, l.place,
     string_agg(one.privilege_type, ', ' ORDER BY one.privilege_type COLLATE "C"))
-FROM leaves l, aclexplode(l.relacl) AS one WHERE one.grantee <> l.relowner GROUP BY l.place, one.grantee
+FROM leaves l, aclexplode(l.relacl) AS one
+WHERE one.grantee <> l.relowner AND (one.privilege_type <> 'MAINTAIN' OR pg_get_userbyid(one.grantee) <> 'greenroom_system') GROUP BY l.place, one.grantee
 UNION ALL
 SELECT format('trigger %%s on partition %%s is disabled', t.tgname, l.place)
 FROM leaves l JOIN pg_catalog.pg_trigger t ON t.tgrelid = l.oid AND t.tgenabled = 'D'

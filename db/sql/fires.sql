@@ -69,15 +69,46 @@ DELETE FROM queue.fires WHERE (schedule_id, fire_at) IN (
     WHERE f.fire_at < clock_timestamp() - make_interval(days => %(days)s) AND f.fire_at IS DISTINCT FROM s.last_fire_at
     ORDER BY f.fire_at LIMIT %(limit)s FOR UPDATE OF f SKIP LOCKED);
 
+-- part: told
+-- A fire and how its task stands, in the order of db.fires.FireRow.
+    f.fire_at, f.fired_at, f.outcome, f.task_id, f.is_manual, f.missed_count, f.error, t.status, t.hold_reason, t.started_at, t.completed_at,
+    t.last_error
+
+-- part: task_of_it
+LEFT JOIN LATERAL (
+    SELECT o.status, o.hold_reason, o.started_at, o.completed_at, o.last_error FROM queue.outbox_tasks o WHERE o.id = f.task_id LIMIT 1
+) AS t ON true
+
 -- name: history
 -- A schedule's fires, newest first, each with how its task stands; a page goes on below the last time of the page before.
-SELECT f.fire_at, f.fired_at, f.outcome, f.task_id, f.is_manual, f.missed_count, f.error, t.status, t.hold_reason, t.completed_at,
-    t.last_error
+SELECT
+-- include: told
 FROM (
     SELECT * FROM queue.fires
     WHERE schedule_id = %(id)s AND (%(before)s::timestamptz IS NULL OR fire_at < %(before)s)
     ORDER BY fire_at DESC LIMIT %(limit)s
-) AS f LEFT JOIN LATERAL (
-    SELECT o.status, o.hold_reason, o.completed_at, o.last_error FROM queue.outbox_tasks o WHERE o.id = f.task_id LIMIT 1
-) AS t ON true
+) AS f
+-- include: task_of_it
 ORDER BY f.fire_at DESC;
+
+-- name: last_of_each
+-- The last fire of each of some schedules.
+SELECT s.id,
+-- include: told
+FROM unnest(%(ids)s::uuid[]) AS s (id)
+CROSS JOIN LATERAL (SELECT * FROM queue.fires WHERE schedule_id = s.id ORDER BY fire_at DESC LIMIT 1) AS f
+-- include: task_of_it
+;
+
+-- name: is_any
+-- Whether there is a schedule that is to be fired.
+SELECT EXISTS (SELECT FROM queue.schedules WHERE paused_at IS NULL AND removed_at IS NULL AND next_fire_at IS NOT NULL);
+
+-- name: troubled
+-- Schedules that are overdue by so many seconds, and those whose last fire was refused, at most twenty.
+SELECT s.name, greatest(extract(epoch FROM clock_timestamp() - s.next_fire_at), 0)::float8, last.error
+FROM queue.schedules s LEFT JOIN LATERAL (
+    SELECT f.outcome, f.error FROM queue.fires f WHERE f.schedule_id = s.id ORDER BY f.fire_at DESC LIMIT 1) last ON last.outcome = 'refused'
+WHERE s.paused_at IS NULL AND s.removed_at IS NULL
+    AND (s.next_fire_at < clock_timestamp() - make_interval(secs => %(seconds)s) OR last.outcome = 'refused')
+ORDER BY s.name LIMIT 20;

@@ -3,6 +3,9 @@
 -- name: tenant_by_slug
 SELECT id FROM identity.tenants WHERE slug = %(slug)s AND deleted_at IS NULL;
 
+-- name: slugs_of
+SELECT id, slug FROM identity.tenants WHERE id = ANY (%(ids)s);
+
 -- name: find_api_key
 -- The key of one of some hashes, while it opens; notes its use.
 SELECT id, tenant_id, user_id, name, scopes, expires_at FROM identity.find_api_key(%(key_hashes)s);

@@ -92,3 +92,10 @@ FROM queue.schedules WHERE name = %(name)s;
 SELECT clock_timestamp(),
 -- include: kept
 FROM queue.schedules WHERE id = %(id)s;
+
+-- name: now
+SELECT clock_timestamp();
+
+-- name: secret_fields
+-- Of task types, which fields of a payload are not to be shown; NULL for a type that nobody published.
+SELECT wanted, (queue.task_type(wanted)).secret_fields FROM unnest(%(types)s::text[]) AS wanted;

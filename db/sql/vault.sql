@@ -15,6 +15,18 @@ ORDER BY id, place LIMIT %(most)s;
 SELECT key_id, count(*) FROM (SELECT key_id FROM vault.secrets UNION ALL SELECT key_id FROM vault.provider_keys) AS all_of_them
 GROUP BY key_id ORDER BY key_id;
 
+-- name: sealed_types
+-- Task types that ask for fields to be encrypted: those whose published schema has one that is.
+SELECT name FROM queue.task_types t
+WHERE EXISTS (
+    SELECT FROM jsonb_each(COALESCE(t.payload_schema -> 'properties', '{}')) AS field
+    WHERE field.value -> 'anyOf' -> 0 -> 'required' = '["encrypted"]')
+ORDER BY name;
+
+-- name: has_hashes
+-- Whether there are API keys: they are hashed with what is derived from the ring.
+SELECT EXISTS (SELECT FROM identity.api_keys WHERE status = 'active');
+
 -- name: reseal_secrets
 -- Nobody changed them meanwhile: what was written since is under the new key, or is another value.
 UPDATE vault.secrets s SET encrypted_value = given.text, key_id = %(key_id)s

@@ -15,7 +15,7 @@ from pipelines.outcomes import Done, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
 from pipelines.schedule import Schedule
-from pipelines.task import Task, TaskContext
+from pipelines.task import UNCOUNTED, Task, TaskContext
 from pipelines.transaction import Transaction
 
 # Pages of an attempt in which all is right: some seconds of reading, in as many transactions.
@@ -97,6 +97,6 @@ TASKS: tuple[AnyTask, ...] = (
         run=reconcile,
         scope="system",
         batch_size=1,
-        max_snoozes=10_000_000,  # one a page with something to mend
+        max_snoozes=UNCOUNTED,
     ),
 )

@@ -20,8 +20,8 @@ import numpy as np
 
 from core.backoff import Backoff
 from core.errors import PermanentError, RateLimitedError, RetryableError, SettingsError
+from core.groups import EndpointSettings
 from core.retry_after import retry_after
-from core.settings import EndpointSettings
 from pipelines.documents.tokens import Cl100k
 from pipelines.documents.vectors import Embedded, Vectors
 

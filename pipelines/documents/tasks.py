@@ -29,7 +29,7 @@ from pipelines.documents.storage import Storage, storage_of
 from pipelines.documents.terms import count_terms
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
-from pipelines.task import Task
+from pipelines.task import UNCOUNTED, Task
 
 TASKS: tuple[AnyTask, ...] = (
     Task(
@@ -60,7 +60,7 @@ TASKS: tuple[AnyTask, ...] = (
     # Before the ingests that ask for it, or it would come after the last of them.
     Task(payload=CountTerms, run=count_terms, queue=DOCUMENTS_QUEUE, priority=50),
     # It waits for what it has enqueued, which may take days.
-    Task(payload=FillSpace, run=fill, queue=DOCUMENTS_QUEUE, scope="system", batch_size=1, max_snoozes=10_000_000),
+    Task(payload=FillSpace, run=fill, queue=DOCUMENTS_QUEUE, scope="system", batch_size=1, max_snoozes=UNCOUNTED),
     # Somebody waits for it: before everything else, and not worth repeating for long.
     Task(
         payload=EmbedQuery,

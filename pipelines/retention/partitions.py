@@ -85,6 +85,7 @@ TASKS: tuple[AnyTask, ...] = (
         payload=MaintainPartitions,
         run=maintain,
         scope="system",
+        outside=True,
         batch_size=1,
         time_limit=timedelta(minutes=15),
     ),

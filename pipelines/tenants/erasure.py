@@ -18,7 +18,7 @@ from pipelines.documents.storage import Storage
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
-from pipelines.task import RetryPolicy, Task, TaskContext
+from pipelines.task import UNCOUNTED, RetryPolicy, Task, TaskContext
 from pipelines.transaction import Transaction
 
 TENANTS_QUEUE = "default"
@@ -101,7 +101,7 @@ TASKS: tuple[AnyTask, ...] = (
         scope="system",
         batch_size=1,
         time_limit=timedelta(minutes=5),
-        max_snoozes=10_000_000,  # one a page
+        max_snoozes=UNCOUNTED,
         # Somebody's data is waited for: for two days, and soon again.
         max_attempts=100,
         retry=RetryPolicy(Backoff(base=1.0, maximum=1800.0, jitter=0.2)),

@@ -16,7 +16,7 @@ from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
-from pipelines.task import Task, TaskContext
+from pipelines.task import UNCOUNTED, Task, TaskContext
 from pipelines.transaction import Transaction
 from pipelines.vault.cipher import Cipher, Place, Sealed
 
@@ -108,7 +108,7 @@ TASKS: tuple[AnyTask, ...] = (
         scope="system",
         batch_size=1,
         time_limit=timedelta(minutes=1),
-        max_snoozes=10_000_000,  # one a page
+        max_snoozes=UNCOUNTED,
     ),
 )
 

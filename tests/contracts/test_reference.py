@@ -12,9 +12,10 @@ from uuid import UUID
 from pydantic_core import PydanticUndefined
 
 from core import events
+from core.groups import Group
 from core.logs import level_of
 from core.metrics import Metrics
-from core.settings import PREFIX, Group, Settings, known_variables
+from core.settings import PREFIX, Settings, known_variables
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 OBSERVABILITY = DOCS / "observability.md"

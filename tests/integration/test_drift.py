@@ -171,6 +171,12 @@ def test_a_space_is_no_difference_and_goes_by_the_rules_of_months(database: Data
     ]
 
 
+def test_that_the_system_role_looks_after_tables_is_no_difference(database: Database) -> None:
+    """Granted when it first does; before PostgreSQL 17 there is nothing to grant."""
+    database.rows("SELECT ops.allow_maintenance()")
+    assert differences(database.owner_url) == []
+
+
 def test_a_table_that_is_missing_is_told_once_with_who_refers_to_it(database: Database) -> None:
     database.rows("DROP TABLE people.feedback CASCADE")
     assert "table people.feedback is missing" in differences(database.owner_url)

@@ -2,6 +2,7 @@
 
 from tests.integration import (
     test_plans_of_documents,
+    test_plans_of_health,
     test_plans_of_records,
     test_plans_of_schedules,
     test_plans_of_search,
@@ -14,7 +15,7 @@ from tests.support.database import Database
 
 MODULES = (
     test_plans_of_documents, test_plans_of_search, test_plans_of_watching, test_plans_of_records, test_plans_of_tenants,
-    test_plans_of_schedules,
+    test_plans_of_schedules, test_plans_of_health,
 )  # fmt: skip
 GUARDS = [guard for module in MODULES for guard in module.GUARDS]
 GUARDED = {guard.statement for guard in GUARDS} | {
@@ -27,10 +28,12 @@ CATALOGUE = "reads the catalogue, and a handful of policies and runs"
 WHOLE_MONTH = "counts a month that is over, all of it, before it goes"
 A_ROW_MORE = "it adds a row"
 SCHEDULES = "a schedule is a row, and has a name: there are hundreds, and one is changed at a time"
+SCHEDULES_OF_DOCTOR = "looks at all schedules, for operators: there are hundreds"
 KIT = "the kit for tests runs it, no process does"
 # By statement, why it has no guard.
 UNGUARDED = {
     "alerts.begin": ROW_A_PROCESS,
+    "alerts.sight_months": CATALOGUE,
     "dependencies.lock": NO_TABLE,
     "documents.hold_active": NO_TABLE,
     "documents.lock_file": NO_TABLE,
@@ -42,13 +45,18 @@ UNGUARDED = {
     "fires.lock": SCHEDULES,
     "fires.note_missed": "by the whole key, and seldom: a clock was set back and on again",
     "fires.settle": SCHEDULES,
-    "health.oldest_transaction": NO_TABLE,
-    "health.server": NO_TABLE,
+    **{f"health.{name}": NO_TABLE for file, name in QUERIES if file == "health"},
+    "identity.slugs_of": "a tenant is a row, found by its key",
     "identity.tenant_by_slug": "a tenant is a row, found by its unique key",
     "leases.ring_rescuers": NO_TABLE,
     "leases.wait_for_disk": NO_TABLE,
     "limits.forget": "all buckets of tokens, once an hour: a token spent is not to cost an index",
     "limits.pause_key": "tests/integration/queue/test_limit_plans.py holds the function to what it reads",
+    **{
+        f"maintenance.{name}": "reads the catalogue, and its task's row"
+        for file, name in QUERIES
+        if file == "maintenance"
+    },
     "months.begin": CATALOGUE,
     "months.came_to": CATALOGUE,
     "months.clear": WHOLE_MONTH,
@@ -70,12 +78,28 @@ UNGUARDED = {
     **{
         f"schedules.{name}": SCHEDULES
         for name in (
-            "add", "bury", "change", "declare", "drop_undeclared", "hold", "judge", "list", "pause", "read", "remove",
-            "resume", "show", "unbury",
+            "add",
+            "bury",
+            "change",
+            "declare",
+            "drop_undeclared",
+            "hold",
+            "judge",
+            "list",
+            "pause",
+            "read",
+            "remove",
+            "resume",
+            "show",
+            "unbury",
         )
     },
+    "schedules.now": NO_TABLE,
+    "schedules.secret_fields": ROW_A_PROCESS,
     "schema.has_revision": NO_TABLE,
     "schema.revision": "one row",
+    "fires.is_any": SCHEDULES_OF_DOCTOR,
+    "fires.troubled": SCHEDULES_OF_DOCTOR,
     "spaces.activate": ROW_A_SPACE,
     "spaces.building": NO_TABLE,
     "spaces.chunks": "counts all chunks, for who fills a space",
@@ -111,6 +135,8 @@ UNGUARDED = {
     "testing.pretend_attempts": KIT,
     "testing.still_due": KIT,
     "vault.count_by_key": "counts all values by key: how far a rotation is",
+    "vault.has_hashes": "stops at the first API key that is active",
+    "vault.sealed_types": ROW_A_PROCESS,
 }
 # What logins call that runs with the owner's rights, and views: by name, why no guard calls it.
 FUNCTIONS = """
@@ -123,10 +149,12 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 """
 UNCALLED = {
     "identity.erase_user": "a user with all that goes along, once",
+    "ops.allow_maintenance": CATALOGUE,
     "ops.begin_months": CATALOGUE,
     "ops.clear_month": WHOLE_MONTH,
     "ops.connections": NO_TABLE,
     "ops.create_months_of": CATALOGUE,
+    "ops.drop_leftover_index": CATALOGUE,
     "ops.drop_month": WHOLE_MONTH,
     "ops.end_months": CATALOGUE,
     "ops.make_month": CATALOGUE,

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from db.embedded import EmbeddedServer
-from tests.support.full import Full, full, key
+from tests.support.full import FEW, Full, full, key
 from tests.support.plans import Guard, cases, faults
 
 ID = {"id": key("schedules", 50)}
 TIMES = [datetime.now(UTC) - timedelta(minutes=49 + n * 100, microseconds=n) for n in range(10)]
+TWENTY = {"ids": [key("schedules", n) for n in range(50, 70)]}
 OLD = {"days": 30, "limit": 100}
 
 GUARDS = [
@@ -22,6 +23,11 @@ GUARDS = [
     # a login that is bound to a tenant asks which of all schedules are its own
     *(
         Guard(role, "fires.history", ID | {"limit": 20, "before": None}, ("fires_pkey",), 1700, 800)
+        for role in ("operator", "reader")
+    ),
+    # who lists asks for what it was told of: its own
+    *(
+        Guard(role, "fires.last_of_each", TWENTY, ("fires_pkey",), 1700, 800, tenants=(FEW,))
         for role in ("operator", "reader")
     ),
 ]  # fmt: skip

@@ -46,6 +46,9 @@ KNOWN = """
 0 2 31W * *
 0 2 1,15,L * *
 0 2 10W,20W * *
+0 2 31,15W 2 *
+0 2 15W,*/16 * 1
+0 2 */16,15W * 1
 0 2 */2 * *
 0 2 1-7 * 1
 0 2 1-7 * *
@@ -90,6 +93,18 @@ KNOWN = """
 @hourly
 """.strip().splitlines()
 
+TELLING = (
+    "30 2 * * *",
+    "*/20 1,2 * * *",
+    "0 2 * * 0",
+    "0 2 13 * 5",
+    "0 2 */7 * 1",
+    "0 2 15W,*/16 * 1",
+    "0 2 10W,20W * *",
+    "0 2 31,15W 2 *",
+)
+"""One for each rule that is easily missed."""
+
 
 def expressions(count: int, seed: str) -> list[str]:
     """Return the known ones and, up to `count`, random ones; the same for the same seed."""
@@ -101,9 +116,10 @@ def expressions(count: int, seed: str) -> list[str]:
 
 
 def sample(count: int, seed: str) -> list[str]:
-    """Return `count` of them, half known and half random."""
+    """Return `count` of them: the telling ones, and known and random ones, half and half."""
     chance = random.Random(seed)
-    return [*chance.sample(KNOWN, count // 2), *(_random(chance) for _ in range(count - count // 2))]
+    more = count - len(TELLING)
+    return [*TELLING, *chance.sample(KNOWN, more // 2), *(_random(chance) for _ in range(more - more // 2))]
 
 
 def _random(chance: random.Random) -> str:
@@ -147,6 +163,8 @@ def _days(chance: random.Random) -> str:
         (2, lambda: _stepped(chance, 1, 31, 9)),
         (2, lambda: f"*/{chance.randint(2, 16)}"),
         (2, lambda: f"{chance.randint(1, 31)}W"),
+        (1, lambda: f"{chance.randint(1, 31)},{chance.randint(1, 31)}W"),
+        (1, lambda: f"{chance.randint(1, 31)}W,*/{chance.randint(2, 16)}"),
         (1, lambda: f"{chance.randint(1, 15)}W,{chance.randint(16, 31)}W,L"),
         (2, lambda: chance.choice(("L", "LW", "1,L", "LW,15", "1-3,L"))),
     )

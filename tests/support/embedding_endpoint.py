@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from core.settings import EndpointSettings
+from core.groups import EndpointSettings
 
 DIMENSIONS = 8
 Answer = tuple[int, dict[str, str], bytes]

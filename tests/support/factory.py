@@ -253,6 +253,9 @@ SPECIAL: dict[str, Callable[[Factory, Row], Row]] = {
     "knowledge.chunks": lambda _factory, _given: {"start_offset": 0, "end_offset": 1},
     "knowledge.term_statistics": lambda _factory, _given: {"key": next(_numbers)},
     "mail.mailboxes": _mailbox,
+    "ops.health_thresholds": lambda factory, given: (
+        {} if "persona_id" in given or "metric" in given else {"persona_id": factory.row("assistants.personas")["id"]}
+    ),
     "ops.persona_health_hourly": lambda _factory, _given: {
         "hour": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=next(_numbers))
     },

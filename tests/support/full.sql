@@ -210,3 +210,35 @@ INSERT INTO queue.fires (schedule_id, fire_at, fired_at, outcome, task_id)
 SELECT fill.key('schedules', 1 + n % 100), now() - n * interval '1 min', now(), 'enqueued', fill.key('tasks', n)
 FROM generate_series(1, 60000) n;
 UPDATE queue.tasks_live SET owner_kind = 'schedule', owner_id = fill.key('schedules', 1 + ('x' || right(id::text, 12))::bit(48)::bigint % 1000);
+
+-- fill: health
+-- Personas of whom one in a hundred has a hundred runs, costs, measures and hours, and two have thousands, of long ago.
+INSERT INTO queue.task_types (name, queue, scope, priority, max_attempts, batch_size, time_limit, payload_version, payload_schema)
+VALUES ('persona.measure', 'default', 'tenant', 0, 3, 100, '1 min', 1, '{}');
+INSERT INTO assistants.personas (id, tenant_id, name, system_prompt)
+SELECT fill.key('personas', n), fill.tenant(n), 'p' || n, 'p' FROM generate_series(1, 60000) n;
+INSERT INTO ops.persona_health_states (tenant_id, persona_id, counted_since)
+SELECT fill.tenant(n), fill.key('personas', n), now() - interval '1 h' FROM generate_series(1, 60000) n;
+INSERT INTO ops.health_thresholds (tenant_id, persona_id, metric, raise_at, clear_below)
+SELECT fill.tenant(n), fill.key('personas', n), 'cpu_percent', 80, 70 FROM generate_series(1, 60000) n;
+INSERT INTO assistants.agents (id, tenant_id, name, persona_id)
+SELECT fill.key('aides', n), fill.tenant(n), 'a', fill.key('personas', n)
+FROM generate_series(1, 600) k, LATERAL (SELECT k * 100 + (k - 1) % 5 AS n) AS each;
+CREATE TABLE fill.deeds AS SELECT row_number() OVER () AS number, n, i FROM (
+    SELECT k * 100 + (k - 1) % 5 AS n, i FROM generate_series(1, 600) k, generate_series(1, 100) i
+    UNION ALL SELECT n, i FROM unnest(ARRAY[100, 30100]) n, generate_series(101, 3000) i) AS each;
+INSERT INTO assistants.runs (id, tenant_id, agent_id, persona_id, user_id, trace_id, status, input, completed_at)
+SELECT fill.key('runs', number), fill.tenant(n), fill.key('aides', n), fill.key('personas', n), fill.key('users', n), 'run-' || fill.key('runs', number),
+    CASE i WHEN 1 THEN 'running' ELSE 'completed' END, 'x', CASE WHEN i > 1 THEN now() - i * interval '1 h' END
+FROM fill.deeds;
+INSERT INTO assistants.run_steps (tenant_id, run_id, step_number, step_type)
+SELECT fill.tenant(n), fill.key('runs', number), 1, 'llm_call' FROM fill.deeds;
+INSERT INTO billing.usage_metrics (tenant_id, agent_id, metric_type, metric_value, cost, period_start, period_end, recorded_at)
+SELECT fill.tenant(n), fill.key('aides', n), 'm', 1, 1, now(), now() + interval '1 h', now() - i * interval '1 h' FROM fill.deeds;
+SET ROLE greenroom_owner;
+SELECT ops.create_month('ops.persona_health_metrics', now() - make_interval(months => ago)) FROM unnest(ARRAY[1, 2]) AS ago;
+RESET ROLE;
+INSERT INTO ops.persona_health_metrics (tenant_id, persona_id, cpu_percent, memory_mb, measured_at)
+SELECT fill.tenant(n), fill.key('personas', n), 1, 1, now() - i * interval '15 min' FROM fill.deeds;
+INSERT INTO ops.persona_health_hourly (tenant_id, persona_id, hour, sample_count, active_runs_avg, active_runs_max, active_runs_p95)
+SELECT fill.tenant(n), fill.key('personas', n), date_trunc('hour', now() - i * interval '1 h', 'UTC'), 4, 0, 0, 0 FROM fill.deeds WHERE i > 3;

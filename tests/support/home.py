@@ -13,6 +13,8 @@ import psutil
 import psycopg
 import pytest
 
+from workers.testing.database import _memory
+
 PROJECT = Path(__file__).resolve().parents[2]
 OWNER_PROGRAM = """
 import os, subprocess, sys
@@ -33,6 +35,16 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 def copy(source: Path, folder: Path) -> None:
     """With owners; sparse, as a fresh cluster is mostly zeroes."""
     subprocess.run(["/bin/cp", "-a", "--sparse=always", source, folder], check=True)
+
+
+@contextlib.contextmanager
+def quick_home() -> Iterator[Path]:
+    """A home in memory if there is room: a server's start and its stop wait for a disk, for seconds beside others."""
+    home = Path(tempfile.mkdtemp(prefix="gr-", dir=_memory()))
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ _ID = "00000000-0000-7000-8000-000000000009"
 _EARLY = "1999-01-01"
 _LATE = "2999-01-01"
 _SENT = {"direction": "outbound", "status": "sent"}
+_COUNTERS = {"source": "x", "cpu_used_ns": 1, "cpu_capacity_ns": 1}
 _NO_IMAP = dict.fromkeys(f"imap_{name}" for name in ("host", "port", "security", "login", "username", "secret_id"))
 
 # By the check's name, values for a row that breaks it and no check that Postgres tries before it: they go by name.
@@ -56,6 +57,10 @@ BREAKS: dict[str, Row] = {
     "fires_outcome_check": {"outcome": "no such value"},
     "fires_outcome_has_task_check": {"outcome": "enqueued"},
     "fires_outcome_says_why_check": {"outcome": "refused"},
+    "health_thresholds_both_check": {"raise_at": 1},
+    "health_thresholds_clear_below_check": {"raise_at": 1, "clear_below": -1},
+    "health_thresholds_order_check": {"raise_at": 1, "clear_below": 2},
+    "health_thresholds_raise_at_check": {"raise_at": "NaN", "clear_below": 1},
     "mailboxes_imap_check": {"imap_secret_id": None},
     "mailboxes_imap_loopback_check": {"imap_security": "none"},
     "mailboxes_side_check": _NO_IMAP,
@@ -74,7 +79,13 @@ BREAKS: dict[str, Row] = {
     "persona_profiles_auto_extracted_check": {"auto_extracted": []},
     "persona_profiles_manual_overrides_check": {"manual_overrides": []},
     "persona_health_hourly_hour_check": {"hour": "2026-01-01 00:00:01+00"},
+    "persona_health_states_counters_check": {"source": "x"},
+    "persona_health_states_cpu_capacity_ns_check": _COUNTERS | {"cpu_capacity_ns": -1},
+    "persona_health_states_cpu_used_ns_check": _COUNTERS | {"cpu_used_ns": -1},
+    "persona_health_states_source_check": _COUNTERS | {"source": ""},
     "personas_expired_at_check": {"expired_at": _EARLY},
+    "personas_process_check": {"process_id": 1},
+    "personas_process_id_check": {"process_id": 0, "process_started_at": _EARLY},
     "rag_queries_result_scores_check": {"result_scores": "{NaN}"},
     "rag_queries_top_score_check": {"strategy": "vector", "top_score": 2},
     "retention_policies_age_check": {"age": "0"},

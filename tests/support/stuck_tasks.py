@@ -12,14 +12,14 @@ from pipelines.outcomes import Done, Fail, Outcome
 from pipelines.payload import Payload
 from pipelines.task import BatchItem, Task, TaskContext
 from tests.support.tasks import TASKS as PLAIN_TASKS
-from tests.support.tasks import effect
+from tests.support.tasks import effect, gate
 
 _kept: list[bytes] = []
 _logger = logging.getLogger("handlers.talk")
 
 
 class Sleep(Payload):
-    """Sleeps in one C call, which gives the interpreter up and heeds no interruption, then writes one effect."""
+    """Waits for the gate in one C call, which gives the interpreter up and heeds no interruption; writes one effect."""
 
     task_type = "stuck.sleep"
     seconds: float = 60.0
@@ -52,7 +52,7 @@ class LimitedHold(Payload):
 
 
 class Stubborn(Payload):
-    """Goes on whatever is raised in it, for a while; `looks` says that it asks whether it is still wanted."""
+    """Goes on whatever is raised in it, until the gate opens; `looks` says that it asks whether it is still wanted."""
 
     task_type = "stuck.stubborn"
     looks: bool = False
@@ -97,7 +97,7 @@ class Talk(Payload):
 
 
 def _sleep(context: TaskContext, payload: Sleep | Limited) -> Outcome:
-    time.sleep(payload.seconds)
+    gate.wait(payload.seconds)
     return Done(apply=effect(getattr(payload, "n", 0)))
 
 
@@ -109,7 +109,7 @@ def _hold(context: TaskContext, payload: Hold | LimitedHold) -> Outcome:
 
 def _stubborn(context: TaskContext, payload: Stubborn) -> Outcome:
     until = time.monotonic() + payload.seconds
-    while time.monotonic() < until:
+    while time.monotonic() < until and not gate.is_set():
         try:
             time.sleep(0.01)
         except InterruptionError:

@@ -1,9 +1,8 @@
-"""The command line's small parts: what is printed and what never is, excerpts, addresses, doctor's judgements."""
+"""The command line's small parts: what is printed and what never is, excerpts, addresses, starts."""
 
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
 
 import psycopg
 import pytest
@@ -11,33 +10,19 @@ from pydantic import SecretStr
 
 from console import output
 from console.addresses import given_place
-from console.checks import Check, ahead, broker, database, listening, living, queues, transactions
-from console.commands.tasks import masked
 from console.runtime import when_database_answers
 from console.sources import find_files
 from console.values import moment_of, payload_of
 from core import events
 from core.errors import SettingsError, UnavailableError, UsageError
-from core.settings import DatabaseSettings, Settings
-from db.health import OldestTransaction, Server
-from db.tasks import LiveProcess, QueueRow
+from core.groups import DatabaseSettings
+from core.settings import Settings
 
 OWNER = "postgresql://owner:p%40ss@db.example:5432/app?sslmode=require"
 
 
 def settings(url: str, **more: object) -> Settings:
     return Settings.model_validate({"database": DatabaseSettings(url=SecretStr(url)), **more})
-
-
-def process(
-    kind: str, silent: float = 1.0, *, hears: bool | None = None, ages: dict[str, float] | None = None
-) -> LiveProcess:
-    now = datetime.now(UTC)
-    return LiveProcess(UUID(int=1), kind, "host", 7, ["documents"], {}, 4, False, hears, ages or {}, now, now, silent)
-
-
-def queue(waiting: int = 0, workers: int = 1, held: int = 0, oldest: float = 0.0, *, paused: bool = False) -> QueueRow:
-    return QueueRow("q", datetime.now(UTC) if paused else None, None, waiting, 0, 0, held, workers, workers, oldest)
 
 
 def test_nothing_that_steers_a_terminal_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,9 +41,9 @@ def test_secrets_print_as_stars(capsys: pytest.CaptureFixture[str]) -> None:
     assert "hunter2" not in shown
     assert '"2026-01-31T00:00:00+00:00"' in shown
     assert output.mask_url(OWNER) == "postgresql://owner:**********@db.example:5432/app?sslmode=require"
-    assert masked({"text": "t", "n": 1}, ["text"]) == {"text": output.MASK, "n": 1}
-    assert masked({"text": "t"}, None) == {"text": output.MASK}
-    assert masked("text", None) == output.MASK
+    assert output.masked({"text": "t", "n": 1}, ["text"]) == {"text": output.MASK, "n": 1}
+    assert output.masked({"text": "t"}, None) == {"text": output.MASK}
+    assert output.masked("text", None) == output.MASK
 
 
 def test_spans_and_sizes_read_well() -> None:
@@ -100,7 +85,8 @@ def test_from_the_owners_addresses_a_process_derives_all_of_its_own(kind: str) -
     assert (found.url, found.system_url) == (place.login(kind), place.login("system"))
     assert found.direct_url == found.url.replace("db.", "direct.")
     assert found.pooled
-    assert "owner" not in f"{found.url} {found.direct_url} {found.system_url}"
+    assert found.system_direct_url == place.login("system").replace("db.", "direct.")
+    assert "owner" not in f"{found.url} {found.direct_url} {found.system_url} {found.system_direct_url}"
 
 
 def test_a_process_with_a_login_of_its_own_uses_what_it_was_given() -> None:
@@ -108,8 +94,10 @@ def test_a_process_with_a_login_of_its_own_uses_what_it_was_given() -> None:
     given = {"url": worker, "direct_url": worker.replace("@db", "@direct"), "system_url": system}
     found = given_place(Settings.model_validate({"database": given})).process("worker")
     assert (found.url, found.direct_url, found.system_url) == (worker, given["direct_url"], system)
+    assert found.system_direct_url == system.replace("@db", "@direct")
     alone = given_place(settings(worker)).process("worker")
     assert (alone.direct_url, alone.system_url) == (None, None), "the worker's password tells no other's"
+    assert alone.system_direct_url is None
 
 
 def test_payloads_come_as_json_or_as_pairs() -> None:
@@ -140,43 +128,6 @@ def test_files_are_found_once_and_hidden_ones_not(tmp_path: Path) -> None:
     for nothing in ("", str(tmp_path / "*.txt"), str(tmp_path / "sub" / "none"), str(tmp_path / ".hidden" / "x**y[")):
         with pytest.raises(UsageError, match="names no file"):
             find_files([nothing])
-
-
-def test_doctor_judges_processes() -> None:
-    def levels(*processes: LiveProcess, is_embedded: bool = False) -> dict[str, str]:
-        return {check.name: check.level for check in living(processes, 30, 60, is_embedded=is_embedded)}
-
-    assert levels(is_embedded=True) == {"relay": "ok", "worker": "ok"}
-    assert levels() == {"relay": "wrong", "worker": "wrong"}
-    assert levels(process("relay"), process("worker")) == {"relay host/7": "ok", "worker host/7": "ok"}
-    assert levels(process("relay"), process("worker", silent=31))["worker"] == "wrong"
-    stuck = process("worker", ages={"time limits": 61.0})
-    assert levels(process("relay"), stuck)["worker host/7"] == "wrong"
-
-
-def test_doctor_judges_the_rest() -> None:
-    assert [check.level for check in database(Server("18.1", None))] == ["ok", "wrong"]
-    assert [check.level for check in database(Server("18.1", "0.8.3"))] == ["ok", "wrong"]
-    assert [check.level for check in database(Server("18.1", "0.10"))] == ["ok", "ok"]
-    deaf = [process("relay", hears=False)]
-    assert [check.level for check in listening(deaf, 30, is_deaf_by_choice=False)] == ["wrong"]
-    assert [check.level for check in listening(deaf, 30, is_deaf_by_choice=True)] == ["ok"]
-    assert [check.level for check in queues([queue(), queue(3, 0), queue(3, 1, oldest=400)], 300)] == [
-        "ok",
-        "wrong",
-        "warning",
-    ]
-    assert [check.level for check in queues([queue(3, 0, paused=True), queue(held=2)], 300)] == [
-        "warning",
-        "warning",
-        "ok",
-    ]
-    assert transactions(OldestTransaction(10, 5.0)).level == "ok"
-    assert transactions(OldestTransaction(10, 7200.0)).level == "warning"
-    away = settings(OWNER, broker={"url": "redis://:hunter2@127.0.0.1:9/0"})
-    silent = "Redis at 127.0.0.1:9: the broker does not answer: ConnectionError; nothing is lost meanwhile"
-    assert broker(away) == Check("broker", "wrong", silent)
-    assert broker(settings(OWNER, broker={"url": "redis://:hunter2@127.0.0.1:port/0"})).level == "wrong"
 
 
 def test_a_start_is_tried_again_while_the_database_is_away(recorded: list[events.Event]) -> None:
@@ -211,22 +162,3 @@ def test_a_start_ends_when_told_to_stop() -> None:
         raise UnavailableError("starting")
 
     assert not when_database_answers(start, "worker", stopping)
-
-
-@pytest.mark.parametrize(
-    ("day", "levels"), [(1, []), (16, []), (18, ["warning"]), (30, ["warning"])], ids=["1st", "16th", "18th", "30th"]
-)
-def test_a_month_that_is_not_made_is_told_a_fortnight_ahead(day: int, levels: list[str]) -> None:
-    lacking = [
-        ("queue.tasks_history", datetime(2026, 12, 1, tzinfo=UTC)),
-        ("audit.audit_log", datetime(2027, 1, 1, tzinfo=UTC)),
-    ]
-    found = list(ahead(lacking, datetime(2026, 11, day, tzinfo=UTC)))
-    assert [check.level for check in found] == levels
-    assert all("2026-12" in check.detail for check in found)
-
-
-def test_a_month_that_is_not_there_when_it_begins_is_wrong() -> None:
-    begun = datetime(2026, 12, 1, tzinfo=UTC)
-    [check] = ahead([("queue.tasks_history", begun)], begun)
-    assert (check.name, check.level) == ("months queue.tasks_history", "wrong")

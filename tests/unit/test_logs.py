@@ -11,8 +11,8 @@ import pytest
 
 from core import events, logs
 from core.errors import UnavailableError
+from core.groups import ObserveSettings
 from core.observe import configure
-from core.settings import ObserveSettings
 
 TASK = UUID("0198a000-0000-7000-8000-000000000001")
 TRACE = "0af7651916cd43dd8448eb211c80319c"

@@ -11,11 +11,11 @@ import pytest
 
 from core import events
 from core.errors import SettingsError
+from core.groups import ObserveSettings
 from core.loops import loops_late, watch_loop
 from core.metrics import Metrics
 from core.observe import configure
 from core.service import Loop
-from core.settings import ObserveSettings
 from tests.support.waiting import eventually
 
 

@@ -3,6 +3,7 @@
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -55,6 +56,22 @@ def test_a_duplicate_is_refused_before_anything_is_registered() -> None:
     with pytest.raises(RegistrationError, match=r"test\.noop"):
         registry.add([task_of(Strict), task_of(Again)])
     assert registry.names() == ["test.noop"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"scope": "tenant"}, "scope='system'"),
+        ({"batch_size": None}, "batch_size=1"),
+        ({"batch_size": 2}, "batch_size=1"),
+        ({"run": None, "run_batch": lambda items: []}, "takes run"),
+    ],
+)
+def test_what_works_outside_of_transactions_is_the_systems_and_travels_alone(wrong: dict[str, Any], told: str) -> None:
+    right: dict[str, Any] = {"run": lambda *_: Done(), "scope": "system", "outside": True, "batch_size": 1}
+    assert Task(payload=Noop, **right).outside
+    with pytest.raises(RegistrationError, match=told):
+        Task(payload=Noop, **right | wrong)
 
 
 def test_a_task_module_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """Personas (000), who else may edit them, and personas that are cloned from a voice (003)."""
 
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped
 
 from db.models.base import (
@@ -37,6 +38,7 @@ class Persona(Keyed, Tenanted, External, Touched, Base):
             postgresql_where=text("external_id IS NOT NULL"),
         ),
         Index(None, "tenant_id", "name"),
+        CheckConstraint("(process_id IS NULL) = (process_started_at IS NULL)", name="process"),
     )
 
     name: Mapped[str] = words(255, least=1)
@@ -47,6 +49,14 @@ class Persona(Keyed, Tenanted, External, Touched, Base):
     fallback_providers: Mapped[JsonList | None] = column(comment="Names of providers, in the order to try")
     is_active: Mapped[bool] = column(default="true")
     container_id: Mapped[str | None] = words(255, comment="The container that the persona runs in, while it runs")
+    host: Mapped[str | None] = column(
+        check="length({0}) <= 90 AND {0} ~ '^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$'",
+        comment="Where its container or process runs, as that host's queue is called; NULL: any worker reaches it",
+    )
+    process_id: Mapped[int | None] = column(
+        check="{0} > 0", comment="The process that it is, on its host, where it has no container"
+    )
+    process_started_at: Mapped[datetime | None] = column(comment="When that process started: a number is given again")
 
 
 class PersonaMember(Keyed, Tenanted, Created, Base):

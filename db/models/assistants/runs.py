@@ -20,6 +20,7 @@ class Run(Keyed, Tenanted, Created, Base):
         UniqueConstraint("trace_id"),
         Index("runs_status_idx", "tenant_id", "status"),
         Index("runs_created_at_idx", "tenant_id", "created_at"),
+        Index(None, "persona_id", "completed_at"),
     )
 
     agent_id: Mapped[UUID] = reference("assistants.agents")

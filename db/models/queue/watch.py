@@ -66,7 +66,7 @@ class Alert(Keyed, Base):
         Index("alerts_next_try_at_idx", "next_try_at", postgresql_where=text("next_try_at IS NOT NULL")),
     )
 
-    kind: Mapped[str] = one_of("final_failures", "stalled_queue", "dead_loop", "silent_process")
+    kind: Mapped[str] = one_of("final_failures", "stalled_queue", "dead_loop", "silent_process", "missing_month")
     key: Mapped[str] = words(300, least=1)
     state: Mapped[str] = one_of("raised", "resolved", default="raised")
     facts: Mapped[Json] = column(

@@ -1,21 +1,19 @@
 """One home with a running `greenroom up`, shared by the tests of the command line."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.command import Greenroom, Inline, Running
+from tests.support.home import quick_home
 from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="gr-console-"))
-    yield folder
-    shutil.rmtree(folder)
+    with quick_home() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -2,27 +2,23 @@
 
 import itertools
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.command import Greenroom, Inline
+from tests.support.home import quick_home
 from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
 def inline() -> Iterator[Inline]:
     """The command beside an `up` of its own that knows the tests' task types."""
-    home = Path(tempfile.mkdtemp(prefix="gr-follow-"))
     settings = {"GREENROOM_TASK_MODULES": "tests.support.stuck_tasks"}
-    with Greenroom(home, settings).running("up") as running:
+    with quick_home() as home, Greenroom(home, settings).running("up") as running:
         eventually(lambda: "Greenroom is up." in running.said() or running.process.poll() is not None, 60)
         yield Inline(home, settings)
         assert running.stop() == 0, running.said()
-    shutil.rmtree(home)
 
 
 def test_watch_tells_each_change_until_the_end(inline: Inline) -> None:

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from db.embedded import running_url
 from db.roles import role_url
 from tests.support.command import PROJECT, Greenroom, Inline
 from tests.support.database import Database
+from tests.support.home import quick_home
 from tests.support.waiting import eventually
 
 RELAY_LIMIT = 100 * 1024 * 1024
@@ -48,7 +48,7 @@ def test_relay_and_worker_apart(owner: Inline) -> None:
         assert role(owner, "relay").json("doctor")["is_well"]
         for kind in ("relay", "worker"):
             checks = role(owner, kind).json("doctor", "--own")["checks"]
-            assert [check["name"].split()[0] for check in checks] == ["database", "pgvector", kind, "broker"]
+            assert [check["name"].split()[0] for check in checks] == ["database", "pgvector", "schema", kind, "broker"]
             assert all(check["level"] == "ok" for check in checks), checks
         assert psutil.Process(relay.process.pid).memory_info().rss <= RELAY_LIMIT
         assert relay.stop(signal.SIGINT) == 0, relay.said()
@@ -174,8 +174,8 @@ input()
 @pytest.fixture(scope="module")
 def alone() -> Iterator[Greenroom]:
     """The command with a home where nothing runs."""
-    with tempfile.TemporaryDirectory(prefix="gr-alone-") as folder:
-        yield Greenroom(Path(folder) / "home")
+    with quick_home() as folder:
+        yield Greenroom(folder / "home")
 
 
 @pytest.mark.timeout(300)  # the model is loaded twice, on whatever the machine has left
@@ -199,9 +199,8 @@ def test_a_search_alone_brings_server_and_workers_and_leaves_neither(alone: Gree
     assert running_url(alone.home) is None
 
 
-def test_an_interrupted_command_stops_what_it_started(tmp_path: Path) -> None:
-    greenroom = Greenroom(tmp_path / "home")
-    with greenroom.running("ingest", str(PROJECT / "console" / "samples")) as running:
+def test_an_interrupted_command_stops_what_it_started() -> None:
+    with quick_home() as home, Greenroom(home).running("ingest", str(PROJECT / "console" / "samples")) as running:
         eventually(lambda: "stored: 9 of 9" in running.said() or running.process.poll() is not None, 60)
         children = psutil.Process(running.process.pid).children(recursive=True)
         assert running.stop(signal.SIGTERM) == 1

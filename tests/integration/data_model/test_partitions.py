@@ -1,6 +1,7 @@
 """`partitions.maintain`: months that a policy takes go one at a time, and each step is whole by itself."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
 
@@ -45,6 +46,9 @@ UPDATE ops.retention_policies SET is_enabled = %(column)s <> 'is_enabled', is_he
     age = CASE WHEN %(column)s = 'age' THEN interval '20 years' ELSE age END
 WHERE name = 'tasks'
 """
+MONTH = f"{HISTORY}_2020_02"
+CLOSE = "SELECT ops.close_month(%s::regclass, %s::regclass)"
+WRITE = sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(named(MONTH))
 COUNT = sql.SQL("SELECT count(*) FROM {}")
 
 
@@ -115,6 +119,32 @@ def test_a_month_with_a_row_that_a_hold_keeps_stays_whole(database: Database, al
     assert (kept,) in database.rows(PAST)
     assert len(database.rows(PAST)) == 2, "the other month went"
     assert value(database.connect(), COUNT.format(named(kept))) == count
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_who_decides_of_a_month_that_a_hold_speaks_of_lets_nobody_write_to_it_meanwhile(
+    database: Database, is_held: bool
+) -> None:
+    """A row that came between the count and the drop would go along, held as it is; without a hold nobody waits."""
+    old_tasks(database)
+    if is_held:
+        hold(database, HISTORY, "completed_at")
+    owner, writer = database.connect(), database.connect()
+    writer.execute("SET lock_timeout = '50ms'")
+    with owner.transaction():
+        assert value(owner, CLOSE, HISTORY, MONTH)
+        with pytest.raises(psycopg.errors.LockNotAvailable) if is_held else nullcontext(), writer.transaction():
+            writer.execute(WRITE)
+
+
+def test_a_month_that_a_hold_speaks_of_and_somebody_writes_to_is_left_for_later(database: Database) -> None:
+    old_tasks(database)
+    hold(database, HISTORY, "completed_at")
+    writer = database.connect()
+    with writer.transaction():
+        writer.execute(WRITE)
+        assert (maintained(database).outcome, database.rows(RUNS)) == ("snooze", [("tasks", "running", 0, 0, [])])
+    assert len(database.rows(PAST)) == 1
 
 
 def test_a_month_of_the_log_of_changes_goes_without_a_change_of_its_rows(database: Database) -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from core.settings import load_settings
 from pipelines.documents.parsing import ParsedDocument, ParserProcess, media_type_of
-from pipelines.registry import provide_resources
 from pipelines.resources import Resources
 from tests.integration.documents.library import Library
 from tests.integration.documents.parsed import Parse, limits_of
+from tests.integration.documents.shared import Shared
 from tests.integration.documents.two_spaces import SUBJECTS
 from tests.support.database import Database
 from tests.support.embedding_endpoint import Endpoint, embedding_endpoint
@@ -23,11 +23,18 @@ def storage_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("storage")
 
 
-@pytest.fixture(scope="module")
-def resources(storage_root: Path) -> Iterator[Resources]:
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Shared]:
     """Parser and model, loaded once for all tests."""
-    settings = load_settings(_env_file=None, storage={"root": storage_root})
-    made = provide_resources(Resources(), settings)
+    made = Shared()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def resources(storage_root: Path, shared: Shared) -> Iterator[Resources]:
+    """Resources that know the packaged model."""
+    made = shared.resources(load_settings(_env_file=None, storage={"root": storage_root}))
     yield made
     made.close()
 
@@ -40,12 +47,10 @@ def library(database: Database, resources: Resources, storage_root: Path) -> Ite
     own.line.close()
 
 
-@pytest.fixture(scope="module")
-def parser() -> Iterator[ParserProcess]:
-    """A parser's process, shared by the tests of a file."""
-    process = ParserProcess()
-    yield process
-    process.close()
+@pytest.fixture
+def parser(shared: Shared) -> ParserProcess:
+    """A parser's process, shared by all tests."""
+    return shared.parser
 
 
 @pytest.fixture
@@ -60,18 +65,17 @@ def parse(parser: ParserProcess, tmp_path: Path) -> Parse:
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model of 64 dimensions."""
     return make_small_model(tmp_path_factory.mktemp("models") / "small")
 
 
 @pytest.fixture(scope="module")
-def both(storage_root: Path, small: Path) -> Iterator[Resources]:
+def both(storage_root: Path, shared: Shared, small: Path) -> Iterator[Resources]:
     """Resources that know two models."""
     embedding = {"other_models": (str(small),)}
-    settings = load_settings(_env_file=None, storage={"root": storage_root}, embedding=embedding)
-    made = provide_resources(Resources(), settings)
+    made = shared.resources(load_settings(_env_file=None, storage={"root": storage_root}, embedding=embedding))
     yield made
     made.close()
 

@@ -9,9 +9,8 @@ import pytest
 from core.settings import load_settings
 from pipelines.documents.payloads import DeleteDocument, IngestDocument
 from pipelines.enqueue import enqueue
-from pipelines.registry import provide_resources
-from pipelines.resources import Resources
 from tests.integration.documents.library import Library
+from tests.integration.documents.shared import Shared
 from tests.support.database import Database
 from tests.support.s3_server import BUCKET, S3Server, s3_server
 
@@ -23,12 +22,12 @@ def server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def shelf(database: Database, server: S3Server, tmp_path: Path) -> Iterator[Library]:
+def shelf(database: Database, server: S3Server, shared: Shared, tmp_path: Path) -> Iterator[Library]:
     """A library whose files are in the bucket."""
     settings = load_settings(
         _env_file=None, storage={"url": f"s3://{BUCKET}", "options": server.options_json, "root": tmp_path}
     )
-    resources = provide_resources(Resources(), settings)
+    resources = shared.resources(settings)
     library = Library(database, resources, tmp_path)
     yield library
     library.line.close()

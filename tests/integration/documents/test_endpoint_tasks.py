@@ -11,9 +11,8 @@ from db import spaces
 from pipelines.documents.embedders import Models
 from pipelines.documents.payloads import EmbedQuery, FillSpace
 from pipelines.enqueue import enqueue
-from pipelines.registry import provide_resources
-from pipelines.resources import Resources
 from tests.integration.documents.library import Library
+from tests.integration.documents.shared import Shared
 from tests.support.database import Database
 from tests.support.embedding_endpoint import (
     Endpoint,
@@ -24,13 +23,13 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def shelf(database: Database, endpoint: Endpoint, storage_root: Path) -> Iterator[Library]:
+def shelf(database: Database, endpoint: Endpoint, shared: Shared, storage_root: Path) -> Iterator[Library]:
     """A library that knows the packaged model and the endpoint's."""
     given = endpoint.settings(price=10.0, batch=2).model_dump()
     settings = load_settings(
         _env_file=None, storage={"root": storage_root}, embedding={"other_models": ("remote",)}, endpoint=given
     )
-    resources = provide_resources(Resources(), settings)
+    resources = shared.resources(settings)
     library = Library(database, resources, storage_root)
     model = Models(settings).named("remote")
     assert model is not None

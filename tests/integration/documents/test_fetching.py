@@ -12,9 +12,8 @@ from pipelines.documents.errors import AddressRefusedError, FetchRefusedError, T
 from pipelines.documents.fetching import Fetcher, _inner
 from pipelines.documents.payloads import IngestDocument
 from pipelines.enqueue import enqueue
-from pipelines.registry import provide_resources
-from pipelines.resources import Resources
 from tests.integration.documents.library import Library
+from tests.integration.documents.shared import Shared
 from tests.support.database import Database
 from tests.support.site import Site
 
@@ -152,12 +151,12 @@ def test_a_server_that_is_away_may_be_asked_again(free_port: int) -> None:
         fetcher().fetch("http://no-such-host.invalid/x", BytesIO())
 
 
-def test_a_url_becomes_a_document(database: Database, site: Site, tmp_path: Path) -> None:
+def test_a_url_becomes_a_document(database: Database, site: Site, shared: Shared, tmp_path: Path) -> None:
     site.pages["/tea.md"] = (200, {"Content-Type": "text/markdown"}, b"# Tea\n\nOolong is partly oxidised.")
     settings = load_settings(
         _env_file=None, storage={"root": tmp_path}, documents={"fetch_networks": "127.0.0.0/8", "max_bytes": 1000}
     )
-    resources = provide_resources(Resources(), settings)
+    resources = shared.resources(settings)
     library = Library(database, resources, tmp_path)
     try:
         url = site.url("/tea.md")

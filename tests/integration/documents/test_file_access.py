@@ -7,9 +7,8 @@ from uuid import UUID
 from core.settings import load_settings
 from pipelines.documents.payloads import IngestDocument
 from pipelines.enqueue import enqueue
-from pipelines.registry import provide_resources
-from pipelines.resources import Resources
 from tests.integration.documents.library import Library
+from tests.integration.documents.shared import Shared
 from tests.support.database import Database
 from tests.support.site import Site
 
@@ -52,11 +51,13 @@ def test_a_file_that_cannot_be_read_leaves_no_version_and_no_note(library: Libra
     assert accesses(library.database, broken) == []
 
 
-def test_a_file_that_is_fetched_is_noted_without_its_address(database: Database, site: Site, tmp_path: Path) -> None:
+def test_a_file_that_is_fetched_is_noted_without_its_address(
+    database: Database, site: Site, shared: Shared, tmp_path: Path
+) -> None:
     site.pages["/secret-7/token-8.md?key=9"] = (200, {"Content-Type": "text/markdown"}, TEA.encode())
     given = {"fetch_networks": "127.0.0.0/8", "max_bytes": 1000}
     settings = load_settings(_env_file=None, storage={"root": tmp_path}, documents=given)
-    resources = provide_resources(Resources(), settings)
+    resources = shared.resources(settings)
     library = Library(database, resources, tmp_path)
     try:
         enqueue(library.connection, IngestDocument(url=site.url("/secret-7/token-8.md?key=9")))

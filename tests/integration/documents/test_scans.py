@@ -20,6 +20,7 @@ from pipelines.documents.parsing.types import ParsedDocument
 from pipelines.registry import provide_resources
 from pipelines.resources import Resources
 from tests.integration.documents.parsed import limits_of
+from tests.integration.documents.shared import Shared
 
 LINES = ("The keeper trims the wick at dusk.", "In fog the horn sounds twice a minute.", "Die Lampe brennt über Nacht.")
 
@@ -32,8 +33,8 @@ def parser() -> Iterator[ParserProcess]:
 
 
 def page_of(lines: tuple[str, ...]) -> bytes:
-    """Return a PDF of one page with lines of text."""
-    pdf = FPDF()
+    """Return a PDF of one page with lines of text, no larger than what is looked at without being scaled up."""
+    pdf = FPDF(format=(130, 130))
     pdf.add_page()
     pdf.set_font("Helvetica", size=14)
     for line in lines:
@@ -112,18 +113,14 @@ def test_a_page_that_is_drawn_is_no_scan(parser: ParserProcess, tmp_path: Path) 
     assert document.text == "Of lamps and lenses."
 
 
-def test_without_it_a_scan_is_refused_with_a_hint(tmp_path: Path) -> None:
-    process = ParserProcess()
-    try:
-        pdf = FPDF()
-        pdf.add_page()
-        pdf.image(BytesIO(scan_of(LINES)), 0, 0, 210)
-        with pytest.raises(errors.NoTextError, match="GREENROOM_DOCUMENTS_OCR"):
-            parse(process, tmp_path, "scan.pdf", bytes(pdf.output()))
-        with pytest.raises(errors.WrongTypeError, match="a PNG image"):
-            parse(process, tmp_path, "scan.png", scan_of(LINES))
-    finally:
-        process.close()
+def test_without_it_a_scan_is_refused_with_a_hint(shared: Shared, tmp_path: Path) -> None:
+    pdf = FPDF()
+    pdf.add_page()
+    pdf.image(BytesIO(scan_of(LINES)), 0, 0, 210)
+    with pytest.raises(errors.NoTextError, match="GREENROOM_DOCUMENTS_OCR"):
+        parse(shared.parser, tmp_path, "scan.pdf", bytes(pdf.output()))
+    with pytest.raises(errors.WrongTypeError, match="a PNG image"):
+        parse(shared.parser, tmp_path, "scan.png", scan_of(LINES))
 
 
 def huge() -> bytes:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from core.errors import SettingsError
+from core.groups import ObserveSettings
 from core.observe import configure
-from core.settings import ObserveSettings
 from core.spans import traces_url
 from pipelines.enqueue import enqueue
 from tests.support import tasks

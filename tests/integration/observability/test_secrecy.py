@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 
 from core.errors import PermanentError
+from core.groups import ObserveSettings
 from core.observe import configure
-from core.settings import ObserveSettings
 from pipelines.enqueue import enqueue
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry
 from pipelines.payload import Payload

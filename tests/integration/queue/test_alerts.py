@@ -8,15 +8,17 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from core import events
+from core.contradictions import contradictions
 from core.errors import SettingsError
 from core.settings import load_settings
-from db import alerts
+from db import alerts, months
 from db.connection import KeptConnection
 from tests.support.database import Database
 from tests.support.engine import Line, fast_settings
 from tests.support.rows import ended, waiting
 from workers.alerts import Watcher, alert_loops, thresholds_of
 
+MONTHS = "SELECT 1, to_char(now() AT TIME ZONE 'UTC' + interval '{offset} months', 'YYYY-MM')"
 THRESHOLDS = alerts.Thresholds(failures=1, window=600, stalled=300, late=60, process_timeout=30, calm=60)
 
 
@@ -98,6 +100,19 @@ def test_no_text_of_a_task_stands_in_an_alert(database: Database) -> None:
     look(database)
     assert "secret text" in str(database.rows("SELECT last_error FROM queue.tasks_history"))
     assert "secret text" not in str(database.rows("SELECT a::text FROM queue.alerts a"))
+
+
+def test_a_month_that_lacks_is_an_alert_until_it_is_there_and_one_of_later_is_none(database: Database) -> None:
+    [now, then] = database.rows(MONTHS.format(offset=0)) + database.rows(MONTHS.format(offset=2))
+    for _, month in (now, then):
+        database.rows(f"DROP TABLE queue.attempts_{month.replace('-', '_')}")
+    assert look(database).raised == [("missing_month", f"missing_month:queue.attempts:{now[1]}")]
+    [found] = alerts.raised(database.connect("operator"))
+    assert (found.facts["table"], found.facts["month"]) == ("queue.attempts", now[1])
+    assert found.facts["begins_in_seconds"] <= 0
+    months.make_missing(database.connect("relay"))
+    pass_by(database, 61)
+    assert look(database).resolved == [("missing_month", f"missing_month:queue.attempts:{now[1]}")]
 
 
 def test_a_queue_in_which_nothing_moves_is_stalled(database: Database) -> None:
@@ -253,4 +268,4 @@ def test_a_secret_that_is_too_short_is_refused_without_repeating_it() -> None:
 
 def test_a_secret_without_an_address_is_warned_of() -> None:
     settings = load_settings(_env_file=None, alerts={"webhook_secret": "a secret of many characters"})
-    assert any("webhook_url" in warning for warning in settings.warnings())
+    assert any("webhook_url" in warning for warning in contradictions(settings))

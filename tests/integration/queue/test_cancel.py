@@ -32,9 +32,21 @@ def registry() -> Registry:
 
 @contextmanager
 def running_engine(database: Database, registry: Registry, threads: int = 2) -> Iterator[Engine]:
+    gate.clear()
     settings = fast_settings(worker={"interrupt_seconds": GRACE, "threads": threads, "target_seconds": 0.05})
     with engine(database, registry, InProcessBroker(), settings=settings, heartbeat=True) as running:
-        yield running
+        try:
+            yield running
+        finally:
+            gate.set()  # a test that failed waits for nobody
+
+
+def end_beside_a_stuck_thread(running: Engine) -> None:
+    """Stop an engine whose handler does not end, then let that one end."""
+    running.worker._settings = fast_settings(worker={"grace_seconds": 0.1})
+    assert not running.stop(), "it has drained"
+    gate.set()
+    running.end_at_last()
 
 
 def status(database: Database, task_id: UUID) -> str:
@@ -105,7 +117,7 @@ def test_a_handler_that_is_done_first_wins(effects: Database, registry: Registry
     assert len(effects.rows("SELECT n FROM effects")) == (end.status == "done")
 
 
-@pytest.mark.parametrize("payload", [Sleep(seconds=10.0), Stubborn(seconds=10.0)])
+@pytest.mark.parametrize("payload", [Sleep(), Stubborn()])
 def test_what_heeds_no_interruption_is_ended_without_its_thread(
     effects: Database, registry: Registry, recorded: list[events.Event], payload: Payload
 ) -> None:
@@ -122,14 +134,14 @@ def test_what_heeds_no_interruption_is_ended_without_its_thread(
         assert (
             wait_for(effects.connect(), enqueue(effects.connect("producer"), Write(n=2)), timeout=10).status == "done"
         )
-        running.worker._settings = fast_settings(worker={"grace_seconds": 0.1})
+        end_beside_a_stuck_thread(running)
     assert effects.rows("SELECT n FROM effects") == [(2,)]
 
 
 def test_a_time_limit_ends_what_is_stuck_too(effects: Database, registry: Registry) -> None:
     with running_engine(effects, registry) as running:
-        end = wait_for(effects.connect(), enqueue(effects.connect("producer"), Limited(seconds=10.0)), timeout=10)
-        running.worker._settings = fast_settings(worker={"grace_seconds": 0.1})
+        end = wait_for(effects.connect(), enqueue(effects.connect("producer"), Limited()), timeout=10)
+        end_beside_a_stuck_thread(running)
     assert end.status == "failed"
     assert "TimeLimitError: the attempt ran for longer than its time limit" in str(end.error)
 

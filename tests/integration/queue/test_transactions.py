@@ -1,13 +1,16 @@
 """Compute, then apply: effects and completion are one transaction, which is not the handler's to end (I2)."""
 
 from datetime import timedelta
+from typing import Literal
 
 import psycopg
 import pytest
 
 from db import tasks
+from db.connection import is_pooled
 from pipelines.enqueue import enqueue, enqueue_many
 from pipelines.outcomes import Done, Outcome, Snooze
+from pipelines.payload import Payload
 from pipelines.registry import Registry
 from pipelines.task import Task, TaskContext
 from pipelines.transaction import Transaction
@@ -171,7 +174,8 @@ def test_what_a_system_task_does_outside_stays_whatever_becomes_of_it(effects: D
             connection.execute(ending.encode())
         return Done()
 
-    ended = run_task(effects, Task(payload=Roll, run=run, scope="system"), Roll())
+    outward = Task(payload=Roll, run=run, scope="system", outside=True, batch_size=1)
+    ended = run_task(effects, outward, Roll())
     assert (ended.status, ended.error) == (
         "failed",
         "PermanentError: a handler cannot begin or end a transaction, nor change its session but by SET LOCAL",
@@ -179,16 +183,34 @@ def test_what_a_system_task_does_outside_stays_whatever_becomes_of_it(effects: D
     assert effects.rows("SELECT n FROM effects") == [(1,)]
 
 
-def test_a_tenants_task_has_no_outside(effects: Database) -> None:
-    def run(context: TaskContext, payload: Noop) -> Outcome:
+@pytest.mark.parametrize(("payload", "scope"), [(Noop, "tenant"), (Roll, "system")])
+def test_a_type_that_is_not_declared_so_has_no_outside(
+    effects: Database, payload: type[Payload], scope: Literal["tenant", "system"]
+) -> None:
+    def run(context: TaskContext, payload: Payload) -> Outcome:
         with context.outside() as connection:
             connection.execute("INSERT INTO public.effects (n) VALUES (1)")
         return Done()
 
-    ended = run_task(effects, Task(payload=Noop, run=run), Noop())
+    ended = run_task(effects, Task(payload=payload, run=run, scope=scope), payload())
     assert ended.status == "failed"
-    assert "bound to its tenant" in (ended.error or "")
+    assert "declare it with Task(…, outside=True)" in (ended.error or "")
     assert effects.rows("SELECT n FROM effects") == []
+
+
+def test_outside_waits_as_long_as_the_task_may_take_on_a_connection_of_its_own(effects: Database) -> None:
+    seen = []
+
+    def run(context: TaskContext, payload: Roll) -> Outcome:
+        with context.read() as reading, context.outside() as connection:
+            [inside] = reading.execute("SELECT pg_backend_pid()").fetchall()
+            [beside] = connection.execute("SELECT pg_backend_pid()").fetchall()
+            seen.append((inside == beside, getattr(connection, "answer_seconds", None), is_pooled(connection)))
+        return Done()
+
+    limit = timedelta(hours=6)
+    run_task(effects, Task(payload=Roll, run=run, scope="system", outside=True, batch_size=1, time_limit=limit), Roll())
+    assert seen == [(False, 6 * 3600.0, False)]
 
 
 def test_a_lost_connection_at_the_commit_is_made_good(effects: Database, line: Line) -> None:

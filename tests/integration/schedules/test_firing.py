@@ -19,11 +19,13 @@ from db import fires, schedules, tasks
 from db.connection import Connection
 from db.fires import FireRow
 from db.schedules import ScheduleRow, ScheduleSpec
+from db.tasks import TaskDetail
 from scheduler.firing import Firer, next_fire, run_now
 from tests.support.database import Database
 from tests.support.factory import Factory
 
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
+AGO = 3 * HOUR + MINUTE
 FIRER = Firer(MINUTE)
 START = """
 UPDATE queue.tasks_live SET status = 'in_progress', attempts = 1, batch_size = 1, worker_id = %s, started_at = now(),
@@ -39,7 +41,7 @@ def add(operator: Connection) -> Callable[..., ScheduleRow]:
 
     def adding(**given: Any) -> ScheduleRow:
         when: dict[str, Any] = {} if {"cron", "every", "at"} & set(given) else {"cron": "*/30 * * * *"}
-        if "every" in given:
+        if "every" in given:  # from before any test
             when["starts_at"] = datetime(2026, 1, 1, tzinfo=UTC)
         named = {"name": f"s-{uuid4()}", "task_type": "test.noop", "payload": {"n": 1}}
         return schedules.add(operator, ScheduleSpec(**(named | when | given)))
@@ -65,14 +67,18 @@ def standing(operator: Connection, row: ScheduleRow) -> ScheduleRow:
     return found
 
 
-def halves(ago: timedelta) -> list[datetime]:
-    """Return the half hours since then."""
+def task_of(operator: Connection, fire: FireRow) -> TaskDetail:
+    assert fire.task_id is not None
+    found = tasks.show(operator, fire.task_id)
+    assert found is not None
+    return found
+
+
+def late_halves() -> list[datetime]:
+    """Return the half hours of the last three hours that are missed by now."""
     now = datetime.now(UTC)
-    first = now.replace(minute=0, second=0, microsecond=0) - 50 * HOUR
-    return [at for at in (first + n * HOUR / 2 for n in range(102)) if now - ago < at <= now]
-
-
-# ---------------------------------------------------------------------------------------------------- one time
+    first = now.replace(minute=0, second=0, microsecond=0) - 4 * HOUR
+    return [at for at in (first + n * HOUR / 2 for n in range(10)) if now - AGO < at < now - MINUTE]
 
 
 def test_a_time_that_has_come_enqueues_one_task_and_is_settled(
@@ -81,9 +87,7 @@ def test_a_time_that_has_come_enqueues_one_task_and_is_settled(
     row = add(every=SECOND, overlap="allow", queue="nightly", priority=7)
     fire, *_, last = look(row, 2 * SECOND)
     assert (fire.outcome, fire.status, fire.is_manual, fire.missed_count) == ("enqueued", "pending", False, 0)
-    assert fire.task_id is not None
-    task = tasks.show(operator, fire.task_id)
-    assert task is not None
+    task = task_of(operator, fire)
     assert (task.queue, task.priority, task.payload) == ("nightly", 7, {"n": 1})
     assert (task.owner_kind, task.owner_id, task.run_after) == ("schedule", row.id, fire.fire_at)
     assert task.metadata == {"schedule": row.name, "fire_at": fire.fire_at.isoformat()}
@@ -116,8 +120,7 @@ def test_jitter_moves_the_task_and_never_the_key(
 ) -> None:
     row = add(every=SECOND, jitter=timedelta(seconds=30))
     fire = look(row, SECOND, Firer(MINUTE, draw=lambda most: most / 2))[0]
-    task = tasks.show(operator, fire.task_id or UUID(int=0))
-    assert task is not None
+    task = task_of(operator, fire)
     assert task.run_after == fire.fire_at + timedelta(seconds=15)
     assert fire.fire_at.microsecond == 0
 
@@ -126,8 +129,7 @@ def test_a_tenants_schedule_enqueues_for_its_tenant(
     operator: Connection, add: Callable[..., ScheduleRow], look: Look, theirs: Factory
 ) -> None:
     fire = look(add(every=SECOND, tenant_id=theirs.tenant_id), SECOND)[0]
-    task = tasks.show(operator, fire.task_id or UUID(int=0))
-    assert task is not None
+    task = task_of(operator, fire)
     assert task.tenant_id == theirs.tenant_id
 
 
@@ -178,9 +180,8 @@ def test_a_scheduler_that_freezes_in_a_look_is_cut_off(scheduler: Connection, ad
 
 
 def test_missed_times_are_skipped_with_their_count(add: Callable[..., ScheduleRow], look: Look) -> None:
-    ago = 3 * HOUR + MINUTE
-    [*_, last] = missed = [at for at in halves(ago) if datetime.now(UTC) - at > MINUTE]
-    found = look(add(missed="skip", overlap="allow"), ago)
+    [*_, last] = missed = late_halves()
+    found = look(add(missed="skip", overlap="allow"), AGO)
     assert (found[0].fire_at, found[0].outcome, found[0].missed_count) == (last, "missed", len(missed) - 1)
     assert {fire.outcome for fire in found[1:]} <= {"enqueued"}  # a time that is not late
 
@@ -188,19 +189,16 @@ def test_missed_times_are_skipped_with_their_count(add: Callable[..., ScheduleRo
 def test_the_last_of_missed_times_is_made_up_for(
     operator: Connection, add: Callable[..., ScheduleRow], look: Look
 ) -> None:
-    ago = 3 * HOUR + MINUTE
-    [*_, last] = missed = [at for at in halves(ago) if datetime.now(UTC) - at > MINUTE]
-    first = look(add(missed="once", overlap="allow"), ago)[0]
+    [*_, last] = missed = late_halves()
+    first = look(add(missed="once", overlap="allow"), AGO)[0]
     assert (first.fire_at, first.outcome, first.missed_count) == (last, "enqueued", len(missed) - 1)
-    task = tasks.show(operator, first.task_id or UUID(int=0))
-    assert task is not None
+    task = task_of(operator, first)
     assert datetime.now(UTC) - task.run_after < MINUTE  # due now, ahead of nobody
 
 
 def test_all_missed_times_are_made_up_for_up_to_a_limit(add: Callable[..., ScheduleRow], look: Look) -> None:
-    ago = 3 * HOUR + MINUTE
-    missed = [at for at in halves(ago) if datetime.now(UTC) - at > MINUTE]
-    found = look(add(missed="all", missed_limit=4, overlap="allow"), ago)[:4]
+    missed = late_halves()
+    found = look(add(missed="all", missed_limit=4, overlap="allow"), AGO)[:4]
     assert [fire.fire_at for fire in found] == missed[-4:]
     assert [fire.missed_count for fire in found] == [len(missed) - 4, 0, 0, 0]
     assert {fire.outcome for fire in found} == {"enqueued"}
@@ -254,10 +252,7 @@ def test_of_a_schedule_whose_tasks_wait_for_each_other_one_runs_and_one_waits(
     assert {fire.outcome for fire in found[1:]} == {"overlapped"}
     waits = "SELECT parent_id, on_parent_failed FROM queue.task_dependencies WHERE child_id = %s"
     assert shared.rows(waits, (second,)) == [(first, "run")]
-    assert second is not None
-    task = tasks.show(operator, second)
-    assert task is not None
-    assert task.is_waiting
+    assert task_of(operator, found[0]).is_waiting
 
 
 def test_a_task_by_hand_counts_as_the_schedules_own(
@@ -345,6 +340,19 @@ def test_a_clock_that_was_set_back_has_the_schedule_go_on_from_now(
     assert (told.schedule, round(told.seconds / 100)) == (row.name, 36)
 
 
+def test_an_interval_that_counts_from_a_future_that_was_none_fires_all_the_same(
+    shared: Database, operator: Connection, add: Callable[..., ScheduleRow], look: Look
+) -> None:
+    row = add(every=MINUTE, starts_at=None)
+    ahead = "UPDATE queue.schedules SET created_at = created_at + interval '5 h' WHERE id = %s RETURNING created_at"
+    anchor = shared.value(ahead, (row.id,)).replace(microsecond=0)
+    look(row, -HOUR)
+    now = standing(operator, row)
+    assert now.next_fire_at is not None
+    assert timedelta(0) < now.next_fire_at - now.settled_at <= 2 * MINUTE
+    assert (anchor - now.next_fire_at) % MINUTE == timedelta(0)
+
+
 def test_a_time_that_had_its_task_is_not_fired_again_and_one_that_had_none_is(
     shared: Database, scheduler: Connection, add: Callable[..., ScheduleRow], look: Look
 ) -> None:
@@ -362,9 +370,6 @@ def test_a_time_that_had_its_task_is_not_fired_again_and_one_that_had_none_is(
     assert len(owned) == len(found) - 1
 
 
-# ---------------------------------------------------------------------------------------------------- by hand
-
-
 def test_a_run_by_hand_is_a_fire_of_its_own(
     shared: Database, operator: Connection, add: Callable[..., ScheduleRow]
 ) -> None:
@@ -376,8 +381,8 @@ def test_a_run_by_hand_is_a_fire_of_its_own(
         (second, True, "pending"),
         (first, True, "pending"),
     ]
-    said = "SELECT count(*) FROM audit.audit_events WHERE event_type = 'schedule.run' AND resource_id = %s"
-    assert shared.value(said, (row.name,)) == 2
+    said = "SELECT 1 FROM audit.audit_events WHERE event_type = 'schedule.run' AND resource_id = %s"
+    assert len(shared.rows(said, (row.name,))) == 2
 
 
 def test_a_run_by_hand_that_cannot_be_leaves_nothing(

@@ -11,8 +11,9 @@ import pytest
 
 from core import events
 from core.errors import UnavailableError
+from core.groups import SchedulerSettings
 from core.service import Loop
-from core.settings import SchedulerSettings, Settings
+from core.settings import Settings
 from db import fires, schedules, tasks
 from db.connection import Connection, KeptConnection
 from db.schedules import ScheduleRow, ScheduleSpec

@@ -1,0 +1,178 @@
+"""Each schedule that Greenroom declares runs its task on seeded data, and does what it is there for.
+
+A schedule without a case here fails the suite: a case makes what its task is to mend, and says how to tell that it did.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from console.setup import install_schedules
+from db import fires, schedules
+from db.connection import connect
+from db.embedded import EmbeddedServer
+from db.seed import seed
+from pipelines.publish import publish_types
+from pipelines.registry import load_registry, load_schedules, provide_resources
+from pipelines.resources import Resources
+from scheduler.firing import Firer
+from tests.support.care import FILES, INVALID, leave_behind, let_maintain
+from tests.support.database import Database, cloned
+from tests.support.engine import fast_settings
+from tests.support.months import HISTORY, LAST, MISSING, PAST, old_tasks
+from workers.testing import drain
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "operations.md"
+REGISTRY = load_registry()
+SCHEDULES = {schedule.name: schedule for declared in load_schedules().values() for schedule in declared}
+PRODUCTS, LIVE, LOG = "knowledge.products", "queue.tasks_live", "audit.audit_log"
+VACUUMED = "SELECT last_vacuum IS NOT NULL, n_dead_tup FROM pg_stat_all_tables WHERE relid = %s::regclass"
+KNOWN = "SELECT reltuples >= 0 FROM pg_class WHERE oid = %s::regclass"
+LIVING = """
+SELECT count(*) FROM assistants.personas p JOIN identity.tenants t ON t.id = p.tenant_id
+WHERE t.status = 'active' AND p.is_active AND p.host IS NULL
+"""
+MEASURED = (
+    "SELECT count(DISTINCT persona_id) FROM ops.persona_health_metrics WHERE measured_at > now() - interval '5 minutes'"
+)
+AN_HOUR_AGO = """
+INSERT INTO ops.persona_health_metrics (tenant_id, persona_id, measured_at)
+SELECT tenant_id, id, date_trunc('hour', now()) - interval '1 second' FROM assistants.personas
+"""
+ROLLED_UP = "SELECT count(*), sum(sample_count) FROM ops.persona_health_hourly"
+USED = "SELECT DISTINCT usage_count FROM people.mapper_configs"
+WAITED = "UPDATE queue.schedules SET settled_at = now() - interval '40 days' WHERE name = %s RETURNING id"
+"""For longer than the period of any: the last time that was missed is made up for."""
+FIRER = Firer(timedelta(minutes=1), draw=lambda most: 0.0)
+_ROW = re.compile(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
+
+Mended = Callable[[], bool]
+"""Says whether what a case spoiled is as it ought to be."""
+
+
+def _months(database: Database) -> Mended:
+    """A month that lacks, and one that is over."""
+    database.rows(f"DROP TABLE {database.value(LAST, (HISTORY,))}")
+    old_tasks(database, 3)
+    return lambda: database.rows(MISSING) == [] == database.rows(PAST)
+
+
+def _counters(database: Database) -> Mended:
+    """Counts that are wrong."""
+    database.rows("UPDATE people.mapper_configs SET usage_count = 1000000")
+    return lambda: database.rows(USED) == [(0,)]
+
+
+def _dead_rows(database: Database) -> Mended:
+    """Rows that were changed since anybody vacuumed their table."""
+    [(is_vacuumed, dead)] = database.rows(VACUUMED, (PRODUCTS,))
+    assert not is_vacuumed
+    assert dead > 0
+    return lambda: database.rows(VACUUMED, (PRODUCTS,)) == [(True, 0)]
+
+
+def _statistics(database: Database) -> Mended:
+    """Parted tables of which the planner knows nothing."""
+    assert not database.value(KNOWN, (LOG,))
+    return lambda: all(database.value(KNOWN, (table,)) for table in (HISTORY, LOG))
+
+
+def _indexes(database: Database) -> Mended:
+    """An index that a broken off rebuild left behind, beside those that have grown."""
+    leave_behind(database)
+    before = dict(database.rows(FILES, (LIVE,)))
+
+    def is_mended() -> bool:
+        after = dict(database.rows(FILES, (LIVE,)))
+        return not set(before.values()) & set(after.values()) and database.rows(INVALID) == []
+
+    return is_mended
+
+
+def _measures(database: Database) -> Mended:
+    """Personas that were not measured for a while."""
+    living = database.value(LIVING)
+    assert living > 1
+    return lambda: bool(database.value(MEASURED) == living)
+
+
+def _hours(database: Database) -> Mended:
+    """An hour that is over, with a measure of each persona."""
+    database.connect("system").execute(
+        "SELECT ops.create_months_of('ops.persona_health_metrics', now() - interval '1 hour', now())"
+    )
+    database.rows(AN_HOUR_AGO + " RETURNING id")
+    count = database.value("SELECT count(*) FROM assistants.personas")
+    return lambda: database.rows(ROLLED_UP) == [(count, count)]
+
+
+class Case(NamedTuple):
+    """How a schedule's task is tried.
+
+    `spoil` makes what it is to mend; `sizes` take the place of its payload's, where no test fills as much.
+    """
+
+    spoil: Callable[[Database], Mended]
+    sizes: tuple[tuple[str, int], ...] = ()
+
+
+CASES = {
+    "personas-measure": Case(_measures),
+    "health-rollup": Case(_hours),
+    "vacuum": Case(_dead_rows, (("least_bytes", 0),)),
+    "planner-statistics": Case(_statistics),
+    "indexes": Case(_indexes, (("least_bytes", 0),)),
+    "partitions": Case(_months),
+    "counters": Case(_counters),
+}
+"""By the schedule's name. Who declares a schedule adds its case."""
+
+
+@pytest.fixture(scope="module")
+def seeded(server_without_fsync: EmbeddedServer, template_database: str) -> Iterator[Database]:
+    """A database with development data, in which some rows were changed."""
+    with cloned(server_without_fsync, template_database) as database:
+        with connect(database.owner_url, name="test") as owner:
+            seed(owner, None)
+            owner.execute("UPDATE knowledge.products SET name = name || '.'")
+            owner.execute("SELECT pg_stat_force_next_flush()")
+            publish_types(owner, REGISTRY)
+            install_schedules(owner, fast_settings())
+        yield database
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_a_schedule_does_what_it_is_there_for(seeded: Database, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_maintain(seeded, monkeypatch)
+    case, operator = CASES[name], seeded.connect("operator")
+    is_mended = case.spoil(seeded)
+    assert not is_mended()
+    if case.sizes:
+        schedules.edit(operator, name, payload=json.loads(SCHEDULES[name].payload.model_dump_json()) | dict(case.sizes))
+    [(schedule_id,)] = seeded.rows(WAITED, (name,))
+    assert FIRER.look(seeded.connect("scheduler"), schedule_id)
+    drain(seeded, REGISTRY, resources=provide_resources(Resources(), fast_settings()))
+    fire, *before = fires.history(operator, schedule_id, limit=10)
+    assert {earlier.outcome for earlier in before} <= {"missed"}
+    assert (fire.outcome, fire.status, fire.last_error) == ("enqueued", "done", None)
+    assert is_mended()
+
+
+def test_a_case_is_of_a_schedule() -> None:
+    assert set(CASES) == set(SCHEDULES)
+
+
+def test_operators_are_told_when_each_task_recurs_or_why_not() -> None:
+    section = PAGE.read_text(encoding="utf-8").partition("## Tasks of Greenroom's own")[2].partition("\n## ")[0]
+    rows = dict(_ROW.findall(section))
+    assert sorted(rows) == REGISTRY.names()
+    declared = {schedule.task_type: schedule for schedule in SCHEDULES.values()}
+    for task_type, told in rows.items():
+        schedule = declared.get(task_type)
+        said = f"`{schedule.name}`: `{schedule.cron}` ({schedule.source})" if schedule else "not by a schedule: "
+        assert told.startswith(said), task_type
