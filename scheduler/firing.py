@@ -86,7 +86,7 @@ class _Look:
     def settle(self, now: datetime, row: ScheduleRow) -> None:
         """Settle the times up to `now`, and say when to look again."""
         try:
-            trigger = build_trigger(trigger_spec(row, anchor_of(row, now)))
+            trigger = build_trigger(trigger_spec(row, anchor_of(row, min(row.settled_at, now))))
         except ScheduleError as error:
             self._give_up(now, row, str(error))
             return
@@ -222,14 +222,14 @@ def next_fire(row: ScheduleRow) -> datetime | None:
     return trigger.get_next_fire_time(row.settled_at, row.settled_at)
 
 
-def anchor_of(row: ScheduleRow, now: datetime) -> datetime:
-    """Return what an interval counts from: the schedule's making.
+def anchor_of(row: ScheduleRow, since: datetime) -> datetime:
+    """Return what an interval counts from, for the times after `since`: the schedule's making.
 
-    Where that is still to come, because the clock was set back since, as many intervals before it as it takes.
+    Where that comes later, because the clock was set back before it, as many intervals before it as it takes.
     """
-    if row.every is None or row.created_at <= now:
+    if row.every is None or row.created_at <= since:
         return row.created_at
-    return row.created_at + (now - row.created_at) // row.every * row.every
+    return row.created_at + (since - row.created_at) // row.every * row.every
 
 
 def trigger_spec(spec: ScheduleSpec, anchor: datetime) -> TriggerSpec:

@@ -122,10 +122,10 @@ class FireStorm:
         self._open[name] = (epoch(row.settled_at), rule)
 
     def _interval(self, row: ScheduleRow) -> Rule:
-        """Return an interval's times: it counts from the second of its making, and first fires one interval later."""
+        """Return an interval's times: it counts from the second of its making, and back from there too."""
         assert row.every is not None
         period, made = round(row.every.total_seconds()), int(epoch(row.created_at))
-        return Rule(period, made % period, first=made + period)
+        return Rule(period, made % period)
 
     # ------------------------------------------------------------------------------------------------ operators
 

@@ -179,6 +179,32 @@ def test_a_week_outlasts_schedulers_that_live_for_a_day(machine: Machine) -> Non
     assert {fire.outcome for fire in machine.fires(row)} == {"enqueued"}
 
 
+def test_an_interval_goes_on_before_the_moment_that_it_counts_from(machine: Machine) -> None:
+    start = machine.to_half_a_minute()
+    row = machine.add(cron=None, every=MINUTE)
+    machine.look(row)
+    machine.step(-HOUR)
+    for _ in range(4):
+        machine.look(row)
+        machine.step(MINUTE)
+    made = row.created_at.replace(microsecond=0)
+    assert made - start.astimezone(UTC) < MINUTE
+    assert [fire.fire_at for fire in machine.fires(row)] == [made - HOUR + n * MINUTE for n in range(1, 4)]
+    machine.step(HOUR - 4 * MINUTE)
+    machine.look(row)
+    [*_, missed, last] = machine.fires(row)
+    assert (missed.fire_at, missed.missed_count, last.fire_at) == (made - MINUTE, 55, made)
+
+
+def test_a_scheduler_that_freezes_in_a_look_is_cut_off(machine: Machine) -> None:
+    row, limit = machine.add(), "SHOW idle_in_transaction_session_timeout"
+    scheduler = machine.database.connect("scheduler")
+    with scheduler.transaction():
+        assert fires.lock(scheduler, row.id)
+        assert scheduler.execute(limit).fetchall() == [("10s",)]
+    assert scheduler.execute(limit).fetchall() == [("0",)]
+
+
 def test_an_edit_while_it_fires_lets_no_time_of_two_rules_through(machine: Machine) -> None:
     start = machine.to_half_a_minute()
     row = machine.add()

@@ -168,14 +168,6 @@ def test_whoever_has_the_schedule_is_not_waited_for(
     assert FIRER.look(scheduler, row.id)
 
 
-def test_a_scheduler_that_freezes_in_a_look_is_cut_off(scheduler: Connection, add: Callable[..., ScheduleRow]) -> None:
-    row, limit = add(), "SHOW idle_in_transaction_session_timeout"
-    with scheduler.transaction():
-        assert fires.lock(scheduler, row.id)
-        assert scheduler.execute(limit).fetchall() == [("10s",)]
-    assert scheduler.execute(limit).fetchall() == [("0",)]
-
-
 # ---------------------------------------------------------------------------------------------------- missed
 
 
