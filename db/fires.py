@@ -99,6 +99,17 @@ def fires_at(connection: Connection, schedule_id: UUID, times: Sequence[datetime
     return {fire_at: has_task for fire_at, has_task in QUERIES.run(connection, "fires_at", values)}
 
 
+def count_between(connection: Connection, schedule_id: UUID, *, after: datetime, before: datetime) -> int:
+    """Return how many times between two, neither of them included, are settled."""
+    [(found,)] = QUERIES.run(connection, "count_between", {"id": schedule_id, "after": after, "before": before})
+    return int(found)
+
+
+def note_missed(connection: Connection, schedule_id: UUID, fire_at: datetime, missed_count: int) -> None:
+    """Say of a time that is settled how many before it were missed and have no row."""
+    QUERIES.run(connection, "note_missed", {"id": schedule_id, "fire_at": fire_at, "missed_count": missed_count})
+
+
 def live_tasks(connection: Connection, schedule_id: UUID) -> list[LiveTask]:
     """Return a schedule's tasks that have not ended, the first ten of them."""
     return [LiveTask(*row) for row in QUERIES.run(connection, "live_tasks", {"id": schedule_id})]

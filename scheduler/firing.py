@@ -88,19 +88,20 @@ class _Look:
     def settle(self, now: datetime, row: ScheduleRow) -> None:
         """Settle the times up to `now`, and say when to look again."""
         try:
-            trigger = build_trigger(times_of(row, now))
+            trigger = build_trigger(times_of(row, min(row.settled_at, now)))
         except ScheduleError as error:
             self._give_up(now, row, str(error))
             return
         if row.settled_at > now:  # nothing is due then, and it goes on from now
             self.told.append(events.ClockSetBack(row.name, (row.settled_at - now).total_seconds()))
         found = list(islice(due_times(trigger, row, row.settled_at, now, self._firer.misfire), _TIMES_A_LOOK + 1))
-        settled = found[:_TIMES_A_LOOK]
+        settled = self._counted(row, found[:_TIMES_A_LOOK])
         until = settled[-1].at if len(found) > _TIMES_A_LOOK else now
         taken = fires.fires_at(self._connection, row.id, [due.at for due in settled])
         for due in settled:
-            fired = None if taken.get(due.at) else self._fire(now, row, due)
-            if fired is not None:
+            if taken.get(due.at):
+                self._count(row, due)
+            elif (fired := self._fire(now, row, due)) is not None:
                 self._tell(now, row, fired)
         fires.settle(
             self._connection,
@@ -109,6 +110,19 @@ class _Look:
             next_fire_at=trigger.get_next_fire_time(until, until),
             last_fire_at=settled[-1].at if settled else None,
         )
+
+    def _counted(self, row: ScheduleRow, settled: list[Due]) -> list[Due]:
+        """Return them, the first with its count less what is settled: a clock was set back to before that."""
+        if not settled or not settled[0].missed:
+            return settled
+        first = settled[0]
+        known = fires.count_between(self._connection, row.id, after=row.settled_at, before=first.at)
+        return [first._replace(missed=max(first.missed - known, 0)), *settled[1:]]
+
+    def _count(self, row: ScheduleRow, due: Due) -> None:
+        """Note what was missed before a time that has its task already, from before the clock was set back."""
+        if due.missed:
+            fires.note_missed(self._connection, row.id, due.at, due.missed)
 
     def _fire(self, now: datetime, row: ScheduleRow, due: Due) -> NewFire | None:
         """Settle one time: it is missed, overlaps, is enqueued, or is refused; None where it has its task already."""
@@ -210,15 +224,15 @@ def next_fire(row: ScheduleRow) -> datetime | None:
     return trigger.get_next_fire_time(row.settled_at, row.settled_at)
 
 
-def times_of(row: ScheduleRow, now: datetime) -> TriggerSpec:
-    """Return when a schedule fires, as it stands at a moment of Postgres' clock.
+def times_of(row: ScheduleRow, since: datetime) -> TriggerSpec:
+    """Return when a schedule fires, for the times after `since`.
 
-    An interval counts from the schedule's making. Where that is still to come, because the clock was set back since, as
+    An interval counts from the schedule's making. Where that comes later, because the clock was set back before it, as
     many intervals before it as it takes.
     """
     anchor = row.created_at
-    if row.every is not None and anchor > now:
-        anchor += (now - anchor) // row.every * row.every
+    if row.every is not None and anchor > since:
+        anchor += (since - anchor) // row.every * row.every
     return trigger_spec(row, anchor)
 
 

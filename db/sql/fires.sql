@@ -16,12 +16,22 @@ SELECT extract(epoch FROM (
 ) - clock_timestamp())::float8;
 
 -- name: lock
--- Nobody else fires a schedule, nor changes it, to the end of the transaction; no row where somebody does just now.
-SELECT id FROM queue.schedules WHERE id = %(id)s AND paused_at IS NULL AND removed_at IS NULL FOR UPDATE SKIP LOCKED;
+-- Nobody else fires a schedule, nor changes it, to the end of the transaction; no row where somebody does just now. A scheduler that
+-- freezes in it is cut off by the server.
+SELECT id, set_config('idle_in_transaction_session_timeout', '10s', true) FROM queue.schedules
+WHERE id = %(id)s AND paused_at IS NULL AND removed_at IS NULL FOR UPDATE SKIP LOCKED;
 
 -- name: fires_at
 -- Which of some times have been settled, and whether a task came of them.
 SELECT fire_at, task_id IS NOT NULL FROM queue.fires WHERE schedule_id = %(id)s AND fire_at = ANY (%(times)s);
+
+-- name: count_between
+-- How many times between two are settled, but for those by hand.
+SELECT count(*) FROM queue.fires WHERE schedule_id = %(id)s AND fire_at > %(after)s AND fire_at < %(before)s AND NOT is_manual;
+
+-- name: note_missed
+-- What was missed before a time that is settled already.
+UPDATE queue.fires SET missed_count = %(missed_count)s WHERE schedule_id = %(id)s AND fire_at = %(fire_at)s;
 
 -- name: live_tasks
 -- A schedule's tasks that have not ended, whether they run, and why they are held; a few are enough.

@@ -1,7 +1,4 @@
-"""The guards that the invariants stand on, and which test turns red without each. `test_guards` takes them out.
-
-I4 comes with the scheduler: its guard has a line here when it is there.
-"""
+"""The guards that the invariants stand on, and which test turns red without each. `test_guards` takes them out."""
 
 from dataclasses import dataclass
 
@@ -18,6 +15,7 @@ class Guard:
     test: str
 
 
+_FIRES = "tests/faults/test_fires.py::test_each_time_of_a_schedule_comes_to_what_its_policies_say_once"
 _SCENARIOS = "tests/faults/test_scenarios.py::test_no_task_is_lost_and_none_happens_twice"
 GUARDS = (
     Guard(
@@ -59,6 +57,54 @@ GUARDS = (
         "WHERE claimed_until IS NOT NULL AND lease_until <= now()",
         "WHERE claimed_until IS NOT NULL AND status = 'in_progress'",
         f"{_SCENARIOS}[redis_flushed]",
+    ),
+    Guard(
+        "I4",
+        "schedulers fire a schedule without a lock on it",
+        "db/sql/fires.sql",
+        "FOR UPDATE SKIP LOCKED;",
+        ";",
+        _FIRES,
+    ),
+    Guard(
+        "I4",
+        "what a look does is not one transaction",
+        "scheduler/firing.py",
+        "with transaction(connection):",
+        "if True:",
+        _FIRES,
+    ),
+    Guard(
+        "I4",
+        "a time that has its task is given another",
+        "db/sql/fires.sql",
+        "WHERE known.task_id IS NULL",
+        "WHERE true",
+        "tests/integration/schedules/test_store.py::test_a_time_has_one_task_and_a_row_without_one_may_be_turned",
+    ),
+    Guard(
+        "I4",
+        "a clock that was set back is not seen",
+        "db/sql/fires.sql",
+        " OR settled_at > clock_timestamp()",
+        "",
+        _FIRES,
+    ),
+    Guard(
+        "I4",
+        "a fire that is late is not told from one in time",
+        "scheduler/firing.py",
+        'if due.is_missed and row.missed == "skip":',
+        "if False:",
+        _FIRES,
+    ),
+    Guard(
+        "I4",
+        "what is settled already is counted as missed",
+        "scheduler/firing.py",
+        "first.missed - known",
+        "first.missed",
+        "tests/faults/test_fire_clocks.py",
     ),
     Guard(
         "I5",

@@ -61,7 +61,7 @@ class Rig:
         self.members: list[Member] = []
         self.exits: Counter[tuple[str, int]] = Counter()
         self._sessions: set[int] = set()
-        self._urls = {kind: database.url(kind) for kind in ("owner", "relay", "worker")}
+        self._urls = {kind: database.url(kind) for kind in ("owner", "relay", "worker", "scheduler")}
         settings = load_settings(_env_file=None, home=self.folder, task_modules=(TASK_MODULE,))
         prepare(database.owner_url, settings)
         create_folder(database.owner_url, settings)
@@ -71,7 +71,7 @@ class Rig:
     # -------------------------------------------------------------------------------------------- processes
 
     def add(self, kind: str, *, launcher: Sequence[str] = ("console.child",), **settings: str) -> Member:
-        """Start a relay, a worker or an `up`; `settings` go over the rig's, in the names of the environment."""
+        """Start a process of a kind (`up` too); `settings` go over the rig's, in the names of the environment."""
         url = self._urls["owner" if kind == "up" else kind]
         values = _TIMES | _QUIET | {"DATABASE_URL": url, "TASK_MODULES": TASK_MODULE, "HOME": str(self.folder)}
         if self.broker_url is not None:

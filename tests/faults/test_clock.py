@@ -1,81 +1,31 @@
 """The clock of the database's machine is stepped, back and forth, while work is under way."""
 
-import os
 import random
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from db.embedded import EmbeddedServer, cluster
 from tests.faults.checks import violations
+from tests.faults.clocks import SteppedClock, stepped_clock, stepped_rig
 from tests.faults.fleet import TIMES
-from tests.faults.rig import Rig, rig
+from tests.faults.rig import Rig
 from tests.faults.tasks import Effect, Slow
-from tests.support.database import migrate_template
 from tests.support.waiting import eventually
 
-_LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1")
 _HOUR = 3600
-
-
-class SteppedClock:
-    """What the server takes for the time: ours, and so many seconds."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.step(0)
-
-    def step(self, seconds: int) -> None:
-        """Set how far it is from ours."""
-        new = self.file.with_suffix(".new")
-        new.write_text(f"{seconds:+d}\n")
-        new.chmod(0o644)
-        new.replace(self.file)
-
-    def environment(self, library: Path) -> dict[str, str]:
-        """What a process is started with, to live by this clock. Time that passes is not touched."""
-        return {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self.file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-
-
-def require_faketime() -> Path:
-    """Return the library's path; skips the test where the machine has none, which CI must have."""
-    found = [path for pattern in _LIBRARIES for path in Path("/").glob(pattern[1:])]
-    if not found:
-        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        say("libfaketime is not installed: .ci/system-parts names it")
-    return found[0]
 
 
 @pytest.fixture
 def clock() -> Iterator[SteppedClock]:
-    """A clock whose file every user can read."""
-    folder = Path(tempfile.mkdtemp(prefix="gr-clock-"))
-    folder.chmod(0o755)
-    yield SteppedClock(folder / "offset")
-    shutil.rmtree(folder)
+    """The clock of the database's machine."""
+    with stepped_clock() as made:
+        yield made
 
 
-@pytest.fixture
-def stepped_rig(clock: SteppedClock, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    """A rig over a server that lives by the stepped clock."""
-    environment = clock.environment(require_faketime())
-    home = Path(tempfile.mkdtemp(prefix="gr-stepped-"))
-    with EmbeddedServer(home) as server:  # the cluster is made by the true clock
-        template = migrate_template(server)
-        server.stop()
-        monkeypatch.setattr(cluster, "ENVIRONMENT", cluster.ENVIRONMENT | environment)
-        server.start()
-        with rig(server, home, template, redis_url) as running:
-            yield running
-    shutil.rmtree(home)
+@pytest.fixture(name="stepped_rig")
+def _stepped_rig(clock: SteppedClock, redis_url: str) -> Iterator[Rig]:
+    with stepped_rig(clock, redis_url) as running:
+        yield running
 
 
 @pytest.mark.faults
