@@ -258,6 +258,22 @@ def test_who_migrates_without_a_module_leaves_its_schedules(shared: Database, op
     assert foreign.name in names(operator)
 
 
+def test_moments_are_in_utc_whatever_the_sessions_zone(shared: Database, operator: Connection) -> None:
+    row, connection, reader = schedules.add(operator, spec()), shared.connect("scheduler"), shared.connect("reader")
+    for each in (connection, reader):
+        each.execute("SET TimeZone = 'Europe/Berlin'")
+    twice = datetime(
+        2025, 10, 26, 1, tzinfo=UTC
+    )  # the second 02:00 of that night, which equals no moment of another zone
+    fires.fire(connection, row.id, fires.NewFire(fire_at=twice, outcome="missed"))
+    assert fires.fires_at(connection, row.id, [twice]) == {twice: False}
+    found = schedules.read(connection, row.id)
+    assert found is not None
+    assert {moment.tzinfo for moment in (found[0], found[1].settled_at, schedules.now(connection))} == {UTC}
+    [fire] = fires.history(reader, row.id, limit=2)
+    assert {fire.fire_at.tzinfo, fire.fired_at.tzinfo} == {UTC}
+
+
 # ---------------------------------------------------------------------------------------------------- who knows of them
 
 
