@@ -93,6 +93,11 @@ def lock(connection: Connection, schedule_id: UUID) -> bool:
     return bool(QUERIES.run(connection, "lock", {"id": schedule_id}))
 
 
+def look_again(connection: Connection) -> int:
+    """Have schedules looked at that follow a zone's clock; return how many. The rules of a zone may be new."""
+    return QUERIES.count(connection, "look_again")
+
+
 def fires_at(connection: Connection, schedule_id: UUID, times: Sequence[datetime]) -> dict[datetime, bool]:
     """Return those of some times that are settled, and whether a task came of each."""
     values = {"id": schedule_id, "times": list(times)}

@@ -43,6 +43,7 @@ UNGUARDED = {
     "fires.fire": A_ROW_MORE,
     "fires.fire_by_hand": A_ROW_MORE,
     "fires.lock": SCHEDULES,
+    "fires.look_again": "takes all schedules of zones, once a scheduler's start",
     "fires.settle": SCHEDULES,
     **{f"health.{name}": NO_TABLE for file, name in QUERIES if file == "health"},
     "identity.slugs_of": "a tenant is a row, found by its key",
