@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from db.audit import Resource, record
 from db.connection import Connection
-from db.queries import Queries
+from db.queries import Queries, in_utc
 from db.schedules import OWNER_KIND, ScheduleRow
 
 QUERIES = Queries("fires")
@@ -68,13 +68,13 @@ class Troubled:
 def history(connection: Connection, schedule_id: UUID, *, limit: int, before: datetime | None = None) -> list[FireRow]:
     """Return a schedule's fires, newest first; a next page goes on `before` the last time of this one."""
     values = {"id": schedule_id, "limit": limit, "before": before}
-    return [FireRow(*row) for row in QUERIES.run(connection, "history", values)]
+    return [FireRow(*in_utc(row)) for row in QUERIES.run(connection, "history", values)]
 
 
 def last_of_each(connection: Connection, schedule_ids: Sequence[UUID]) -> dict[UUID, FireRow]:
     """Return the last fire of each of some schedules; one that never fired has none."""
     rows = QUERIES.run(connection, "last_of_each", {"ids": list(schedule_ids)})
-    return {schedule_id: FireRow(*fire) for schedule_id, *fire in rows}
+    return {schedule_id: FireRow(*in_utc(fire)) for schedule_id, *fire in rows}
 
 
 def due(connection: Connection, limit: int, besides: Sequence[UUID] = ()) -> list[UUID]:
@@ -93,10 +93,15 @@ def lock(connection: Connection, schedule_id: UUID) -> bool:
     return bool(QUERIES.run(connection, "lock", {"id": schedule_id}))
 
 
+def look_again(connection: Connection) -> int:
+    """Have schedules looked at that follow a zone's clock; return how many. The rules of a zone may be new."""
+    return QUERIES.count(connection, "look_again")
+
+
 def fires_at(connection: Connection, schedule_id: UUID, times: Sequence[datetime]) -> dict[datetime, bool]:
     """Return those of some times that are settled, and whether a task came of each."""
     values = {"id": schedule_id, "times": list(times)}
-    return {fire_at: has_task for fire_at, has_task in QUERIES.run(connection, "fires_at", values)}
+    return {fire_at: has_task for fire_at, has_task in map(in_utc, QUERIES.run(connection, "fires_at", values))}
 
 
 def count_between(connection: Connection, schedule_id: UUID, *, after: datetime, before: datetime) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import psycopg
@@ -89,9 +89,9 @@ def server(connection: Connection) -> Server:
 
 
 def now(connection: Connection) -> datetime:
-    """Return the server's time of day."""
+    """Return the server's time of day, in UTC."""
     [(found,)] = QUERIES.run(connection, "now")
-    moment: datetime = found
+    moment: datetime = found.astimezone(UTC)
     return moment
 
 

@@ -6,8 +6,9 @@ or query above it.
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -63,6 +64,15 @@ class Queries:
         seconds = time.perf_counter() - started
         events.emit(events.StoreCalled(f"{self.file}.{name}", seconds, max(cursor.rowcount, 0)))
         return cursor
+
+
+def in_utc(row: Iterable[Any]) -> Iterator[Any]:
+    """Yield the values of a row, moments in UTC.
+
+    They come in the session's time zone, and Python compares and subtracts two moments of one zone by its wall clock,
+    an hour off where daylight saving lies between them.
+    """
+    return (value.astimezone(UTC) if isinstance(value, datetime) else value for value in row)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ edits has built the trigger before (`scheduler.triggers`).
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from core.times import Times
 from db.audit import Resource, record
 from db.connection import Connection
 from db.constraints import rules
-from db.queries import Queries
+from db.queries import Queries, in_utc
 from db.tasks import known_types
 
 QUERIES = Queries("schedules")
@@ -274,9 +274,9 @@ def wanted(connection: Connection, name: str) -> ScheduleRow:
 
 
 def read(connection: Connection, schedule_id: UUID) -> tuple[datetime, ScheduleRow] | None:
-    """Return Postgres' clock and a schedule as it is now."""
+    """Return Postgres' clock and a schedule as it is now, all moments in UTC."""
     rows = QUERIES.run(connection, "read", {"id": schedule_id})
-    return (rows[0][0], _row(rows[0][1:])) if rows else None
+    return (rows[0][0].astimezone(UTC), _row(rows[0][1:])) if rows else None
 
 
 def secret_fields(connection: Connection, task_types: Sequence[str]) -> dict[str, list[str] | None]:
@@ -366,7 +366,7 @@ def _tell(connection: Connection, row: ScheduleRow, deed: str, metadata: Mapping
 
 
 def _row(row: Sequence[Any]) -> ScheduleRow:
-    return ScheduleRow(**dict(zip(_NAMES, row, strict=True)))
+    return ScheduleRow(**dict(zip(_NAMES, in_utc(row), strict=True)))
 
 
 def _is_before(one: datetime | None, other: datetime | None) -> bool:

@@ -74,6 +74,7 @@ class Firing:
         self._timer = timer
         self._firer = Firer(timedelta(seconds=settings.misfire_seconds))
         self._clock = clock or SystemClock()
+        self._is_begun = False
         self._pruned_at: float | None = None
         # Schedules that failed, each with the second of the clock before which it is not looked at again.
         self._aside: dict[UUID, float] = {}
@@ -81,6 +82,9 @@ class Firing:
     def run_once(self) -> float:
         """Settle what is due; return the seconds until the table is looked at again at the latest."""
         connection = self._connection.get()
+        if not self._is_begun:  # a release may bring other rules of a zone than those that the next times are from
+            fires.look_again(connection)
+            self._is_begun = True
         is_done = self._look(connection)
         self._prune(connection)
         due_in = fires.due_in(connection, self._left_alone())

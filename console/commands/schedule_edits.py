@@ -207,6 +207,8 @@ def _store(
         return
     output.show_line(f"{row.name} {'would be ' if dry_run else ''}{done}: {when_of(row)}")
     show_upcoming(coming, view.now)
+    if row.paused_at:
+        output.note(f"{row.name} is paused: it does none of this before `greenroom schedules resume`")
     if dry_run:
         output.note("nothing was stored: leave --dry-run out for that")
 

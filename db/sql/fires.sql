@@ -21,6 +21,12 @@ SELECT extract(epoch FROM (
 SELECT id, set_config('idle_in_transaction_session_timeout', '10s', true) FROM queue.schedules
 WHERE id = %(id)s AND paused_at IS NULL AND removed_at IS NULL FOR UPDATE SKIP LOCKED;
 
+-- name: look_again
+-- Schedules that follow a zone's clock are due for a look, in which nothing fires before its time; those that somebody has are passed by.
+UPDATE queue.schedules SET next_fire_at = clock_timestamp() WHERE id IN (
+    SELECT id FROM queue.schedules WHERE cron IS NOT NULL AND zone <> 'UTC' AND paused_at IS NULL AND removed_at IS NULL
+        AND next_fire_at > clock_timestamp() ORDER BY id FOR UPDATE SKIP LOCKED);
+
 -- name: fires_at
 -- Which of some times have been settled, and whether a task came of them.
 SELECT fire_at, task_id IS NOT NULL FROM queue.fires WHERE schedule_id = %(id)s AND fire_at = ANY (%(times)s);

@@ -43,6 +43,7 @@ UNGUARDED = {
     "fires.fire": A_ROW_MORE,
     "fires.fire_by_hand": A_ROW_MORE,
     "fires.lock": SCHEDULES,
+    "fires.look_again": "takes all schedules of zones, once a scheduler's start",
     "fires.note_missed": "by the whole key, and seldom: a clock was set back and on again",
     "fires.settle": SCHEDULES,
     **{f"health.{name}": NO_TABLE for file, name in QUERIES if file == "health"},

@@ -238,6 +238,13 @@ def test_an_edit_that_makes_no_sense_is_refused_and_changes_nothing(
     assert stored(operator, nightly) == before
 
 
+def test_an_edit_of_what_is_paused_says_so(cli: Inline, nightly: str) -> None:
+    edit = ("schedules", "edit", nightly, "--cron", "0 5 * * *")
+    assert "is paused" not in cli.run(*edit).stderr
+    cli.ok("schedules", "pause", nightly)
+    assert "is paused: it does none of this" in cli.run(*edit).stderr
+
+
 @pytest.mark.parametrize("deed", ["show", "history", "pause", "run", "remove"])
 def test_a_name_that_postgres_cannot_hold_is_nobodys(cli: Inline, deed: str) -> None:
     for name in ("a\0b", "\udc80"):

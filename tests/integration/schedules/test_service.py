@@ -165,6 +165,26 @@ def test_old_fires_are_forgotten_once_an_hour(
     firing.close()
 
 
+def test_a_scheduler_that_starts_works_out_anew_when_a_zones_schedule_is_next(
+    shared: Database, operator: Connection, add: Callable[..., ScheduleRow], firing: Firing
+) -> None:
+    row, other = (add(cron="0 12 * * *", zone=zone) for zone in ("Europe/Berlin", "UTC"))
+    firing.run_once()
+    known = schedules.named(operator, row.name)
+    moved = "UPDATE queue.schedules SET next_fire_at = next_fire_at + interval '1 h' WHERE id = ANY (%s)"
+    shared.rows(moved, ([row.id, other.id],))
+    firing.run_once()
+    assert known.next_fire_at is not None
+    assert schedules.named(operator, row.name).next_fire_at == known.next_fire_at + timedelta(hours=1)
+    before = schedules.named(operator, other.name).next_fire_at
+    again = Firing(KeptConnection(shared.url("scheduler"), name="test"), FAR, Timer(lambda: None))
+    again.run_once()
+    again.close()
+    assert schedules.named(operator, row.name).next_fire_at == known.next_fire_at
+    assert schedules.named(operator, other.name).next_fire_at == before
+    assert fired(operator, row) == []
+
+
 def test_what_is_due_does_not_wait_for_all_that_is_old(
     shared: Database, operator: Connection, add: Callable[..., ScheduleRow], firing: Firing
 ) -> None:

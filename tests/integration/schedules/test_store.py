@@ -17,7 +17,7 @@ from core.errors import (
     ScheduleError,
     UnknownTaskTypeError,
 )
-from db import fires, schedules
+from db import fires, health, schedules
 from db.connection import Connection, bind_tenant
 from db.schedules import Declaration, ScheduleSpec
 from tests.support.database import Database
@@ -256,6 +256,22 @@ def test_who_migrates_without_a_module_leaves_its_schedules(shared: Database, op
     schedules.install(owner, [declared(foreign, "other.tasks"), declared(ours, "pipelines.gone")], ["other.tasks"])
     assert schedules.install(owner, [], ["shop.tasks"]).dropped == [ours.name]
     assert foreign.name in names(operator)
+
+
+def test_moments_are_in_utc_whatever_the_sessions_zone(shared: Database, operator: Connection) -> None:
+    row, connection, reader = schedules.add(operator, spec()), shared.connect("scheduler"), shared.connect("reader")
+    for each in (connection, reader):
+        each.execute("SET TimeZone = 'Europe/Berlin'")
+    twice = datetime(
+        2025, 10, 26, 1, tzinfo=UTC
+    )  # the second 02:00 of that night, which equals no moment of another zone
+    fires.fire(connection, row.id, fires.NewFire(fire_at=twice, outcome="missed"))
+    assert fires.fires_at(connection, row.id, [twice]) == {twice: False}
+    found = schedules.read(connection, row.id)
+    assert found is not None
+    assert {moment.tzinfo for moment in (found[0], found[1].settled_at, health.now(connection))} == {UTC}
+    [fire] = fires.history(reader, row.id, limit=2)
+    assert {fire.fire_at.tzinfo, fire.fired_at.tzinfo} == {UTC}
 
 
 # ---------------------------------------------------------------------------------------------------- who knows of them
