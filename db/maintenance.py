@@ -141,7 +141,10 @@ def _drop_leftovers(connection: Connection) -> list[str]:
 
 def _do(connection: Connection, statement: str, name: str, is_noted: Callable[[_State, _State], bool]) -> Ended:
     """Run a statement on what has that name, and look at what the server says and notes."""
-    before = _state(connection, name)
+    try:
+        before = _state(connection, name)
+    except _BUSY as error:  # somebody keeps it from everybody
+        return _failed(error)
     if before is None:
         return Ended("gone")
     notices: list[tuple[str | None, str]] = []

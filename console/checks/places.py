@@ -29,7 +29,11 @@ def broker(sight: Sight) -> Iterator[Finding]:
     from workers.brokerstate import broker_state
 
     url = sight.settings.broker.url.get_secret_value()
-    where = f"Redis at {_where(url)}"
+    if (place := _where(url)) is None:
+        detail = "GREENROOM_BROKER_URL is no address: write redis://:password@host:6379/0, the password percent-encoded"
+        yield Finding("broker", "wrong", detail)
+        return
+    where = f"Redis at {place}"
     try:
         found = broker_state(url, sight.bounds.answer)
     except UnavailableError as error:
@@ -154,7 +158,13 @@ def settings(sight: Sight) -> Iterator[Finding]:
         yield Finding("settings", "ok", "none contradicts another")
 
 
-def _where(url: str) -> str:
-    """Return the place of a Redis without its password."""
-    parts = urlsplit(url)
+def _where(url: str) -> str | None:
+    """Return the place of a Redis without its password; None of what is no address, and may be a password throughout."""
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme == "unix" or (parts.hostname is not None and (parts.port or 0) >= 0)
+    except ValueError:
+        return None
+    if not is_whole or "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        return None
     return parts.netloc.rpartition("@")[2] or parts.path

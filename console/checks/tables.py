@@ -1,12 +1,13 @@
 """Our tables and indexes: vacuumed, whole, and with months to come."""
 
+import re
 from collections.abc import Iterator
 
 from console.checks.findings import Finding, Level, Sight, check
 from console.output import duration
 from db import health, months
 
-_LEFT_OVER = ("_ccnew", "_ccold")
+_LEFT_OVER = re.compile(r'_cc(new|old)\d*"?$')
 
 
 @check("vacuum", finds="autovacuum is off, or a table is mostly dead rows and no vacuum comes", needs="server")
@@ -37,7 +38,7 @@ def indexes(sight: Sight) -> Iterator[Finding]:
     """Every index that writes pay for is one that queries use."""
     found = health.invalid_indexes(sight.connection)
     for index, table in found:
-        advice = "DROP INDEX CONCURRENTLY" if index.endswith(_LEFT_OVER) else "REINDEX INDEX CONCURRENTLY"
+        advice = "DROP INDEX CONCURRENTLY" if _LEFT_OVER.search(index) else "REINDEX INDEX CONCURRENTLY"
         detail = f"of {table}, it is written and not used: as the owner run `{advice} {index}`"
         yield Finding(f"index {index}", "warning", detail)
     if not found:

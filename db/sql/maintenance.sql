@@ -15,10 +15,19 @@ SELECT set_config('statement_timeout', %(seconds)s::integer || 's', false), set_
 SELECT set_config(name, reset_val, false) FROM pg_catalog.pg_settings
 WHERE name IN ('statement_timeout', 'lock_timeout', 'vacuum_cost_delay', 'client_connection_check_interval');
 
+-- part: held
+-- Tables that somebody keeps from everybody, or an index of them: whoever asks for their size waits.
+(SELECT COALESCE(i.indrelid, l.relation) FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = l.relation
+    WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock'
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
+
 -- name: large_tables
--- Tables and partitions of so many bytes with their indexes and long values, that nobody vacuumed and analysed since the task was asked for.
+-- Tables and partitions of so many bytes with their indexes and long values, that nobody vacuumed and analysed since the task was asked for;
+-- of those that somebody holds nobody can say.
 SELECT format('%%I.%%I', c.relnamespace::regnamespace, c.relname) FROM ops.kept_tables() t JOIN pg_catalog.pg_class c ON c.oid = t.relation
-WHERE NOT t.is_parted AND pg_total_relation_size(c.oid) >= %(bytes)s
+WHERE NOT t.is_parted AND CASE WHEN c.oid IN
+-- include: held
+    THEN true ELSE pg_total_relation_size(c.oid) >= %(bytes)s END
     AND NOT COALESCE(LEAST(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_analyze_time(c.oid)) >=
         (SELECT created_at FROM queue.tasks_live WHERE id = %(task_id)s), false)
 ORDER BY 1;
@@ -31,11 +40,13 @@ WHERE t.is_parted AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhpa
 ORDER BY 1;
 
 -- name: indexes
--- Indexes of these tables, of so many bytes, that can be rebuilt beside the work.
+-- Indexes of these tables, of so many bytes as far as anybody can say, that can be rebuilt beside the work.
 SELECT format('%%I.%%I', c.relnamespace::regnamespace, c.relname) FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
 JOIN ops.kept_tables() t ON t.relation = x.indrelid
 WHERE t.relation = ANY (SELECT to_regclass(name) FROM unnest(%(tables)s::text[]) AS name) AND c.relkind = 'i' AND x.indisvalid
-    AND NOT x.indisexclusion AND pg_relation_size(c.oid) >= %(bytes)s
+    AND NOT x.indisexclusion AND CASE WHEN t.relation IN
+-- include: held
+    THEN true ELSE pg_relation_size(c.oid) >= %(bytes)s END
 ORDER BY 1;
 
 -- name: state

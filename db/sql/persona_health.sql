@@ -6,10 +6,13 @@ SELECT p.id, p.tenant_id, p.host FROM assistants.personas p JOIN identity.tenant
 WHERE p.id > %(after)s AND p.is_active AND t.status = 'active' ORDER BY p.id LIMIT %(most)s;
 
 -- name: enqueue
--- A task for each persona, unless one of that key waits or runs.
+-- A task for each persona, unless one of that key waits or runs; one that waits on the queue of another host is brought to this one.
 SELECT queue.enqueue(%(task_type)s, jsonb_build_object('persona_id', d.persona_id),
-    jsonb_build_object('tenant_id', d.tenant_id, 'queue', d.queue, 'unique_key', %(task_type)s || ':' || d.persona_id))
-FROM unnest(%(persona_ids)s::uuid[], %(tenants)s::uuid[], %(queues)s::text[]) AS d (persona_id, tenant_id, queue);
+    jsonb_build_object('tenant_id', d.tenant_id, 'queue', d.queue, 'unique_key', key, 'unique_mode', CASE WHEN EXISTS (
+        SELECT FROM queue.tasks_live t WHERE t.unique_key = key AND t.tenant_id = d.tenant_id AND t.queue <> d.queue AND t.status = 'pending'
+    ) THEN 'replace' ELSE 'keep' END))
+FROM unnest(%(persona_ids)s::uuid[], %(tenants)s::uuid[], %(queues)s::text[]) AS d (persona_id, tenant_id, queue),
+    concat(%(task_type)s::text, ':', d.persona_id) AS key;
 
 -- name: place
 -- Where a persona that lives runs, as far as anybody has said.
@@ -34,9 +37,10 @@ FOR NO KEY UPDATE;
 
 -- name: record
 -- Write a measure and how far it came. Calls are steps of the persona's runs, cost is what its agents' use is recorded with. A row may
--- be committed long after the time that it bears: so all of an hour and more is counted each time, less what was counted before.
+-- be committed long after the time that it bears: so all of an hour and more is counted each time, less what was counted before. Where
+-- the clock has stepped back behind what was counted, it is counted from now on.
 WITH moment AS MATERIALIZED (
-    SELECT s.*, at.now, GREATEST(s.counted_since, date_trunc('hour', at.now, 'UTC') - interval '1 hour') AS next_since
+    SELECT s.*, at.now, GREATEST(LEAST(s.counted_since, at.now), date_trunc('hour', at.now, 'UTC') - interval '1 hour') AS next_since
     FROM ops.persona_health_states s, (SELECT clock_timestamp() AS now) AS at WHERE s.persona_id = %(persona_id)s
 ), lately AS MATERIALIZED (
     -- apart, so that each goes by the index

@@ -25,6 +25,13 @@ _OLDEST = "1.41"
 """The version of the API from which on an engine gives one sample at once: Docker 20.10."""
 _PERIOD_US = 100_000
 """The period of a quota where none is set (docs.docker.com, Runtime constraints: --cpu-period)."""
+_MOST = 2**63 - 1
+_NO_MEMORY = 2**62
+"""From here on a number of bytes is none: kernels write a limit that is not set as nearly 2^63, or 2^64."""
+_MOST_CPUS = 1_000_000
+
+# Of an answer; a LookupError is the package's own, for an error without a message.
+_NONSENSE = (ValidationError, ValueError, TypeError, LookupError, RecursionError)
 
 
 class _Engine(BaseModel):
@@ -32,9 +39,9 @@ class _Engine(BaseModel):
 
 
 class _Host(BaseModel):
-    nano_cpus: int = Field(0, ge=0, alias="NanoCpus")
-    quota: int = Field(0, alias="CpuQuota")
-    period: int = Field(0, ge=0, alias="CpuPeriod")
+    nano_cpus: int = Field(0, ge=0, le=_MOST, alias="NanoCpus")
+    quota: int = Field(0, le=_MOST, alias="CpuQuota")
+    period: int = Field(0, ge=0, le=_MOST, alias="CpuPeriod")
     cpuset: str = Field("", alias="CpusetCpus", pattern=r"^(\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*)?$")
 
 
@@ -59,7 +66,7 @@ class _Time(BaseModel):
 class _Processor(BaseModel):
     cpu_usage: _Time = _Time()
     system_cpu_usage: int | None = Field(None, ge=0)
-    online_cpus: int | None = Field(None, ge=0)
+    online_cpus: int | None = Field(None, ge=0, le=_MOST_CPUS)
 
 
 class _Memory(BaseModel):
@@ -76,7 +83,7 @@ class Stats(BaseModel):
 
 
 class _Sized(BaseModel):
-    size: int | None = Field(None, ge=0, alias="SizeRw")
+    size: int | None = Field(None, ge=0, le=_MOST, alias="SizeRw")
 
 
 class ContainerEngine:
@@ -103,7 +110,7 @@ class ContainerEngine:
             return "refused"
         except silence:
             return self._fell_silent()
-        except (requests.RequestException, DockerException, ValidationError, ValueError, TypeError):
+        except (requests.RequestException, DockerException, *_NONSENSE):
             return "garbled"
 
     def _fell_silent(self) -> Reason:
@@ -141,12 +148,12 @@ def reading_of(inspected: Inspected, stats: Stats, disk_bytes: int | None) -> Re
     cpu = stats.cpu_stats
     count = cpu.online_cpus or len(cpu.cpu_usage.percpu_usage or ())
     counters = None
-    if count and cpu.system_cpu_usage:
+    if count and cpu.system_cpu_usage and max(cpu.cpu_usage.total_usage, cpu.system_cpu_usage) <= _MOST:
         source = f"container {inspected.id} {inspected.state.started_at}"
         counters = Counters(source, cpu.cpu_usage.total_usage, cpu.system_cpu_usage)
     return Reading(
         memory_bytes=memory_bytes(stats),
-        memory_limit=stats.memory_stats.limit,
+        memory_limit=_bytes(stats.memory_stats.limit),
         disk_bytes=disk_bytes,
         counters=counters,
         share=min(_allowed(inspected.host, count) / count, 1.0) if count else 1.0,
@@ -159,11 +166,16 @@ def memory_bytes(stats: Stats) -> int | None:
     As `docker stats` has it (docker/cli, cli/command/container/stats_helpers.go, calculateMemUsageUnixNoCache):
     `usage` less `total_inactive_file` on cgroup v1, less `inactive_file` on v2, where that is less than `usage`.
     """
-    usage, of = stats.memory_stats.usage, stats.memory_stats.stats
+    usage, of = _bytes(stats.memory_stats.usage), stats.memory_stats.stats
     if usage is None:
         return None
     cache = of.get("total_inactive_file", of.get("inactive_file", 0))
     return usage - cache if isinstance(cache, int) and 0 <= cache < usage else usage
+
+
+def _bytes(count: int | None) -> int | None:
+    """Return a number of bytes that may be one."""
+    return None if count is None or count >= _NO_MEMORY else count
 
 
 def _allowed(host: _Host, count: int) -> float:
@@ -173,15 +185,15 @@ def _allowed(host: _Host, count: int) -> float:
         limits.append(host.nano_cpus / 1e9)
     if host.quota > 0:
         limits.append(host.quota / (host.period or _PERIOD_US))
-    if host.cpuset:
-        limits.append(float(len(_members(host.cpuset))))
+    if members := _members(host.cpuset):
+        limits.append(float(len(members)))
     return min(limits)
 
 
 def _members(cpuset: str) -> set[int]:
     """Return the processors of a set such as `0-3,8`."""
     found: set[int] = set()
-    for part in cpuset.split(","):
+    for part in filter(None, cpuset.split(",")):
         first, _, last = part.partition("-")
         found |= set(range(int(first), int(last or first) + 1))
     return found
@@ -204,5 +216,5 @@ def _disk_bytes(client: "APIClient", container_id: str, deadline: float) -> int 
     try:
         listed = _within(client, deadline).containers(size=True, all=True, filters={"id": container_id})
         return next((_Sized.model_validate(each).size or 0 for each in listed), None)
-    except (requests.RequestException, DockerException, ValidationError, TypeError):
+    except (requests.RequestException, DockerException, *_NONSENSE):
         return None

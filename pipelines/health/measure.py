@@ -7,6 +7,7 @@ with nulls in its place.
 
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import ClassVar
 from uuid import UUID
 
@@ -111,6 +112,8 @@ def _record(transaction: Transaction, persona_id: UUID, reading: Reading, thresh
     usage = usage_of(reading, state.counters)
     activity = persona_health.record(transaction.connection, persona_id, usage, reading.counters)
     values = asdict(usage) | asdict(activity)
+    if values["estimated_cost"] is None and "estimated_cost" in state.crossed:
+        values["estimated_cost"] = Decimal()  # nothing was spent since
     changes = crossings({metric: values[metric] for metric in METRICS}, thresholds, state.crossed)
     if changes:
         persona_health.cross(transaction.connection, persona_id, crossed_after(state.crossed, changes))

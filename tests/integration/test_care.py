@@ -78,11 +78,11 @@ def file_of(database: Database, index: str) -> int:
 
 
 @contextmanager
-def locked(database: Database, table: str) -> Iterator[None]:
+def locked(database: Database, table: str, mode: str = "SHARE UPDATE EXCLUSIVE") -> Iterator[None]:
     """Somebody else who vacuums a table, or changes it."""
     connection = database.connect()
     with connection.transaction():
-        connection.execute(f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE".encode())
+        connection.execute(f"LOCK TABLE {table} IN {mode} MODE".encode())
         yield
 
 
@@ -134,6 +134,18 @@ def test_after_a_kill_what_was_vacuumed_since_the_task_was_asked_for_is_not_agai
     assert line.task(task_id)["result"]["done"] == 0
     assert kept.rows(VACUUMED, (LOG,))[0][0] == 1
     line.close()
+
+
+@pytest.mark.parametrize("payload", [VacuumTables(least_bytes=10**12), RebuildIndexes(least_bytes=10**12)])
+def test_a_table_that_somebody_keeps_from_everybody_is_in_use(
+    kept: Database, payload: VacuumTables | RebuildIndexes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "LOCK_SECONDS", 0.1)
+    kept.connect().execute("SELECT ops.allow_maintenance()")
+    with locked(kept, "mail.folders", "ACCESS EXCLUSIVE"):
+        run = ran(kept, payload)
+    assert run.outcome == "snooze"
+    assert (run.error or "").startswith("in use: mail.folders")
 
 
 def test_a_table_that_somebody_holds_is_tried_again_and_named_when_it_stays_so(

@@ -29,6 +29,18 @@ def redis_is_away(bench: Bench) -> Sight:
     return bench.sight()
 
 
+@breaks("broker", "wrong", "GREENROOM_BROKER_URL is no address")
+def redis_has_a_slash_in_its_password(bench: Bench) -> Sight:
+    bench.settings["broker"] = {"url": "redis://:hunter2/x@127.0.0.1:9/0"}
+    return bench.sight()
+
+
+@breaks("broker", "wrong", "GREENROOM_BROKER_URL is no address")
+def redis_is_a_password_alone(bench: Bench) -> Sight:
+    bench.settings["broker"] = {"url": "hunter2"}
+    return bench.sight()
+
+
 @breaks("broker", "wrong", "the broker does not answer: TimeoutError")
 def redis_hangs(bench: Bench) -> Sight:
     bench.settings["broker"] = {"url": f"redis://:hunter2@127.0.0.1:{silent_port(bench)}/0"}

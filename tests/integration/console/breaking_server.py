@@ -170,6 +170,13 @@ def a_reindex_was_broken_off(bench: Bench) -> Sight:
     return bench.sight()
 
 
+@breaks("indexes", "warning", 'DROP INDEX CONCURRENTLY ops."Scratch_ccold1"')
+def a_second_reindex_was_broken_off(bench: Bench) -> Sight:
+    an_index_was_broken_off(bench)
+    bench.database.rows('ALTER INDEX ops.scratch_n_idx RENAME TO "Scratch_ccold1"')
+    return bench.sight()
+
+
 def _next_month(months: int = 1) -> datetime:
     now = findings.utc_now()
     index = now.year * 12 + now.month - 1 + months

@@ -23,6 +23,9 @@ FAULTS: list[tuple[str, dict[str, Answer], str]] = [
     ("it is another shape", GARBLED, "garbled"),
     ("its figures are negative", {"stats": answer({"memory_stats": {"usage": -1}})}, "garbled"),
     ("it is a list", {"inspect": (200, b"[1]")}, "garbled"),
+    ("it fails without a word", {"inspect": answer({}, 502)}, "garbled"),
+    ("it is too deep", {"stats": (200, b"[" * 100_000)}, "garbled"),
+    ("it has more processors than there are", {"stats": answer({"cpu_stats": {"online_cpus": 10**400}})}, "garbled"),
 ]
 
 
@@ -44,10 +47,12 @@ def test_a_disk_that_takes_too_long_leaves_the_rest(engine: FakeEngine) -> None:
     assert (found.memory_bytes, found.disk_bytes) == (512_368_384, None)
 
 
-@pytest.mark.parametrize("listed", [b"[7]", b"{", b'[{"SizeRw": "x"}]'])
-def test_a_disk_of_another_shape_leaves_the_rest(engine: FakeEngine, listed: bytes) -> None:
+@pytest.mark.parametrize(
+    "listed", [(200, b"[7]"), (200, b"{"), (200, b'[{"SizeRw": "x"}]'), answer([{"SizeRw": 10**400}]), answer({}, 502)]
+)
+def test_a_disk_of_another_shape_leaves_the_rest(engine: FakeEngine, listed: Answer) -> None:
     engine.has_container()
-    engine.answers["list"] = (200, listed)
+    engine.answers["list"] = listed
     found = ContainerEngine(engine.url, PATIENT).read("ada")
     assert isinstance(found, Reading)
     assert (found.memory_bytes, found.disk_bytes) == (512_368_384, None)

@@ -75,6 +75,19 @@ def test_counters_that_wrap_give_null_and_neither_a_negative_nor_a_zero(
     assert measuring.last(persona)[0] is None
 
 
+def test_numbers_that_no_machine_has_are_null_beside_what_makes_sense(measuring: Measuring, engine: FakeEngine) -> None:
+    engine.has_container()
+    stats = recorded("stats_v2")
+    stats["cpu_stats"]["cpu_usage"]["total_usage"] = 2**64 - 1
+    stats["memory_stats"] = {"usage": 10**9, "limit": 2**63 - 4096}
+    engine.answers["stats"] = answer(stats)
+    persona = measuring.persona(container_id="ada")
+    assert measuring.last(persona) == (None, 1000, None, 1.23, 0, None, 0)
+    stats["memory_stats"]["usage"] = 2**64 - 1
+    engine.answers["stats"] = answer(stats)
+    assert measuring.last(persona)[1:4] == (None, None, 1.23)
+
+
 def test_a_process_is_measured_where_there_is_no_container(measuring: Measuring) -> None:
     own = psutil.Process()
     started = datetime.fromtimestamp(own.create_time(), UTC)
@@ -174,6 +187,19 @@ def test_what_is_counted_is_counted_once_as_hours_pass(shared: Database, measuri
     assert measuring.last(persona)[4] == 0
 
 
+def test_a_clock_that_was_a_day_ahead_leaves_no_day_without_calls(shared: Database, measuring: Measuring) -> None:
+    persona = measuring.persona()
+    run = measuring.factory.row("assistants.runs", persona_id=persona)["id"]
+    measuring.call(run)
+    measuring.measure(persona)
+    ahead = "UPDATE ops.persona_health_states SET counted_since = now() + %s, calls_counted = 0 WHERE persona_id = %s"
+    shared.rows(ahead, (timedelta(hours=23), persona))
+    assert measuring.last(persona)[4] == 0
+    measuring.call(run)
+    assert measuring.last(persona)[4] == 1
+    assert measuring.last(persona)[4] == 0
+
+
 def test_small_costs_are_carried_until_they_fill_four_decimals(measuring: Measuring) -> None:
     persona = measuring.persona()
     agent = measuring.agent(persona)
@@ -210,8 +236,8 @@ def test_measures_of_one_persona_at_once_count_nothing_twice(shared: Database, m
 
 
 def threshold(measuring: Measuring, raise_at: float | None, below: float | None, **given: Any) -> UUID:
-    values = {"metric": "memory_mb", "raise_at": raise_at, "clear_below": below}
-    made: UUID = measuring.factory.row("ops.health_thresholds", **values, **given)["id"]
+    values = {"metric": "memory_mb", "raise_at": raise_at, "clear_below": below, **given}
+    made: UUID = measuring.factory.row("ops.health_thresholds", **values)["id"]
     return made
 
 
@@ -253,6 +279,17 @@ def test_a_personas_threshold_goes_before_its_tenants_and_that_before_the_settin
     assert [metric for _, metric, _ in by_settings.told(never)] == ["memory_percent"]
 
 
+def test_a_cost_is_over_once_nothing_more_is_spent(measuring: Measuring) -> None:
+    persona = measuring.persona()
+    agent = measuring.agent(persona)
+    threshold(measuring, 1, 0.5, metric="estimated_cost")
+    for cost in (None, 5, None, None, 7):
+        measuring.cost(agent, cost)
+        measuring.measure(persona)
+    kinds = [(CROSSED, "estimated_cost", 5), (CLEARED, "estimated_cost", 0), (CROSSED, "estimated_cost", 7)]
+    assert measuring.told(persona) == kinds
+
+
 def test_a_threshold_that_is_taken_away_is_cleared(measuring: Measuring, engine: FakeEngine, shared: Database) -> None:
     engine.has_container()
     persona = measuring.persona(container_id="ada")
@@ -282,6 +319,15 @@ def test_each_persona_that_lives_is_measured_on_the_queue_of_its_host(measuring:
     assert queued == {("default", str(persona), ours), ("host-alpha", str(elsewhere), ours)}
     assert len([row for row in measuring.database.rows(QUEUED) if row[2] == ours]) == 2
     assert [row for row in measuring.database.rows(QUEUED) if row[2] == suspended.tenant_id] == []
+
+
+def test_a_persona_that_moves_is_measured_on_its_new_host(measuring: Measuring) -> None:
+    persona = measuring.persona(host="alpha")
+    for host in ("beta", "beta", "gamma"):
+        run_task(measuring.database, MEASURE_ALL, MeasurePersonas(), registry=REGISTRY)
+        measuring.database.rows("UPDATE assistants.personas SET host = %s WHERE id = %s", (host, persona))
+    run_task(measuring.database, MEASURE_ALL, MeasurePersonas(), registry=REGISTRY)
+    assert [queue for queue, of, _ in measuring.database.rows(QUEUED) if of == str(persona)] == ["host-gamma"]
 
 
 def test_many_personas_are_enqueued_page_by_page(measuring: Measuring, monkeypatch: pytest.MonkeyPatch) -> None:
