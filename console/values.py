@@ -62,7 +62,8 @@ def moment_of(text: str) -> datetime:
 
 
 def _in_range(moment: datetime, text: str) -> datetime:
-    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+    years = range(_FIRST_YEAR, _LAST_YEAR + 1)
+    if moment.year not in years or moment.astimezone(UTC).year not in years:
         raise UsageError(f"{text!r} is out of range: write a year from {_FIRST_YEAR} to {_LAST_YEAR}")
     return moment
 

@@ -77,14 +77,14 @@ def last_of_each(connection: Connection, schedule_ids: Sequence[UUID]) -> dict[U
     return {schedule_id: FireRow(*fire) for schedule_id, *fire in rows}
 
 
-def due(connection: Connection, limit: int) -> list[UUID]:
-    """Return schedules whose time has come, or whose clock was set back."""
-    return [row[0] for row in QUERIES.run(connection, "due", {"limit": limit})]
+def due(connection: Connection, limit: int, besides: Sequence[UUID] = ()) -> list[UUID]:
+    """Return schedules, `besides` some, whose time has come, or whose clock was set back."""
+    return [row[0] for row in QUERIES.run(connection, "due", {"limit": limit, "besides": list(besides)})]
 
 
-def due_in(connection: Connection) -> float | None:
-    """Return the seconds until the next schedule is due, by Postgres' clock; None where none is to come."""
-    [(seconds,)] = QUERIES.run(connection, "due_in")
+def due_in(connection: Connection, besides: Sequence[UUID] = ()) -> float | None:
+    """Return the seconds until the next schedule, `besides` some, is due, by Postgres' clock; None: none is to come."""
+    [(seconds,)] = QUERIES.run(connection, "due_in", {"besides": list(besides)})
     return None if seconds is None else float(seconds)
 
 

@@ -66,7 +66,7 @@ class ScheduleSpec(Times):
         moments = [each for each in (self.at, self.starts_at, self.ends_at) if each is not None]
         texts = [self.name, self.task_type, self.cron or "", self.zone, self.queue or "", self.description or ""]
         return [
-            (not 1 <= len(self.name) <= 100, "a name has 1 to 100 characters"),
+            (not _is_name(self.name), "a name has 1 to 100 characters that print, and no space at its ends"),
             (len(given) != 1, "give exactly one of a cron expression, an interval and a moment"),
             (bool(seconds.microseconds or seconds < timedelta(seconds=1)), "an interval is one or more whole seconds"),
             (seconds > timedelta(days=3652.5), "an interval is ten years at the most"),
@@ -185,7 +185,7 @@ def edit(connection: Connection, name: str, /, **changes: Any) -> ScheduleRow:
     if unknown := sorted(set(changes) - {field.name for field in fields(ScheduleSpec)} | ({"name"} & set(changes))):
         raise ScheduleError(f"a schedule's {unknown[0]} cannot be changed")
     with connection.transaction():
-        known = _not_removed(_held(connection, name))
+        known = wanted(connection, name)
         spec = replace(known.spec(), **changes)
         _judge(connection, spec)
         changed = _change(connection, known, spec, is_edited=known.source == "code")
@@ -224,7 +224,7 @@ def resume(connection: Connection, name: str) -> bool:
 def remove(connection: Connection, name: str) -> None:
     """Remove a schedule with its history; one that the code declares stays as one not wanted. Raises NotFoundError."""
     with connection.transaction():
-        known = _not_removed(_held(connection, name))
+        known = wanted(connection, name)
         QUERIES.run(connection, "remove" if known.source == "operator" else "bury", {"id": known.id})
         _tell(connection, known, "removed")
 
@@ -253,7 +253,7 @@ def list_schedules(
 
 def show(connection: Connection, name: str) -> ScheduleRow | None:
     """Return the schedule of a name, a removed one too."""
-    rows = QUERIES.run(connection, "show", {"name": name})
+    rows = QUERIES.run(connection, "show", {"name": name}) if _is_storable(name) else []
     return _row(rows[0]) if rows else None
 
 
@@ -266,8 +266,11 @@ def named(connection: Connection, name: str) -> ScheduleRow:
 
 
 def wanted(connection: Connection, name: str) -> ScheduleRow:
-    """Return the schedule of a name, not a removed one; raises NotFoundError."""
-    return _not_removed(named(connection, name))
+    """Return a schedule that was not removed, held to the end of the caller's transaction; raises NotFoundError."""
+    known = _held(connection, name)
+    if known.removed_at is not None:
+        raise NotFoundError(f"the schedule {name!r} was removed: `greenroom schedules edit --reset` brings it back")
+    return known
 
 
 def read(connection: Connection, schedule_id: UUID) -> tuple[datetime, ScheduleRow] | None:
@@ -339,23 +342,15 @@ def _change(connection: Connection, known: ScheduleRow, spec: ScheduleSpec, *, i
 
 def _steer(connection: Connection, name: str, query: str, deed: str) -> bool:
     with connection.transaction():
-        known = _not_removed(_held(connection, name))
+        known = wanted(connection, name)
         is_done = bool(QUERIES.run(connection, query, {"id": known.id}))
         if is_done:
             _tell(connection, known, deed)
     return is_done
 
 
-def _not_removed(known: ScheduleRow) -> ScheduleRow:
-    if known.removed_at is not None:
-        raise NotFoundError(
-            f"the schedule {known.name!r} was removed: `greenroom schedules edit --reset` brings it back"
-        )
-    return known
-
-
 def _held(connection: Connection, name: str) -> ScheduleRow:
-    rows = QUERIES.run(connection, "hold", {"name": name})
+    rows = QUERIES.run(connection, "hold", {"name": name}) if _is_storable(name) else []
     if not rows:
         raise _unknown(name)
     return _row(rows[0])
@@ -376,6 +371,10 @@ def _row(row: Sequence[Any]) -> ScheduleRow:
 
 def _is_before(one: datetime | None, other: datetime | None) -> bool:
     return one is not None and other is not None and None not in (one.tzinfo, other.tzinfo) and one < other
+
+
+def _is_name(text: str) -> bool:
+    return 1 <= len(text) <= 100 and text.isprintable() and text == text.strip()
 
 
 def _is_storable(text: str) -> bool:

@@ -38,7 +38,8 @@ from scheduler.triggers import Trigger, TriggerSpec, build_trigger, fires_betwee
 _TIMES_A_LOOK = 50
 # Missed times are counted up to here.
 _MOST_COUNTED = 10_000
-# When a schedule is looked at again whose times cannot be worked out: a zone may come back with the next release.
+# When a schedule is looked at again whose times cannot be worked out: a zone may come back with the next release, or be
+# known to another scheduler already.
 _LOOK_AGAIN = timedelta(hours=1)
 _MOST_LETTERS = 2000
 
@@ -177,17 +178,19 @@ class _Look:
             self.told.append(events.ScheduleFired(row.name, row.task_type, *what))
 
     def _give_up(self, now: datetime, row: ScheduleRow, problem: str) -> None:
-        """Leave a schedule whose times cannot be worked out for later, and say so."""
+        """Leave a schedule for later whose times cannot be worked out, and say so; they are not settled by that."""
         fired = self._without_task(row, Due(row.next_fire_at or now, is_missed=False), "refused", problem)
         later = now + _LOOK_AGAIN
-        fires.settle(self._connection, row.id, settled_at=now, next_fire_at=later, last_fire_at=None)
+        until = min(row.settled_at, now)
+        fires.settle(self._connection, row.id, settled_at=until, next_fire_at=later, last_fire_at=None)
         self._tell(now, row, fired)
 
 
 def run_now(connection: Connection, name: str) -> UUID:
     """Enqueue a schedule's task at once, whatever its times and policies, as an operator; return the task's id.
 
-    A fire of its own, at this moment, with its audit event. Raises NotFoundError, and as `enqueue` does.
+    A fire of its own, at this moment, with its audit event; nobody removes the schedule meanwhile. Raises
+    NotFoundError, and as `enqueue` does.
     """
     with connection.transaction():
         row = schedules.wanted(connection, name)

@@ -8,8 +8,8 @@ clocks are seen, and a timer that is early, late or lost does no harm.
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
-import psycopg
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
@@ -24,6 +24,8 @@ from scheduler.triggers import TriggerSpec, build_trigger
 _LOOKS_A_ROUND = 100
 # Somebody else has what is due: a moment later it is settled, or still theirs.
 _PATIENCE_SECONDS = 0.2
+# A schedule that could not be looked at is left alone for so long, and the others go on in time.
+_ASIDE_SECONDS = 15.0
 # What the timer is not worth while.
 _AT_ONCE_SECONDS = 0.01
 _PRUNE_SECONDS = 3600.0
@@ -73,13 +75,15 @@ class Firing:
         self._firer = Firer(timedelta(seconds=settings.misfire_seconds))
         self._clock = clock or SystemClock()
         self._pruned_at: float | None = None
+        # Schedules that failed, each with the second of the clock before which it is not looked at again.
+        self._aside: dict[UUID, float] = {}
 
     def run_once(self) -> float:
         """Settle what is due; return the seconds until the table is looked at again at the latest."""
         connection = self._connection.get()
         is_done = self._look(connection)
         self._prune(connection)
-        due_in = fires.due_in(connection)
+        due_in = fires.due_in(connection, self._left_alone())
         if due_in is not None and due_in <= _AT_ONCE_SECONDS:
             return 0.0 if is_done else _PATIENCE_SECONDS
         if due_in is not None and due_in < self._settings.poll_seconds:
@@ -95,25 +99,32 @@ class Firing:
     def _look(self, connection: Connection) -> bool:
         """Look at each schedule that is due; return whether any was settled here.
 
-        One that fails holds up no other: the first error is raised when all were looked at.
+        One that fails, in whatever way, holds up no other: the first error is raised when all were looked at, and
+        those that failed are left alone for a while.
         """
         failed: list[Exception] = []
         settled = 0
-        for schedule_id in fires.due(connection, _LOOKS_A_ROUND):
+        for schedule_id in fires.due(connection, _LOOKS_A_ROUND, self._left_alone()):
             try:
                 settled += self._firer.look(connection, schedule_id)
-            except psycopg.Error as error:
+            except Exception as error:
                 if is_unavailable(error) or connection.closed:
                     raise
                 failed.append(error)
+                self._aside[schedule_id] = self._clock.monotonic() + _ASIDE_SECONDS
         if failed:
             raise failed[0]
         return settled > 0
+
+    def _left_alone(self) -> list[UUID]:
+        now = self._clock.monotonic()
+        self._aside = {schedule_id: until for schedule_id, until in self._aside.items() if until > now}
+        return list(self._aside)
 
     def _prune(self, connection: Connection) -> None:
         now = self._clock.monotonic()
         if self._pruned_at is not None and now - self._pruned_at < _PRUNE_SECONDS:
             return
-        while fires.prune(connection, days=self._settings.fires_keep_days, limit=_PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
-            continue
-        self._pruned_at = now
+        # where there are more, the next round goes on: what is due does not wait for what is over
+        if fires.prune(connection, days=self._settings.fires_keep_days, limit=_PRUNED_AT_ONCE) < _PRUNED_AT_ONCE:
+            self._pruned_at = now

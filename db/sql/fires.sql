@@ -5,12 +5,14 @@
 -- that has not come yet, because the clock was set back.
 SELECT id FROM queue.schedules
 WHERE paused_at IS NULL AND removed_at IS NULL AND (next_fire_at <= clock_timestamp() OR settled_at > clock_timestamp())
+    AND id <> ALL (%(besides)s::uuid[])
 ORDER BY next_fire_at LIMIT %(limit)s;
 
 -- name: due_in
 -- Seconds until the next schedule is due, by Postgres' clock; NULL where none is to come.
 SELECT extract(epoch FROM (
-    SELECT next_fire_at FROM queue.schedules WHERE paused_at IS NULL AND removed_at IS NULL ORDER BY next_fire_at LIMIT 1
+    SELECT next_fire_at FROM queue.schedules
+    WHERE paused_at IS NULL AND removed_at IS NULL AND id <> ALL (%(besides)s::uuid[]) ORDER BY next_fire_at LIMIT 1
 ) - clock_timestamp())::float8;
 
 -- name: lock

@@ -58,8 +58,8 @@ UPDATE queue.schedules SET removed_at = clock_timestamp() WHERE id = %(id)s;
 DELETE FROM queue.schedules WHERE id = %(id)s;
 
 -- name: unbury
--- A schedule of the code that is wanted again goes on from now.
-UPDATE queue.schedules SET removed_at = NULL, next_fire_at = clock_timestamp(), settled_at = clock_timestamp() WHERE id = %(id)s;
+-- A schedule of the code that is wanted again goes on from now, whether or not it was paused before.
+UPDATE queue.schedules SET removed_at = NULL, paused_at = NULL, next_fire_at = clock_timestamp(), settled_at = clock_timestamp() WHERE id = %(id)s;
 
 -- name: drop_undeclared
 -- Schedules that a module declared go when it does so no more, unless an operator made something else of them. What a module declares

@@ -15,7 +15,7 @@ TWENTY = {"ids": [key("schedules", n) for n in range(50, 70)]}
 OLD = {"days": 30, "limit": 100}
 
 GUARDS = [
-    Guard("scheduler", "fires.due_in", {}, ("schedules_next_fire_at_idx",), 5, 20),
+    Guard("scheduler", "fires.due_in", {"besides": []}, ("schedules_next_fire_at_idx",), 5, 20),
     Guard("scheduler", "fires.fires_at", ID | {"times": TIMES}, (), 20, 60),
     Guard("scheduler", "fires.live_tasks", ID, ("tasks_live_owner_idx",), 100, 200),
     Guard("scheduler", "fires.prune", OLD, ("fires_fire_at_idx",), 600, 1200),

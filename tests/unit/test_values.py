@@ -22,7 +22,13 @@ def test_a_span_that_is_none_is_refused(wrong: str) -> None:
         span_of(wrong)
 
 
-@pytest.mark.parametrize("wrong", ["0001-01-01T00:00:00+14:00", "9999-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "0001-01-01T00:00:00+14:00", "9999-01-01T00:00:00Z", "0002-01-01T00:00:00+14:00", "9998-12-31T23:00:00-14:00",
+        "9999-12-31T23:00:00-14:00",
+    ],
+)  # fmt: skip
 def test_a_moment_that_no_reader_holds_is_refused(wrong: str) -> None:
     with pytest.raises(UsageError, match="write a year from 2 to 9998"):
         moment_of(wrong)

@@ -1,7 +1,8 @@
 """One database for each module's tests, with the task types of the tests published."""
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from db import schedules
 from db.connection import Connection
 from db.embedded import EmbeddedServer
-from db.schedules import Declaration, ScheduleSpec
+from db.schedules import Declaration, ScheduleRow, ScheduleSpec
 from pipelines.publish import publish_types
 from pipelines.registry import Registry
 from tests.support import tasks
@@ -72,3 +73,17 @@ def declared(shared: Database, name: str) -> str:
     )
     schedules.install(shared.connect(), [Declaration(spec=spec, module="shop.tasks", design="004")], [])
     return name
+
+
+@pytest.fixture
+def add(operator: Connection) -> Callable[..., ScheduleRow]:
+    """Adds a schedule, each half hour unless it is told when."""
+
+    def adding(**given: Any) -> ScheduleRow:
+        when: dict[str, Any] = {} if {"cron", "every", "at"} & set(given) else {"cron": "*/30 * * * *"}
+        if "every" in given:  # from before any test
+            when["starts_at"] = datetime(2026, 1, 1, tzinfo=UTC)
+        named = {"name": f"s-{uuid4()}", "task_type": "test.noop", "payload": {"n": 1}}
+        return schedules.add(operator, ScheduleSpec(**(named | when | given)))
+
+    return adding

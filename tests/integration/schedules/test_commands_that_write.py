@@ -238,6 +238,14 @@ def test_an_edit_that_makes_no_sense_is_refused_and_changes_nothing(
     assert stored(operator, nightly) == before
 
 
+@pytest.mark.parametrize("deed", ["show", "history", "pause", "run", "remove"])
+def test_a_name_that_postgres_cannot_hold_is_nobodys(cli: Inline, deed: str) -> None:
+    for name in ("a\0b", "\udc80"):
+        done = cli.run("schedules", deed, name)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "there is no schedule" in done.stderr
+
+
 def test_what_is_over_may_be_described(cli: Inline, operator: Connection, scheduler: Connection, name: str) -> None:
     cli.ok("schedules", "add", name, "test.noop", "--at", "3600")
     row = stored(operator, name)

@@ -8,17 +8,15 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from core import events
-from core.errors import NotFoundError, UnknownTaskTypeError
 from db import fires, schedules, tasks
 from db.connection import Connection
 from db.fires import FireRow
-from db.schedules import ScheduleRow, ScheduleSpec
+from db.schedules import ScheduleRow
 from db.tasks import TaskDetail
 from scheduler.firing import Firer, next_fire, run_now
 from tests.support.database import Database
@@ -33,20 +31,6 @@ UPDATE queue.tasks_live SET status = 'in_progress', attempts = 1, batch_size = 1
 WHERE id = %s
 """
 Look = Callable[..., list[FireRow]]
-
-
-@pytest.fixture
-def add(operator: Connection) -> Callable[..., ScheduleRow]:
-    """Adds a schedule, each half hour unless it is told when."""
-
-    def adding(**given: Any) -> ScheduleRow:
-        when: dict[str, Any] = {} if {"cron", "every", "at"} & set(given) else {"cron": "*/30 * * * *"}
-        if "every" in given:  # from before any test
-            when["starts_at"] = datetime(2026, 1, 1, tzinfo=UTC)
-        named = {"name": f"s-{uuid4()}", "task_type": "test.noop", "payload": {"n": 1}}
-        return schedules.add(operator, ScheduleSpec(**(named | when | given)))
-
-    return adding
 
 
 @pytest.fixture
@@ -312,8 +296,22 @@ def test_times_that_cannot_be_worked_out_are_told_and_tried_again_in_an_hour(
     fire = look(row, HOUR)[0]
     assert fire.outcome == "refused"
     assert "Mars/Olympus" in (fire.error or "")
-    now = standing(operator, row)
-    assert now.next_fire_at == now.settled_at + HOUR
+    known, now = standing(operator, row), datetime.now(UTC)
+    assert known.next_fire_at is not None
+    assert now + 59 * MINUTE < known.next_fire_at < now + 61 * MINUTE
+
+
+def test_times_that_can_be_worked_out_again_were_missed_and_not_lost(
+    shared: Database, scheduler: Connection, operator: Connection, add: Callable[..., ScheduleRow], look: Look
+) -> None:
+    row = add(missed="all", overlap="allow")
+    shared.rows("UPDATE queue.schedules SET zone = 'Mars/Olympus' WHERE id = %s", (row.id,))
+    expected = late_halves()
+    assert look(row, AGO)[0].outcome == "refused"
+    shared.rows("UPDATE queue.schedules SET zone = 'UTC' WHERE id = %s", (row.id,))
+    assert FIRER.look(scheduler, row.id)
+    found = [fire.fire_at for fire in fires.history(operator, row.id, limit=1000) if fire.task_id]
+    assert found[::-1][: len(expected)] == expected
 
 
 # ---------------------------------------------------------------------------------------------------- clocks
@@ -360,33 +358,6 @@ def test_a_time_that_had_its_task_is_not_fired_again_and_one_that_had_none_is(
     assert len({fire.task_id for fire in found.values()}) == len(found) >= 4
     owned = shared.rows("SELECT id FROM queue.tasks_live WHERE owner_id = %s", (row.id,))
     assert len(owned) == len(found) - 1
-
-
-def test_a_run_by_hand_is_a_fire_of_its_own(
-    shared: Database, operator: Connection, add: Callable[..., ScheduleRow]
-) -> None:
-    row = add()
-    schedules.pause(operator, row.name)
-    first, second = run_now(operator, row.name), run_now(operator, row.name)
-    found = fires.history(operator, row.id, limit=10)
-    assert [(fire.task_id, fire.is_manual, fire.status) for fire in found] == [
-        (second, True, "pending"),
-        (first, True, "pending"),
-    ]
-    said = "SELECT 1 FROM audit.audit_events WHERE event_type = 'schedule.run' AND resource_id = %s"
-    assert len(shared.rows(said, (row.name,))) == 2
-
-
-def test_a_run_by_hand_that_cannot_be_leaves_nothing(
-    shared: Database, operator: Connection, add: Callable[..., ScheduleRow]
-) -> None:
-    row = add()
-    shared.rows("UPDATE queue.schedules SET task_type = 'test.nobody' WHERE id = %s", (row.id,))
-    with pytest.raises(UnknownTaskTypeError):
-        run_now(operator, row.name)
-    assert fires.history(operator, row.id, limit=10) == []
-    with pytest.raises(NotFoundError):
-        run_now(operator, "nobody")
 
 
 def test_the_next_fire_is_known_before_a_scheduler_has_looked(

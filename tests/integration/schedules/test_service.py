@@ -114,6 +114,30 @@ def test_a_schedule_that_fails_holds_up_no_other(
     assert known.settled_at > good.settled_at
 
 
+DIGITS = "UPDATE queue.schedules SET payload = '{\"n\": 1e5000}' WHERE id = %s"  # more than Python reads
+
+
+def test_one_whose_row_cannot_be_read_is_left_alone_for_a_while_and_the_others_go_on(
+    shared: Database, operator: Connection, add: Callable[..., ScheduleRow]
+) -> None:
+    bad, good = add(), add()
+    shared.rows(DIGITS, (bad.id,))
+    clock = MovedClock()
+    firing = Firing(KeptConnection(shared.url("scheduler"), name="test"), FAR, Timer(lambda: None), clock=clock)
+    with pytest.raises(ValueError, match="digits"):
+        firing.run_once()
+    known = schedules.show(operator, good.name)
+    assert known is not None
+    assert known.settled_at > good.settled_at
+    clock.seconds += 14
+    firing.run_once()
+    clock.seconds += 1
+    with pytest.raises(ValueError, match="digits"):
+        firing.run_once()
+    firing.close()
+    shared.rows("UPDATE queue.schedules SET payload = '{}' WHERE id = %s", (bad.id,))
+
+
 def test_a_database_that_is_away_is_an_error_of_the_round(add: Callable[..., ScheduleRow], shared: Database) -> None:
     nowhere = KeptConnection("postgresql://nobody@127.0.0.1:1/nowhere", name="test", timeout=2)
     service = Firing(nowhere, FAR, Timer(lambda: None))
@@ -139,6 +163,19 @@ def test_old_fires_are_forgotten_once_an_hour(
     firing.run_once()
     assert fired(operator, row) == []
     firing.close()
+
+
+def test_what_is_due_does_not_wait_for_all_that_is_old(
+    shared: Database, operator: Connection, add: Callable[..., ScheduleRow], firing: Firing
+) -> None:
+    row = add(cron="0 0 1 1 *")
+    count = "SELECT count(*) FROM queue.fires WHERE schedule_id = %s"
+    old = "SELECT %s, now() - interval '100 days' - n * interval '1 s', 'missed' FROM generate_series(1, 1500) n"
+    shared.rows("INSERT INTO queue.fires (schedule_id, fire_at, outcome) " + old, (row.id,))
+    firing.run_once()
+    assert shared.value(count, (row.id,)) == 500
+    firing.run_once()
+    assert shared.value(count, (row.id,)) == 0
 
 
 def test_two_processes_fire_each_time_once_and_are_known_while_they_live(

@@ -67,6 +67,9 @@ def test_what_was_added_is_kept_as_it_was_said(shared: Database, operator: Conne
     ("wrong", "error", "told"),
     [
         ({"name": ""}, ScheduleError, "1 to 100 characters"),
+        ({"name": "two\nlines"}, ScheduleError, "characters that print"),
+        ({"name": "right\u202eto left"}, ScheduleError, "characters that print"),
+        ({"name": " padded"}, ScheduleError, "no space at its ends"),
         ({"cron": "0 4 * * *", "every": timedelta(hours=1)}, ScheduleError, "exactly one of"),
         ({"cron": None}, ScheduleError, "exactly one of"),
         ({"every": timedelta(milliseconds=1500)}, ScheduleError, "whole seconds"),
@@ -224,6 +227,7 @@ def test_a_removed_schedule_of_the_code_does_not_come_back_until_it_is_added(
 ) -> None:
     owner, wanted = shared.connect(), spec()
     schedules.install(owner, [declared(wanted)], ["shop.tasks"])
+    schedules.pause(operator, wanted.name)
     schedules.remove(operator, wanted.name)
     changed = declared(replace(wanted, cron="9 9 * * *"))
     assert schedules.install(owner, [changed], ["shop.tasks"]).kept == [wanted.name]
@@ -236,6 +240,7 @@ def test_a_removed_schedule_of_the_code_does_not_come_back_until_it_is_added(
         schedules.pause(operator, wanted.name)
     back = schedules.add(operator, replace(wanted, cron="7 7 * * *"))
     assert (back.id, back.cron, back.is_edited) == (known.id, "7 7 * * *", True)
+    assert back.paused_at is None
     assert known.id in fires.due(scheduler, 1000)
 
 
