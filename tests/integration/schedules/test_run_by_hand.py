@@ -52,7 +52,8 @@ def test_a_run_by_hand_that_cannot_be_leaves_nothing(
 def test_a_run_by_hand_waits_for_who_removes_the_schedule(
     shared: Database, operator: Connection, add: Callable[..., ScheduleRow]
 ) -> None:
-    row, told = add(), []
+    row = add()
+    told: list[type[NotFoundError]] = []
 
     def run() -> None:
         with pytest.raises(NotFoundError) as caught:
