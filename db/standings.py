@@ -11,6 +11,8 @@ from db.queries import Queries
 
 QUERIES = Queries("standings")
 Of = Literal["filling", "counting", "erasure", "care", "measuring", "rolling"]
+FIRST = str(UUID(int=0))
+"""The id that the first page comes after."""
 
 
 def read(connection: Connection, task_id: UUID, of: Of) -> dict[str, Any]:

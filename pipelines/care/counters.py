@@ -20,7 +20,6 @@ from pipelines.transaction import Transaction
 
 # Pages of an attempt in which all is right: some seconds of reading, in as many transactions.
 _PAGES = 20
-_FIRST = str(UUID(int=0))
 
 
 class ReconcileCounters(Payload):
@@ -39,7 +38,7 @@ class _Standing:
     """
 
     place: int = 0
-    after: str = _FIRST
+    after: str = standings.FIRST
     looked_at: int = 0
     mended: dict[str, int] = field(default_factory=dict)
     busy: int = 0
@@ -47,7 +46,7 @@ class _Standing:
     def behind(self, page: counters.Page) -> "_Standing":
         """Return where it stands once a page was looked at."""
         if page.last is None:
-            return replace(self, place=self.place + 1, after=_FIRST)
+            return replace(self, place=self.place + 1, after=standings.FIRST)
         return replace(self, after=str(page.last), looked_at=self.looked_at + page.size)
 
     def counting(self, counter: Counter, mended: counters.Mended) -> "_Standing":

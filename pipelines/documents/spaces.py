@@ -19,7 +19,6 @@ _LEFT = 4
 # Seconds between looks, each time longer while nothing is done; and so many times what a look takes.
 _FIRST_LOOK, _LAST_LOOK, _SLOWER, _MOST_SLOWER = 1.0, 15.0, 1.5, 10
 _SHARE = 20
-_FIRST = str(UUID(int=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,8 @@ class _Standing:
 
     end: str
     total: int
-    after: str = _FIRST
-    until: str = _FIRST
+    after: str = standings.FIRST
+    until: str = standings.FIRST
     lacking: int = 0
     underway: int = 0
     looks: int = 0
@@ -43,7 +42,7 @@ class _Standing:
     @property
     def is_through(self) -> bool:
         """Whether nothing is left to enqueue: all is looked at together."""
-        return (self.after, self.until) == (_FIRST, self.end)
+        return (self.after, self.until) == (standings.FIRST, self.end)
 
     @property
     def done(self) -> int:
@@ -87,7 +86,7 @@ def _advance(connection: Connection, space_id: UUID, now: _Standing) -> tuple[_S
     if not now.is_through and lacking.underway <= _PAGE // _LEFT:
         page = spaces.next_page(connection, space_id, UUID(now.until), UUID(now.end), _PAGE)
         if page is None:
-            now = replace(now, after=_FIRST, until=now.end)
+            now = replace(now, after=standings.FIRST, until=now.end)
         else:
             now, found = replace(now, after=now.until, until=str(page.until)), page.slices
         lacking = _lacking(connection, space_id, now)
@@ -99,8 +98,8 @@ def _advance(connection: Connection, space_id: UUID, now: _Standing) -> tuple[_S
 
 
 def _beginning(connection: Connection, space_id: UUID) -> _Standing:
-    end = spaces.newest_chunk(connection) or UUID(_FIRST)
-    return _Standing(str(end), spaces.lacking(connection, space_id, UUID(_FIRST), end).total)
+    end = spaces.newest_chunk(connection) or UUID(standings.FIRST)
+    return _Standing(str(end), spaces.lacking(connection, space_id, UUID(standings.FIRST), end).total)
 
 
 def _lacking(connection: Connection, space_id: UUID, now: _Standing) -> spaces.Lacking:

@@ -24,7 +24,7 @@ from pipelines.payload import Payload
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
 from pipelines.schedule import Schedule
-from pipelines.task import Task, TaskContext
+from pipelines.task import UNCOUNTED, Task, TaskContext
 from pipelines.transaction import Transaction
 
 DEFAULT_QUEUE = "default"
@@ -62,7 +62,7 @@ def measure_all(context: TaskContext, payload: MeasurePersonas) -> Outcome:
     """Enqueue the measures of the next personas; done behind the last one."""
     with context.read() as transaction:
         standing = standings.read(transaction.connection, context.task_id, "measuring")
-        after, count = UUID(standing.get("after", str(UUID(int=0)))), standing.get("personas", 0)
+        after, count = UUID(standing.get("after", standings.FIRST)), standing.get("personas", 0)
         found = persona_health.to_measure(transaction.connection, after, _PAGE)
 
     def apply(transaction: Transaction) -> None:
@@ -148,7 +148,7 @@ def provide(resources: Resources, settings: Settings) -> None:
 
 
 TASKS: tuple[AnyTask, ...] = (
-    Task(payload=MeasurePersonas, run=measure_all, scope="system", batch_size=1, max_snoozes=10_000),
+    Task(payload=MeasurePersonas, run=measure_all, scope="system", batch_size=1, max_snoozes=UNCOUNTED),
     Task(payload=MeasurePersona, run=measure, queue=DEFAULT_QUEUE, time_limit=timedelta(seconds=15), max_attempts=3),
 )
 SCHEDULES = (

@@ -16,7 +16,7 @@ from pipelines.outcomes import Done, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
 from pipelines.schedule import Schedule
-from pipelines.task import Task, TaskContext
+from pipelines.task import UNCOUNTED, Task, TaskContext
 from pipelines.transaction import Transaction
 
 _PERSONAS, _HOURS = 200, 500
@@ -34,7 +34,7 @@ def roll_up(context: TaskContext, payload: RollUpHealth) -> Outcome:
     """Roll up the next hours; done behind the last persona."""
     with context.read() as transaction:
         standing = standings.read(transaction.connection, context.task_id, "rolling")
-        after, count = UUID(standing.get("after", str(UUID(int=0)))), standing.get("hours", 0)
+        after, count = UUID(standing.get("after", standings.FIRST)), standing.get("hours", 0)
         found = persona_health.personas(transaction.connection, after, _PERSONAS)
         due = persona_health.hours_due(transaction.connection, found, payload.since, _HOURS)
     is_whole = len(due) < _HOURS
@@ -51,7 +51,7 @@ def roll_up(context: TaskContext, payload: RollUpHealth) -> Outcome:
 
 
 TASKS: tuple[AnyTask, ...] = (
-    Task(payload=RollUpHealth, run=roll_up, scope="system", batch_size=1, max_snoozes=1_000_000),
+    Task(payload=RollUpHealth, run=roll_up, scope="system", batch_size=1, max_snoozes=UNCOUNTED),
 )
 SCHEDULES = (
     Schedule(
