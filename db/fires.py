@@ -104,10 +104,12 @@ def fires_at(connection: Connection, schedule_id: UUID, times: Sequence[datetime
     return {fire_at: has_task for fire_at, has_task in map(in_utc, QUERIES.run(connection, "fires_at", values))}
 
 
-def count_between(connection: Connection, schedule_id: UUID, *, after: datetime, before: datetime) -> int:
-    """Return how many times between two, neither of them included, are settled."""
-    [(found,)] = QUERIES.run(connection, "count_between", {"id": schedule_id, "after": after, "before": before})
-    return int(found)
+def times_between(
+    connection: Connection, schedule_id: UUID, *, after: datetime, before: datetime, limit: int
+) -> list[datetime]:
+    """Return the settled times between two, neither of them included; those by hand are none."""
+    values = {"id": schedule_id, "after": after, "before": before, "limit": limit}
+    return [row[0] for row in QUERIES.run(connection, "times_between", values)]
 
 
 def note_missed(connection: Connection, schedule_id: UUID, fire_at: datetime, missed_count: int) -> None:

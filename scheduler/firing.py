@@ -95,7 +95,7 @@ class _Look:
         if row.settled_at > now:  # nothing is due then, and it goes on from now
             self.told.append(events.ClockSetBack(row.name, (row.settled_at - now).total_seconds()))
         found = list(islice(due_times(trigger, row, row.settled_at, now, self._firer.misfire), _TIMES_A_LOOK + 1))
-        settled = self._counted(row, found[:_TIMES_A_LOOK])
+        settled = self._counted(trigger, row, found[:_TIMES_A_LOOK])
         until = settled[-1].at if len(found) > _TIMES_A_LOOK else now
         taken = fires.fires_at(self._connection, row.id, [due.at for due in settled])
         for due in settled:
@@ -111,13 +111,16 @@ class _Look:
             last_fire_at=settled[-1].at if settled else None,
         )
 
-    def _counted(self, row: ScheduleRow, settled: list[Due]) -> list[Due]:
+    def _counted(self, trigger: Trigger, row: ScheduleRow, settled: list[Due]) -> list[Due]:
         """Return them, the first with its count less what is settled: a clock was set back to before that."""
         if not settled or not settled[0].missed:
             return settled
         first = settled[0]
-        known = fires.count_between(self._connection, row.id, after=row.settled_at, before=first.at)
-        return [first._replace(missed=max(first.missed - known, 0)), *settled[1:]]
+        known = fires.times_between(
+            self._connection, row.id, after=row.settled_at, before=first.at, limit=_MOST_COUNTED
+        )
+        ours = sum(next(fires_between(trigger, at - timedelta.resolution, at), None) is not None for at in known)
+        return [first._replace(missed=max(first.missed - ours, 0)), *settled[1:]]
 
     def _count(self, row: ScheduleRow, due: Due) -> None:
         """Note what was missed before a time that has its task already, from before the clock was set back."""

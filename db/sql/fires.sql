@@ -31,9 +31,11 @@ UPDATE queue.schedules SET next_fire_at = clock_timestamp() WHERE id IN (
 -- Which of some times have been settled, and whether a task came of them.
 SELECT fire_at, task_id IS NOT NULL FROM queue.fires WHERE schedule_id = %(id)s AND fire_at = ANY (%(times)s);
 
--- name: count_between
--- How many times between two are settled, but for those by hand.
-SELECT count(*) FROM queue.fires WHERE schedule_id = %(id)s AND fire_at > %(after)s AND fire_at < %(before)s AND NOT is_manual;
+-- name: times_between
+-- The times between two that are settled, but for those by hand.
+SELECT fire_at FROM queue.fires
+WHERE schedule_id = %(id)s AND fire_at > %(after)s AND fire_at < %(before)s AND NOT is_manual
+ORDER BY fire_at LIMIT %(limit)s;
 
 -- name: note_missed
 -- What was missed before a time that is settled already.

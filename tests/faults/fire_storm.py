@@ -35,6 +35,7 @@ _UNSEEN = """
 SELECT count(*) FROM queue.schedules WHERE paused_at IS NULL AND removed_at IS NULL
     AND (next_fire_at <= clock_timestamp() OR settled_at > clock_timestamp())
 """
+_SETTLED = "SELECT name, settled_at FROM queue.schedules"
 _LAST = "SELECT last_value FROM public.fired_seq_seq"
 _KATHMANDU = "Asia/Kathmandu"  # a quarter of an hour off the others
 
@@ -205,17 +206,19 @@ class FireStorm:
             after = self._clock_of(connection)
             assert abs((after - before) - (offset - self._offset)) < 5, "the clock stands"
             if offset < self._offset:
-                self._begin_run(before, after, self._value(connection, _LAST))
+                settled = {name: epoch(at) for name, at in connection.execute(_SETTLED).fetchall()}
+                self._begin_run(before, after, settled, self._value(connection, _LAST))
             self._offset = offset
         return True
 
-    def _begin_run(self, before: float, after: float, last: int) -> None:
+    def _begin_run(self, before: float, after: float, settled: Mapping[str, float], last: int) -> None:
         started = list(self._open.items())
         for name, _ in started:
             self._close(name, before)
         self._run_ends.append(last)
         self._run_starts[len(self._run_ends)] = after
-        self._open = {name: (None, rule) for name, (_, rule) in started}
+        # Of one that had nothing to do in the time that was none, nobody need see it.
+        self._open = {name: (at if (at := settled[name]) <= after else None, rule) for name, (_, rule) in started}
 
     def _now(self) -> datetime:
         now: datetime = self.rig.database.value("SELECT clock_timestamp()")

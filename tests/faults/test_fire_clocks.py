@@ -179,6 +179,24 @@ def test_a_week_outlasts_schedulers_that_live_for_a_day(machine: Machine) -> Non
     assert {fire.outcome for fire in machine.fires(row)} == {"enqueued"}
 
 
+def test_times_of_another_rule_are_not_taken_for_those_that_were_missed(machine: Machine) -> None:
+    start = machine.to_half_a_minute()
+    row = machine.add()
+    for _ in range(3):
+        machine.step(MINUTE)
+        machine.look(row)
+    settled = [fire.fire_at for fire in machine.fires(row)]
+    machine.step(-HOUR)
+    machine.look(row)
+    schedules.edit(machine.database.connect("operator"), row.name, cron="*/2 * * * *")
+    machine.step(HOUR + 9 * MINUTE)
+    machine.look(row)
+    missed = [at for at in _minutes(start, -56, 11) if at.minute % 2 == 0]
+    [last] = [fire for fire in machine.fires(row) if fire.missed_count]
+    assert last.fire_at == missed[-1]
+    assert last.missed_count == len([at for at in missed[:-1] if at not in settled])
+
+
 def test_an_interval_goes_on_before_the_moment_that_it_counts_from(machine: Machine) -> None:
     start = machine.to_half_a_minute()
     row = machine.add(cron=None, every=MINUTE)

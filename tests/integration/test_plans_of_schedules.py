@@ -12,10 +12,11 @@ from tests.support.plans import Guard, cases, faults
 ID = {"id": key("schedules", 50)}
 TIMES = [datetime.now(UTC) - timedelta(minutes=49 + n * 100, microseconds=n) for n in range(10)]
 TWENTY = {"ids": [key("schedules", n) for n in range(50, 70)]}
+SPAN = {"after": TIMES[-1], "before": TIMES[0], "limit": 10_000}
 OLD = {"days": 30, "limit": 100}
 
 GUARDS = [
-    Guard("scheduler", "fires.count_between", ID | {"after": TIMES[-1], "before": TIMES[0]}, ("fires_pkey",), 50, 60),
+    Guard("scheduler", "fires.times_between", ID | SPAN, ("fires_pkey",), 50, 60),
     Guard("scheduler", "fires.due_in", {"besides": []}, ("schedules_next_fire_at_idx",), 5, 20),
     Guard("scheduler", "fires.fires_at", ID | {"times": TIMES}, (), 20, 60),
     Guard("scheduler", "fires.live_tasks", ID, ("tasks_live_owner_idx",), 100, 200),
