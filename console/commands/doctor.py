@@ -1,16 +1,17 @@
 """`greenroom doctor`: is everything as it should be?"""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from console import output
-from console.checks.findings import Finding, Sight
-from console.checks.running import chosen, look
 from console.options import AsJson
 from console.runtime import reach
 from core.errors import EmbeddedServerError, SchemaError, UnavailableError
+
+if TYPE_CHECKING:
+    from console.checks.findings import Finding
 
 
 def doctor(
@@ -33,8 +34,11 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _findings(*, is_own: bool, is_deep: bool) -> list[Finding]:
+def _findings(*, is_own: bool, is_deep: bool) -> "list[Finding]":
     """Return what the checks find; of a server that cannot even be brought up, that."""
+    from console.checks.findings import Finding, Sight
+    from console.checks.running import chosen, look
+
     checks = chosen(is_own=is_own, is_deep=is_deep)
     try:
         with reach() as place:

@@ -53,7 +53,7 @@ def test_a_run_by_hand_waits_for_who_removes_the_schedule(
     shared: Database, operator: Connection, add: Callable[..., ScheduleRow]
 ) -> None:
     row = add()
-    told: list[type[NotFoundError]] = []
+    told: list[type[Exception]] = []
 
     def run() -> None:
         with pytest.raises(NotFoundError) as caught:
