@@ -159,7 +159,7 @@ def settings(sight: Sight) -> Iterator[Finding]:
 
 
 def _where(url: str) -> str | None:
-    """Return the place of a Redis without its password; None of what is no address, and may be a password throughout."""
+    """Return the place of a Redis without its password; None of what is no address: all of it may be a password."""
     try:
         parts = urlsplit(url)
         is_whole = parts.scheme == "unix" or (parts.hostname is not None and (parts.port or 0) >= 0)
