@@ -87,7 +87,9 @@ def show(
         rows = persona_health.hours(operation.connection, [each.id for each in found], since)
     if persona is not None and not found:
         raise NotFoundError(f"no persona is called {persona!r}: `greenroom health` lists those there are")
-    past = {each.id: [row for row in rows if row.persona_id == each.id] for each in found}
+    past: dict[UUID, list[Hour]] = {each.id: [] for each in found}
+    for row in rows:
+        past[row.persona_id].append(row)
     if as_json:
         listed = [asdict(each) | {"hours": [asdict(row) for row in past[each.id]]} for each in found]
         output.show_json({"since": since, "personas": listed})
