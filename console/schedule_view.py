@@ -19,7 +19,7 @@ _MISSED = {"skip": "nothing is made up for", "once": "the last is made up for", 
 _OVERLAP = {
     "allow": "another beside it", "skip": "none while one lives", "wait": "another that begins when that one ends"
 }  # fmt: skip
-_UNCHANGING = ("module", "source", "tenant_id", "name")
+_UNCHANGING = ("module", "design", "tenant_id", "name")
 
 
 class View:
@@ -69,7 +69,7 @@ class View:
             ("jitter", f"up to {output.duration(row.jitter.total_seconds())}" if row.jitter else None),
             ("missed", _MISSED[row.missed].format(row.missed_limit)),
             ("overlap", _OVERLAP[row.overlap]),
-            ("declared by", f"{row.declared['module']}, for {row.declared['source']}" if row.declared else None),
+            ("declared by", f"{row.declared['module']}, for {row.declared['design']}" if row.declared else None),
             ("edited", ", ".join(_edited(row))),
             *((name.replace("_", " "), shown[name]) for name in names),
         ]

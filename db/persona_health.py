@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from uuid import UUID
 
 from db.connection import Connection
-from db.queries import Queries
+from db.queries import Queries, in_utc
 
 QUERIES = Queries("persona_health")
 Metric = Literal[
@@ -219,4 +219,5 @@ def shown(connection: Connection, persona: str | None, most: int) -> list[Shown]
 
 def hours(connection: Connection, persona_ids: Sequence[UUID], since: datetime) -> list[Hour]:
     """Return the hours of personas from `since` on, in order; the last may go on. Expects a bound transaction."""
-    return [Hour(*row) for row in QUERIES.run(connection, "hours", {"persona_ids": list(persona_ids), "since": since})]
+    rows = QUERIES.run(connection, "hours", {"persona_ids": list(persona_ids), "since": since})
+    return [Hour(*in_utc(row)) for row in rows]

@@ -142,7 +142,7 @@ class Declaration:
         """Return it as it is kept beside what operators make of it."""
         columns = self.spec.columns() | {"payload": dict(self.spec.payload)}
         plain = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in columns.items()}
-        return plain | {"module": self.module, "source": self.design}
+        return plain | {"module": self.module, "design": self.design}
 
 
 @dataclass(frozen=True, slots=True)

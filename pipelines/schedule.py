@@ -21,7 +21,7 @@ class Schedule(Times):
 
     `jitter` makes each task due up to that much later. `missed`: of times that nobody was there for, none (`skip`), the
     last (`once`), or the last `missed_limit` (`all`) are made up for. `overlap`: while a task of the schedule lives, a
-    fire is enqueued all the same (`allow`), not at all (`skip`), or begins when that one ends (`wait`). `source` is
+    fire is enqueued all the same (`allow`), not at all (`skip`), or begins when that one ends (`wait`). `design` is
     whose wish it is: a design's number, or a product's own name. docs/schedules.md.
     """
 
@@ -33,7 +33,7 @@ class Schedule(Times):
     overlap: Overlap = "skip"
     queue: str | None = None
     priority: int | None = None
-    source: str
+    design: str
     description: str
 
     @property
@@ -53,7 +53,7 @@ class Schedule(Times):
 
     def declaration(self, module: str) -> Declaration:
         """Return it as it is installed, for the task module that declares it."""
-        return Declaration(spec=self.spec(), module=module, design=self.source)
+        return Declaration(spec=self.spec(), module=module, design=self.design)
 
 
 _SAME = {field.name for field in fields(Schedule)} & {field.name for field in fields(ScheduleSpec)} - {"payload"}

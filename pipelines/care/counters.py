@@ -86,7 +86,7 @@ SCHEDULES = (
         payload=ReconcileCounters(),
         cron="40 3 * * *",
         jitter=timedelta(minutes=5),
-        source="004",
+        design="004",
         description="Counts anew what is cached, and mends what is wrong.",
     ),
 )

@@ -63,7 +63,7 @@ SCHEDULES = (
         payload=RebuildIndexes(),
         cron="0 4 * * SUN#1",
         jitter=timedelta(minutes=15),
-        source="004",
+        design="004",
         description="Rebuilds indexes of tables that change all the time.",
     ),
 )

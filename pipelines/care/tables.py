@@ -53,7 +53,7 @@ SCHEDULES = (
         payload=VacuumTables(),
         cron="30 2 * * SUN",
         jitter=timedelta(minutes=15),
-        source="004",
+        design="004",
         description="Vacuums and analyses large tables.",
     ),
     Schedule(
@@ -61,7 +61,7 @@ SCHEDULES = (
         payload=AnalyzeTables(),
         cron="10 5 * * *",
         jitter=timedelta(minutes=15),
-        source="004",
+        design="004",
         description="Analyses parted tables, which autovacuum never does.",
     ),
 )

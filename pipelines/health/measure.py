@@ -158,7 +158,7 @@ SCHEDULES = (
         cron="* * * * *",
         missed="skip",
         overlap="skip",
-        source="000",
+        design="000",
         description="Measures what each persona uses and does.",
     ),
 )

@@ -60,7 +60,7 @@ SCHEDULES = (
         cron="5 * * * *",
         missed="once",
         overlap="skip",
-        source="000",
+        design="000",
         description="Rolls up personas' measures of hours that are over.",
     ),
 )

@@ -76,7 +76,7 @@ SCHEDULES = (
         payload=MaintainPartitions(),
         cron="10 1 * * *",
         jitter=timedelta(minutes=5),
-        source="004",
+        design="004",
         description="Makes months ahead, and lets those go that a retention policy takes.",
     ),
 )

@@ -136,6 +136,21 @@ def test_after_a_kill_what_was_vacuumed_since_the_task_was_asked_for_is_not_agai
     line.close()
 
 
+def test_a_table_that_is_locked_is_allowed_the_next_time_and_keeps_no_other(database: Database) -> None:
+    if database.connect().info.server_version < 170000:
+        with pytest.raises(PermanentError):
+            maintenance.allow(database.connect("system"))
+        return
+    ask = "SELECT has_table_privilege('greenroom_system', %s, 'MAINTAIN')"
+    allowed = [(table,) for table in ("mail.folders", "mail.mailboxes")]
+    system = database.connect("system")
+    with locked(database, "mail.folders", "ACCESS EXCLUSIVE"):
+        maintenance.allow(system)
+        assert [database.value(ask, table) for table in allowed] == [False, True]
+    maintenance.allow(system)
+    assert [database.value(ask, table) for table in allowed] == [True, True]
+
+
 @pytest.mark.parametrize("payload", [VacuumTables(least_bytes=10**12), RebuildIndexes(least_bytes=10**12)])
 def test_a_table_that_somebody_keeps_from_everybody_is_in_use(
     kept: Database, payload: VacuumTables | RebuildIndexes, monkeypatch: pytest.MonkeyPatch

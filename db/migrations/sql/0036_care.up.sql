@@ -14,17 +14,24 @@ $$;
 COMMENT ON FUNCTION ops.kept_tables IS 'Tables of ours, with their partitions.';
 
 -- Grant the system role what VACUUM, ANALYZE and REINDEX ask for on each table that came since the last time; returns whether it has it.
--- Before PostgreSQL 17 there is no such privilege: whoever logs in as the owner may.
-CREATE FUNCTION ops.allow_maintenance() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- Before PostgreSQL 17 there is no such privilege: whoever logs in as the owner may. A table that somebody locks comes the next time.
+CREATE FUNCTION ops.allow_maintenance() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
     relation regclass;
 BEGIN
     IF current_setting('server_version_num')::integer < 170000 THEN
         RETURN pg_has_role(session_user, current_user, 'USAGE');
     END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('ops.allow_maintenance', 0)); -- two would grant on one table at once
     FOR relation IN SELECT t.relation FROM ops.kept_tables() t
         WHERE NOT has_table_privilege('greenroom_system', t.relation, 'MAINTAIN') LOOP
-        EXECUTE format('GRANT MAINTAIN ON %s TO greenroom_system', relation);
+        BEGIN
+            EXECUTE format('GRANT MAINTAIN ON %s TO greenroom_system', relation);
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected THEN
+                CONTINUE;
+        END;
     END LOOP;
     RETURN true;
 END

@@ -27,7 +27,7 @@ EACH_SECOND = ScheduleSpec(
     name="each second", task_type="counters.reconcile", payload={"counters": ["people.mapper_configs.usage_count"]},
     every=timedelta(seconds=1), overlap="wait",
 )  # fmt: skip
-NIGHTLY: dict[str, Any] = {"name": "nightly", "payload": MaintainPartitions(), "source": "shop", "description": "x"}
+NIGHTLY: dict[str, Any] = {"name": "nightly", "payload": MaintainPartitions(), "design": "shop", "description": "x"}
 
 
 class Sealed(Payload):
@@ -95,6 +95,6 @@ def test_each_schedule_names_its_design_and_says_what_it_does() -> None:
     known = load_registry().names()
     for each in (each for found in load_schedules().values() for each in found):
         assert each.task_type in known
-        assert each.source in {"000", "001", "002", "003", "004"}
+        assert each.design in {"000", "001", "002", "003", "004"}
         assert each.description.endswith(".")
     assert tuple(load_schedules()) == registered.OUR_MODULES

@@ -174,5 +174,5 @@ def test_operators_are_told_when_each_task_recurs_or_why_not() -> None:
     declared = {schedule.task_type: schedule for schedule in SCHEDULES.values()}
     for task_type, told in rows.items():
         schedule = declared.get(task_type)
-        said = f"`{schedule.name}`: `{schedule.cron}` ({schedule.source})" if schedule else "not by a schedule: "
+        said = f"`{schedule.name}`: `{schedule.cron}` ({schedule.design})" if schedule else "not by a schedule: "
         assert told.startswith(said), task_type

@@ -206,7 +206,7 @@ def test_the_code_s_schedules_are_added_changed_and_dropped(shared: Database, op
     known = schedules.show(operator, first.name)
     assert known is not None
     assert (known.cron, known.source, known.is_edited) == ("5 5 * * *", "code", False)
-    assert (known.declared or {})["source"] == "004"
+    assert (known.declared or {})["design"] == "004"
 
 
 def test_an_operators_edit_is_kept_over_the_code_s(shared: Database, operator: Connection) -> None:
