@@ -131,10 +131,13 @@ def enqueue_held(
     return UUID(str(task_id))
 
 
-def fire(connection: Connection, schedule_id: UUID, what: NewFire) -> bool:
-    """Settle a time; return False where a task came of it before, and nothing was written."""
+def fire(connection: Connection, schedule_id: UUID, what: NewFire, now: datetime | None = None) -> bool:
+    """Settle a time; return False where a task came of it before, and nothing was written.
+
+    `now` is what Postgres' clock said when it was decided what becomes of it; without it, what it says now.
+    """
     values = {field.name: getattr(what, field.name) for field in fields(NewFire)}
-    return bool(QUERIES.run(connection, "fire", values | {"id": schedule_id, "is_manual": False}))
+    return bool(QUERIES.run(connection, "fire", values | {"id": schedule_id, "is_manual": False, "now": now}))
 
 
 def fire_by_hand(connection: Connection, schedule: ScheduleRow, task_id: UUID) -> datetime:

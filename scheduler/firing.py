@@ -64,33 +64,36 @@ class Firer:
 
         At most fifty times: where there are more, the schedule is still due. Raises UnavailableError.
         """
-        look = _Look(connection, self)
         with transaction(connection):
             if not fires.lock(connection, schedule_id):
                 return False
             found = schedules.read(connection, schedule_id)
             if found is None:
                 raise NotFoundError(f"the schedule {schedule_id} is locked and is not there")
-            look.settle(*found)
+            now, row = found
+            look = _Look(connection, self, now)
+            look.settle(row)
         for event in look.told:
             events.emit(event)
         return True
 
 
 class _Look:
-    """One look at one schedule; `told` is what there is to say once it is committed."""
+    """One look at one schedule, at `now`; `told` is what there is to say once it is committed."""
 
-    def __init__(self, connection: Connection, firer: Firer) -> None:
+    def __init__(self, connection: Connection, firer: Firer, now: datetime) -> None:
         self._connection = connection
         self._firer = firer
+        self._now = now
         self.told: list[events.Event] = []
 
-    def settle(self, now: datetime, row: ScheduleRow) -> None:
+    def settle(self, row: ScheduleRow) -> None:
         """Settle the times up to `now`, and say when to look again."""
+        now = self._now
         try:
             trigger = build_trigger(times_of(row, min(row.settled_at, now)))
         except ScheduleError as error:
-            self._give_up(now, row, str(error))
+            self._give_up(row, str(error))
             return
         if row.settled_at > now:  # nothing is due then, and it goes on from now
             self.told.append(events.ClockSetBack(row.name, (row.settled_at - now).total_seconds()))
@@ -101,8 +104,8 @@ class _Look:
         for due in settled:
             if taken.get(due.at):
                 self._count(row, due)
-            elif (fired := self._fire(now, row, due)) is not None:
-                self._tell(now, row, fired)
+            elif (fired := self._fire(row, due)) is not None:
+                self._tell(row, fired)
         fires.settle(
             self._connection,
             row.id,
@@ -127,7 +130,7 @@ class _Look:
         if due.missed:
             fires.note_missed(self._connection, row.id, due.at, due.missed)
 
-    def _fire(self, now: datetime, row: ScheduleRow, due: Due) -> NewFire | None:
+    def _fire(self, row: ScheduleRow, due: Due) -> NewFire | None:
         """Settle one time: it is missed, overlaps, is enqueued, or is refused; None where it has its task already."""
         if due.is_missed and row.missed == "skip":
             return self._without_task(row, due, "missed")
@@ -135,7 +138,7 @@ class _Look:
         if parents is None:
             return self._without_task(row, due, "overlapped")
         jitter = self._firer.draw(row.jitter.total_seconds()) if row.jitter else 0.0
-        run_after = (now if due.is_missed else due.at) + timedelta(seconds=jitter)
+        run_after = (self._now if due.is_missed else due.at) + timedelta(seconds=jitter)
         try:
             return self._enqueue(row, due, run_after, parents)
         except (UnknownTaskTypeError, InvalidPayloadError) as error:
@@ -176,31 +179,31 @@ class _Look:
         """Write the row of a time whose task there is; rolls both back, for a None, where it has one already."""
         error = None if held is None else held[:_MOST_LETTERS]
         fired = NewFire(fire_at=due.at, outcome="enqueued", task_id=task_id, missed_count=due.missed, error=error)
-        if not fires.fire(self._connection, row.id, fired):
+        if not fires.fire(self._connection, row.id, fired, self._now):
             raise psycopg.Rollback
         return fired
 
     def _without_task(self, row: ScheduleRow, due: Due, outcome: Outcome, error: str | None = None) -> NewFire:
         told = None if error is None else error[:_MOST_LETTERS]
         fired = NewFire(fire_at=due.at, outcome=outcome, missed_count=due.missed, error=told)
-        fires.fire(self._connection, row.id, fired)
+        fires.fire(self._connection, row.id, fired, self._now)
         return fired
 
-    def _tell(self, now: datetime, row: ScheduleRow, fired: NewFire) -> None:
+    def _tell(self, row: ScheduleRow, fired: NewFire) -> None:
         if fired.error is not None:
             self.told.append(events.ScheduleRefused(row.name, row.task_type, fired.error, fired.task_id))
         if fired.outcome != "refused":
-            late = (now - fired.fire_at).total_seconds()
+            late = (self._now - fired.fire_at).total_seconds()
             what = (fired.outcome, late, fired.missed_count, fired.task_id)
             self.told.append(events.ScheduleFired(row.name, row.task_type, *what))
 
-    def _give_up(self, now: datetime, row: ScheduleRow, problem: str) -> None:
+    def _give_up(self, row: ScheduleRow, problem: str) -> None:
         """Leave a schedule for later whose times cannot be worked out, and say so; they are not settled by that."""
-        fired = self._without_task(row, Due(row.next_fire_at or now, is_missed=False), "refused", problem)
-        later = now + _LOOK_AGAIN
-        until = min(row.settled_at, now)
+        fired = self._without_task(row, Due(row.next_fire_at or self._now, is_missed=False), "refused", problem)
+        later = self._now + _LOOK_AGAIN
+        until = min(row.settled_at, self._now)
         fires.settle(self._connection, row.id, settled_at=until, next_fire_at=later, last_fire_at=None)
-        self._tell(now, row, fired)
+        self._tell(row, fired)
 
 
 def run_now(connection: Connection, name: str) -> UUID:

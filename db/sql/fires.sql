@@ -55,7 +55,7 @@ RETURNING id;
 -- name: fire
 -- A time is settled, once: a task is never followed by another, what came without one (in a future that was none) may be.
 INSERT INTO queue.fires AS known (schedule_id, fire_at, fired_at, outcome, task_id, is_manual, missed_count, error)
-VALUES (%(id)s, %(fire_at)s, clock_timestamp(), %(outcome)s, %(task_id)s, %(is_manual)s, %(missed_count)s, %(error)s)
+VALUES (%(id)s, %(fire_at)s, COALESCE(%(now)s::timestamptz, clock_timestamp()), %(outcome)s, %(task_id)s, %(is_manual)s, %(missed_count)s, %(error)s)
 ON CONFLICT (schedule_id, fire_at) DO UPDATE SET fired_at = EXCLUDED.fired_at, outcome = EXCLUDED.outcome, task_id = EXCLUDED.task_id,
     missed_count = EXCLUDED.missed_count, error = EXCLUDED.error
 WHERE known.task_id IS NULL

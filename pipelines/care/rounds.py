@@ -5,7 +5,7 @@ statement that a kill broke off is repeated, one that had ended is not missed.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -25,25 +25,38 @@ _SECONDS = 60.0
 _ROUNDS, _PAUSE = 6, timedelta(minutes=5)
 # Names in a result or an error, which have their lengths.
 _NAMED = 20
+# What is busy or refused stands on the task's row, which has its size: where so much is, a person has to look.
+_MOST_WRONG = 100
 
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """Where a task stands: what is left, what is done, what somebody held and what was refused, each with its reason.
+    """Where a task stands: tried, by name, up to `after`; what was busy and what was refused, each with its reason.
 
+    `again` is what was busy in the round before, and all that this one is for; None in the first. `done` counts,
     `freed` are bytes, `rounds` counts how often what was busy has been tried again.
     """
 
-    left: list[str]
+    after: str = ""
+    again: list[str] | None = None
     done: int = 0
     freed: int = 0
     rounds: int = 0
     busy: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def wrong(self) -> dict[str, str]:
+        """What was not done, with its reason."""
+        return self.refused | self.busy
+
+    def left(self, chosen: Sequence[str]) -> list[str]:
+        """Return what of `chosen` this round has not tried, by name."""
+        return sorted(name for name in chosen if name > self.after and (self.again is None or name in self.again))
+
     def behind(self, name: str, ended: Ended) -> "_Standing":
-        """Return where it stands once the first that was left has been tried."""
-        rest = replace(self, left=self.left[1:])
+        """Return where it stands once the next that was left has been tried."""
+        rest = replace(self, after=name)
         match ended.outcome:
             case "done":
                 return replace(rest, done=self.done + 1, freed=self.freed + ended.freed)
@@ -88,25 +101,25 @@ def work_off(
     with context.outside() as outward, maintenance.session(outward, _TIME_LIMIT.total_seconds()) as connection:
         maintenance.allow(connection)
         chosen = choose(connection)
-        now = _Standing(**noted) if noted else _Standing(chosen)
-        now = replace(now, left=[name for name in now.left if name in chosen])
+        now = _Standing(**noted)
         deadline = time.monotonic() + _SECONDS
-        for name in now.left:
-            context.progress(now.done / (now.done + len(now.left)), name)
-            now = now.behind(name, look_after(connection, name))
-            if time.monotonic() > deadline:
-                break
-    return _outcome(context, now, advice)
+        left = now.left(chosen)
+        while left and len(now.wrong) < _MOST_WRONG and time.monotonic() <= deadline:
+            context.progress(now.done / (now.done + len(left)), left[0])
+            now = now.behind(left[0], look_after(connection, left[0]))
+            left = left[1:]
+    return _outcome(context, now, bool(left), advice)
 
 
-def _outcome(context: TaskContext, now: _Standing, advice: str) -> Outcome:
-    if now.left:
+def _outcome(context: TaskContext, now: _Standing, is_more: bool, advice: str) -> Outcome:
+    is_hopeless = len(now.wrong) >= _MOST_WRONG
+    if is_more and not is_hopeless:
         return Snooze(timedelta(0), _noting(context, now))
-    if now.busy and now.rounds < _ROUNDS:
-        following = replace(now, left=list(now.busy), busy={}, rounds=now.rounds + 1)
+    if now.busy and now.rounds < _ROUNDS and not is_hopeless:
+        following = replace(now, after="", again=sorted(now.busy), busy={}, rounds=now.rounds + 1)
         return Snooze(_PAUSE, _noting(context, following), reason=f"in use: {_listed(now.busy)}")
-    if wrong := now.refused | now.busy:
-        return Fail(f"{now.done} done, {len(wrong)} not: {_listed(wrong)}; {advice}")
+    if now.wrong:
+        return Fail(f"{now.done} done, {len(now.wrong)} not: {_listed(now.wrong)}; {advice}")
     return Done({"done": now.done, "bytes_freed": now.freed})
 
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from tests.support.database import Database
 
-# A look reads the clock, and writes its fires a moment later.
-_LOOK_SECONDS = 4.0
 # How many missed times a scheduler counts (scheduler/firing.py).
 _MOST_COUNTED = 10_000
 # How soon a scheduler has to see that the clock was set back, whatever else befalls it: it backs off up to 15 s.
@@ -22,8 +20,10 @@ _NOTE_FIRE = """
 CREATE FUNCTION public.note_fire() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     INSERT INTO public.fired
-        (schedule_id, fire_at, outcome, task_id, had_task, missed_count, error, run_after, live, has_ended)
-    SELECT NEW.schedule_id, NEW.fire_at, NEW.outcome, NEW.task_id, OLD.task_id, NEW.missed_count, NEW.error,
+        (schedule_id, fire_at, at, outcome, task_id, had_task, missed_count, error, run_after, live, has_ended)
+    SELECT NEW.schedule_id, NEW.fire_at,
+        CASE WHEN NEW.fired_at = OLD.fired_at THEN clock_timestamp() ELSE NEW.fired_at END,
+        NEW.outcome, NEW.task_id, OLD.task_id, NEW.missed_count, NEW.error,
         (SELECT run_after FROM queue.tasks_live WHERE id = NEW.task_id),
         (SELECT count(*) FROM queue.tasks_live WHERE owner_kind = 'schedule' AND owner_id = NEW.schedule_id),
         EXISTS (SELECT FROM queue.tasks_history WHERE owner_kind = 'schedule' AND owner_id = NEW.schedule_id
@@ -49,7 +49,7 @@ END $$
 """
 WITNESS = (
     """CREATE TABLE public.fired (seq bigserial PRIMARY KEY, schedule_id uuid NOT NULL, fire_at timestamptz NOT NULL,
-        at timestamptz NOT NULL DEFAULT clock_timestamp(), outcome text NOT NULL, task_id uuid, had_task uuid,
+        at timestamptz NOT NULL, outcome text NOT NULL, task_id uuid, had_task uuid,
         missed_count integer NOT NULL, error text, run_after timestamptz, live integer NOT NULL,
         has_ended boolean NOT NULL)""",
     """CREATE TABLE public.set_back (seq bigserial PRIMARY KEY, schedule_id uuid NOT NULL, settled_at timestamptz)""",
@@ -131,7 +131,11 @@ class Story:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of `queue.fires` as it was written; `at` is when, by Postgres' clock, `live` its schedule's live tasks."""
+    """A row of `queue.fires` as it was written; `live` are its schedule's live tasks.
+
+    `at` is when it was decided, by Postgres' clock. `had_task`: it had its task before, and what was missed before it
+    was added to it.
+    """
 
     seq: int
     run: int
@@ -143,6 +147,7 @@ class Entry:
     run_after: float | None
     live: int
     has_ended: bool
+    had_task: bool
 
     @property
     def late(self) -> float:
@@ -163,7 +168,8 @@ class Book:
         entries: dict[str, list[Entry]] = {}
         found = database.rows("""
             SELECT s.name, f.seq, extract(epoch FROM f.fire_at)::float8, extract(epoch FROM f.at)::float8, f.outcome,
-                f.missed_count, f.error, extract(epoch FROM f.run_after)::float8, f.live, f.has_ended
+                f.missed_count, f.error, extract(epoch FROM f.run_after)::float8, f.live, f.has_ended,
+                f.had_task IS NOT NULL
             FROM public.fired f JOIN queue.schedules s ON s.id = f.schedule_id ORDER BY f.seq""")
         for name, seq, fire_at, *facts in found:
             run = sum(end < seq for end in run_ends)
@@ -231,7 +237,7 @@ def _walk(
             continue
         entry = ours[at]
         yield from _gap_problems(story, stretch.rule, entry, gap, first_seen, misfire)
-        if story.missed == "once" and late is not None and at + misfire + _LOOK_SECONDS < late.at:
+        if story.missed == "once" and late is not None and at + misfire < late.at:
             yield f"made up for more than one missed time: {late} {entry}"
         late = entry if entry.late > misfire else None
         gap = []
@@ -258,7 +264,7 @@ def _gap_problems(
 
 def _problems(story: Story, entry: Entry, misfire: float) -> list[str]:
     """Return what is wrong with one entry by itself."""
-    is_late, is_surely_late = entry.late >= misfire, entry.late > misfire + _LOOK_SECONDS
+    is_late = entry.late >= misfire
     most_live = {"skip": 1, "wait": 2}.get(story.overlap, 10**9)
     latest = max(entry.at if is_late else 0.0, entry.fire_at) + story.jitter
     judged = {
@@ -266,7 +272,8 @@ def _problems(story: Story, entry: Entry, misfire: float) -> list[str]:
         "fired before its time": entry.late >= 0,
         "was missed without a reason": entry.outcome != "missed" or (story.missed == "skip" and is_late),
         "was made up for, and was to be skipped": entry.outcome == "missed"
-        or not (story.missed == "skip" and is_surely_late),
+        or not (story.missed == "skip" and is_late)
+        or entry.had_task,
         "overlapped with nothing": entry.outcome != "overlapped"
         or (story.overlap != "allow" and (entry.live > 0 or entry.has_ended)),
         "was enqueued beside live tasks": entry.outcome != "enqueued" or entry.live <= most_live,
