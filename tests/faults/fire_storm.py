@@ -309,9 +309,15 @@ class FireStorm:
             self.rage([deed], self.draw.uniform(0.1, 4.0))
 
     def end(self) -> None:
-        """Let all schedules be settled, pause them, and wait until every task has ended, by the furthest clock."""
+        """Let all schedules be settled, pause them, and wait until every task has ended, by the furthest clock.
+
+        Relay and worker begin anew for that: what clocks that step do to theirs is `test_clock.py`'s.
+        """
         eventually(lambda: self.rig.tend() and self._pause_all(), 60, pause=0.05)
         self._clock.step(self._base + 2 * DAY)
+        for member in (*self.rig.relays, *self.rig.workers):
+            if member.status() is None:
+                member.kill()
         self.rig.await_end(120)
 
     def _pause_all(self) -> bool:
