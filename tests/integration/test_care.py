@@ -7,29 +7,25 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import psycopg
 import pytest
 
 from core.errors import PermanentError, UnavailableError
 from db import maintenance
-from db.connection import connect
 from db.queue import Capacity
 from db.spaces import create_space
 from pipelines.care import indexes, rounds, tables
 from pipelines.care.indexes import RebuildIndexes
 from pipelines.care.tables import AnalyzeTables, VacuumTables
 from pipelines.enqueue import enqueue
-from pipelines.outcomes import Done, Outcome
 from pipelines.registry import Registry
-from pipelines.task import Task, TaskContext
 from tests.support.care import CLAIM, FILES, INVALID, leave_behind, let_maintain, old_snapshot
 from tests.support.database import Database
 from tests.support.engine import Line, claim_from
 from tests.support.months import HISTORY, OLD, old_tasks
 from tests.support.tasks import TASKS as WORK
-from tests.support.tasks import Noop, Roll
+from tests.support.tasks import Noop
 from tests.support.waiting import eventually
 from workers.testing import TaskRun, run_task
 
@@ -377,30 +373,3 @@ def test_a_statement_ends_soon_after_its_client_did(kept: Database, monkeypatch:
             line.shutdown(socket.SHUT_RDWR)
         assert isinstance(ended.exception(), UnavailableError)
         eventually(lambda: rebuilders(kept) == [])
-
-
-# ------------------------------------------------------------------------------------------------ sessions
-
-
-def test_a_session_ends_as_it_began(database: Database) -> None:
-    seen: list[list[Any]] = []
-
-    def run(context: TaskContext, payload: Roll) -> Outcome:
-        shown = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
-        with context.outside() as connection:
-            with maintenance.session(connection, 7200.0):
-                seen.append(connection.execute(shown).fetchall())
-            seen.append(connection.execute(shown).fetchall())
-        return Done()
-
-    run_task(database, Task(payload=Roll, run=run, scope="system", outside=True, batch_size=1), Roll())
-    assert seen == [[("2h", "30s")], [("5min", "0")]]
-
-
-def test_behind_a_pooler_there_is_no_session_of_one_s_own(database: Database) -> None:
-    with (
-        connect(database.url("system"), name="test", pooled=True) as connection,
-        pytest.raises(PermanentError, match="GREENROOM_DATABASE_DIRECT_URL"),
-        maintenance.session(connection, 60.0),
-    ):
-        connection.execute("SELECT 1")

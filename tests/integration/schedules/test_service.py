@@ -24,6 +24,10 @@ from tests.support.database import Database
 from tests.support.waiting import eventually
 
 FAR = SchedulerSettings(poll_seconds=60)
+OLD_FIRES = """
+INSERT INTO queue.fires (schedule_id, fire_at, outcome)
+SELECT %s, now() - n * interval '1 day', 'missed' FROM generate_series(3, 5) AS n
+"""
 PRUNED = SchedulerSettings(fires_keep_days=2)
 
 
@@ -151,11 +155,10 @@ def test_old_fires_are_forgotten_once_an_hour(
 ) -> None:
     clock, row = MovedClock(), add(cron="0 0 1 1 *")
     firing = Firing(KeptConnection(shared.url("scheduler"), name="test"), PRUNED, Timer(lambda: None), clock=clock)
-    old = "INSERT INTO queue.fires (schedule_id, fire_at, outcome) SELECT %s, now() - n * interval '1 day', 'missed' FROM generate_series(3, 5) n"  # noqa: E501
-    shared.rows(old, (row.id,))
+    shared.rows(OLD_FIRES, (row.id,))
     firing.run_once()
     assert fired(operator, row) == []
-    shared.rows(old, (row.id,))
+    shared.rows(OLD_FIRES, (row.id,))
     clock.seconds += 3599
     firing.run_once()
     assert len(fired(operator, row)) == 3
