@@ -19,7 +19,7 @@ from db.connection import tenant_transaction
 from db.library import DocumentState, states
 from pipelines.documents.payloads import DOCUMENTS_QUEUE, EMBEDDING_QUEUE, ChunkDocument, IngestDocument
 from pipelines.documents.registering import enqueue_ingest, forget_former, is_held
-from pipelines.documents.storage import StoredObject, storage_of
+from pipelines.storage import StoredObject, storage_of
 from pipelines.transaction import Transaction
 from pipelines.waiting import wait_for
 

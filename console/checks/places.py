@@ -58,7 +58,7 @@ def storage(sight: Sight) -> Iterator[Finding]:
     """The storage can be written to; a relay has no business with it."""
     if sight.place.kind == "relay":
         return
-    from pipelines.documents.storage import storage_of
+    from pipelines.storage import storage_of
 
     try:
         found = storage_of(sight.settings)

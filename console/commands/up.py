@@ -81,7 +81,7 @@ def _roles(found: Settings) -> list[Role]:
 
 def _show(place: Place) -> None:
     """Print where things are and how work gets in."""
-    from pipelines.documents.storage import storage_of  # a relay imports this module, too
+    from pipelines.storage import storage_of  # a relay imports this module, too
 
     found = place.settings
     with connect(place.login("operator"), name="console", pooled=place.is_pooled) as connection:

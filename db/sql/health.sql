@@ -13,14 +13,15 @@ SELECT clock_timestamp();
 
 -- name: oldest_transaction
 -- How many transactions the oldest snapshot lags behind (it keeps vacuum from cleaning the queue), and who holds it, which all may
--- see; for how many seconds the oldest transaction has been open of those whose age this login may see; whether that is all.
+-- see, but for who asks: its snapshot is as old as the oldest writer's of any database. For how many seconds the oldest transaction
+-- has been open of those whose age this login may see; whether that is all.
 SELECT COALESCE(max(age(xmin)), 0)::bigint, COALESCE((array_agg(holder ORDER BY age(xmin) DESC))[1], ''),
     (SELECT COALESCE(max(extract(epoch FROM now() - xact_start)), 0)::float8 FROM pg_stat_activity
      WHERE datname = current_database() AND pid <> pg_backend_pid()),
     pg_has_role('pg_read_all_stats', 'USAGE')
 FROM (
     SELECT unnest(ARRAY[backend_xmin, backend_xid]) AS xmin, application_name || ', process ' || pid AS holder FROM pg_stat_activity
-    WHERE datname = current_database()
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
     UNION ALL SELECT xmin, 'replication slot ' || slot_name FROM pg_replication_slots
     UNION ALL SELECT transaction, 'prepared transaction ' || gid FROM pg_prepared_xacts WHERE database = current_database()
 ) AS holders WHERE xmin IS NOT NULL;

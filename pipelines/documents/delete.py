@@ -2,7 +2,7 @@
 
 from db import documents
 from pipelines.documents.payloads import DeleteDocument, DeleteFile
-from pipelines.documents.storage import Storage
+from pipelines.storage import Storage
 from pipelines.documents.terms import enqueue_count
 from pipelines.outcomes import Done, Outcome
 from pipelines.task import TaskContext

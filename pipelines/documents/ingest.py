@@ -15,7 +15,7 @@ from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, Pars
 from pipelines.documents.payloads import ChunkDocument, IngestDocument
 from pipelines.documents.registering import register_path, register_url
 from pipelines.documents.splitting import Chunk, split
-from pipelines.documents.storage import Content, Storage
+from pipelines.storage import Content, Storage
 from pipelines.documents.terms import enqueue_count
 from pipelines.documents.versions import enqueue_slices, swap_if_complete
 from pipelines.outcomes import Cancel, Done, Outcome, Snooze

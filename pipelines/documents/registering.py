@@ -10,7 +10,7 @@ from db import audit, collections, documents
 from pipelines.documents.errors import FileVanishedError
 from pipelines.documents.fetching import Fetcher
 from pipelines.documents.payloads import DeleteFile, IngestDocument
-from pipelines.documents.storage import Storage, StoredObject
+from pipelines.storage import Storage, StoredObject
 from pipelines.outcomes import Done, Outcome
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction

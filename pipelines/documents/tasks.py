@@ -25,7 +25,7 @@ from pipelines.documents.payloads import (
     IngestDocument,
 )
 from pipelines.documents.spaces import fill
-from pipelines.documents.storage import Storage, storage_of
+from pipelines.storage import Storage, storage_of
 from pipelines.documents.terms import count_terms
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources

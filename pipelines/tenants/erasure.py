@@ -14,7 +14,7 @@ from uuid import UUID
 from core.backoff import Backoff
 from db import standings, tenants
 from db.tenants import Standing
-from pipelines.documents.storage import Storage
+from pipelines.storage import Storage
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask

@@ -20,8 +20,8 @@ from pipelines.documents.errors import (
     TooLargeError,
     WrongTypeError,
 )
-from pipelines.documents.storage import LocalStorage, Storage, storage_of
-from pipelines.documents.storage.remote import RemoteStorage
+from pipelines.storage import LocalStorage, Storage, storage_of
+from pipelines.storage.remote import RemoteStorage
 from tests.support.s3_server import BUCKET, S3Server, s3_server
 
 TENANT = UUID("00000000-0000-7000-8000-000000000001")

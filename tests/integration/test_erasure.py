@@ -11,7 +11,7 @@ from psycopg import sql
 
 from db import queue, tenants
 from db.embedded import EmbeddedServer
-from pipelines.documents.storage import LocalStorage, Storage
+from pipelines.storage import LocalStorage, Storage
 from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
 from pipelines.resources import Resources

@@ -43,7 +43,7 @@ from pipelines.documents.parsing.types import (
     Source,
     normalise,
 )
-from pipelines.documents.storage.base import open_regular
+from pipelines.storage.base import open_regular
 
 # Of these, some or all parts are read as HTML.
 _MARKED_UP = (HTML, MARKDOWN, EPUB, EML, MSG)

@@ -29,7 +29,7 @@ from pipelines.documents.errors import (
 from pipelines.documents.parsing import wire
 from pipelines.documents.parsing.language import AUTO
 from pipelines.documents.parsing.types import ParsedDocument, ParseLimits
-from pipelines.documents.storage.base import open_regular
+from pipelines.storage.base import open_regular
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _START_SECONDS: Final = 120.0

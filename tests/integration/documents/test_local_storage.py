@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import UnavailableError
 from pipelines.documents.errors import StoragePathError
-from pipelines.documents.storage import LocalStorage
+from pipelines.storage import LocalStorage
 
 TENANT = UUID("00000000-0000-7000-8000-000000000001")
 

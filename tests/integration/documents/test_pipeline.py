@@ -12,7 +12,7 @@ from db import search as store
 from db.connection import tenant_transaction
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess
 from pipelines.documents.payloads import DeleteDocument, IngestDocument
-from pipelines.documents.storage import LocalStorage, Storage
+from pipelines.storage import LocalStorage, Storage
 from pipelines.enqueue import enqueue
 from pipelines.resources import Resources
 from tests.integration.documents.library import Library

@@ -10,7 +10,7 @@ import pytest
 from db import tasks
 from pipelines.documents.parsing import ParseLimits, ParserProcess
 from pipelines.documents.payloads import DeleteFile
-from pipelines.documents.storage import LocalStorage, Storage, local
+from pipelines.storage import LocalStorage, Storage, local
 from pipelines.enqueue import enqueue
 from pipelines.resources import Resources
 from tests.integration.documents.library import Library

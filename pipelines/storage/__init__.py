@@ -11,8 +11,8 @@ Nothing counts references: a file goes when no row names its key any more, under
 
 from typing import TYPE_CHECKING
 
-from pipelines.documents.storage.base import Content, Storage, StoredObject
-from pipelines.documents.storage.local import LocalStorage
+from pipelines.storage.base import Content, Storage, StoredObject
+from pipelines.storage.local import LocalStorage
 
 if TYPE_CHECKING:  # the parser's process needs none of them
     from core.settings import Settings
@@ -24,7 +24,7 @@ def storage_of(settings: "Settings") -> Storage:
     """Return the storage that the settings name; raises SettingsError for a URL that cannot be opened."""
     if settings.storage.url is None:
         return LocalStorage(settings.storage_root)
-    from pipelines.documents.storage.remote import RemoteStorage  # few need it, and it takes a while to import
+    from pipelines.storage.remote import RemoteStorage  # few need it, and it takes a while to import
 
     url, options = settings.storage.url.get_secret_value(), settings.storage.parsed_options()
     return RemoteStorage(url, options, most_bytes=settings.documents.max_bytes)

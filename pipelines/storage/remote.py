@@ -12,7 +12,7 @@ import fsspec
 
 from core.errors import GreenroomError, SettingsError, UnavailableError
 from pipelines.documents.errors import BrokenFileError, FileVanishedError, TooLargeError
-from pipelines.documents.storage.base import (
+from pipelines.storage.base import (
     Content,
     Storage,
     StoredObject,

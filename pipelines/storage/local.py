@@ -10,7 +10,7 @@ from uuid import UUID
 
 from core.errors import UnavailableError
 from pipelines.documents.errors import FileVanishedError, StoragePathError
-from pipelines.documents.storage.base import Content, Storage, StoredObject, content_key, copy, hash_of, open_regular
+from pipelines.storage.base import Content, Storage, StoredObject, content_key, copy, hash_of, open_regular
 
 _INCOMING = ".incoming-"
 # A copy that goes on has been written to more recently.
