@@ -2,9 +2,9 @@
 
 from db import documents
 from pipelines.documents.payloads import DeleteDocument, DeleteFile
-from pipelines.storage import Storage
 from pipelines.documents.terms import enqueue_count
 from pipelines.outcomes import Done, Outcome
+from pipelines.storage import Storage
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 

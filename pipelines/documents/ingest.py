@@ -15,11 +15,11 @@ from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, Pars
 from pipelines.documents.payloads import ChunkDocument, IngestDocument
 from pipelines.documents.registering import register_path, register_url
 from pipelines.documents.splitting import Chunk, split
-from pipelines.storage import Content, Storage
 from pipelines.documents.terms import enqueue_count
 from pipelines.documents.versions import enqueue_slices, swap_if_complete
 from pipelines.outcomes import Cancel, Done, Outcome, Snooze
 from pipelines.resources import Resources
+from pipelines.storage import Content, Storage
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 

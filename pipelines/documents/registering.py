@@ -10,8 +10,8 @@ from db import audit, collections, documents
 from pipelines.documents.errors import FileVanishedError
 from pipelines.documents.fetching import Fetcher
 from pipelines.documents.payloads import DeleteFile, IngestDocument
-from pipelines.storage import Storage, StoredObject
 from pipelines.outcomes import Done, Outcome
+from pipelines.storage import Storage, StoredObject
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 

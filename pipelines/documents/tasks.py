@@ -25,10 +25,10 @@ from pipelines.documents.payloads import (
     IngestDocument,
 )
 from pipelines.documents.spaces import fill
-from pipelines.storage import Storage, storage_of
 from pipelines.documents.terms import count_terms
 from pipelines.registry import AnyTask
 from pipelines.resources import Resources
+from pipelines.storage import Storage, storage_of
 from pipelines.task import UNCOUNTED, Task
 
 TASKS: tuple[AnyTask, ...] = (

@@ -14,10 +14,10 @@ from uuid import UUID
 from core.backoff import Backoff
 from db import standings, tenants
 from db.tenants import Standing
-from pipelines.storage import Storage
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
+from pipelines.storage import Storage
 from pipelines.task import UNCOUNTED, RetryPolicy, Task, TaskContext
 from pipelines.transaction import Transaction
 

@@ -11,10 +11,10 @@ from psycopg import sql
 
 from db import queue, tenants
 from db.embedded import EmbeddedServer
-from pipelines.storage import LocalStorage, Storage
 from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
 from pipelines.resources import Resources
+from pipelines.storage import LocalStorage, Storage
 from pipelines.tenants import erasure
 from pipelines.tenants.erasure import TASKS, EraseTenant, unique_key
 from tests.support import tasks

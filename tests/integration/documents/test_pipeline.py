@@ -12,9 +12,9 @@ from db import search as store
 from db.connection import tenant_transaction
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess
 from pipelines.documents.payloads import DeleteDocument, IngestDocument
-from pipelines.storage import LocalStorage, Storage
 from pipelines.enqueue import enqueue
 from pipelines.resources import Resources
+from pipelines.storage import LocalStorage, Storage
 from tests.integration.documents.library import Library
 from tests.support.database import Database
 

@@ -12,8 +12,8 @@ from db.search import Filters
 from pipelines.documents import registering
 from pipelines.documents.parsing import ParserProcess
 from pipelines.documents.payloads import DeleteFile, IngestDocument
-from pipelines.storage import local
 from pipelines.enqueue import enqueue
+from pipelines.storage import local
 from pipelines.transaction import Transaction
 from tests.integration.documents.library import Library
 

@@ -10,9 +10,9 @@ import pytest
 from db import tasks
 from pipelines.documents.parsing import ParseLimits, ParserProcess
 from pipelines.documents.payloads import DeleteFile
-from pipelines.storage import LocalStorage, Storage, local
 from pipelines.enqueue import enqueue
 from pipelines.resources import Resources
+from pipelines.storage import LocalStorage, Storage, local
 from tests.integration.documents.library import Library
 from tests.support.database import Database
 
