@@ -94,7 +94,7 @@ def test_a_row_is_the_most_specific_policys(made: Trial, case: str) -> None:
     ids, personas = fill(made)
     policies = {}
     for name, given in said.items():
-        whose = {"tenant_id": made.ours.tenant_id} if given.get("of") else {}
+        whose: dict[str, Any] = {"tenant_id": made.ours.tenant_id} if given.get("of") else {}
         if persona := given.get("persona"):
             whose["persona_id"] = personas[persona]
         rest = {key: each for key, each in given.items() if key not in ("of", "persona")}
