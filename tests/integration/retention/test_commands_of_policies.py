@@ -62,12 +62,11 @@ def test_a_policy_says_all_that_it_is_told(cli: Inline, ours: Factory, slug: str
     assert made["filter"] == {"page_count": 4, "title": None}
     assert (made["age"], made["age_column"], made["action"]) == ("1 year 6 mons", "updated_at", "archive")
     assert (made["persona_id"], made["cadence"], made["most_share"]) == (persona, "hourly", 0.25)
-    shown = cli.ok("retention", "show", name)
-    assert f"(of {slug}, persona {persona}: title" not in shown
-    assert f"of {slug}, persona {persona}: " in shown
-    assert "page_count = 4" in shown
-    assert "no title" in shown
-    assert "are archived by whole months" in shown
+    assert cli.ok("retention", "show", name).splitlines()[0] == (
+        f"{name}: rows of knowledge.documents of {slug}, persona {persona} with title = none and page_count = 4 "
+        "older than 1 year 6 mons by updated_at are archived by whole months, then deleted; hourly; "
+        "a run of more than 25% of the table asks"
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,6 +127,7 @@ def test_all_are_listed_and_those_of_a_tenant(cli: Inline, added: dict[str, Any]
     default = {each["name"] for each in cli.json("retention", "show", "--tenant", "default")["policies"]}
     assert name not in default
     assert "tasks" in default
+    assert "sessions: all rows of identity.sessions older than 1 day" in cli.ok("retention", "show", "sessions")
     assert name in {each["name"] for each in cli.json("retention", "show", "--tenant", slug)["policies"]}
 
 
@@ -137,7 +137,7 @@ def test_all_are_listed_and_those_of_a_tenant(cli: Inline, added: dict[str, Any]
 def test_a_hold_is_set_told_and_released_for_good(cli: Inline, shared: Database, slug: str, name: str) -> None:
     made = cli.json("retention", "hold", name, "--table", "identity.tenants", "--tenant", slug, "--reason", "an order")
     assert (made["is_held"], made["hold_reason"], made["filter"]) == (True, "an order", {})
-    assert "rows of identity.tenants" in cli.ok("retention", "show", name)
+    assert f"hold {name}: rows of identity.tenants of {slug} stay: an order" in cli.ok("retention", "show", name)
     assert f"{name} (an order)" in cli.ok("tenants", "show", slug)
     assert "held: an order" in cli.ok("retention", "show")
     for refused in ("remove", "disable", "enable"):
@@ -189,7 +189,7 @@ ADD: dict[str, tuple[tuple[str, ...], str]] = {
     "no such persona": ((*DOCUMENTS, *AGE, "--tenant", "default", "--persona", str(uuid4())), "has no persona"),
     "a table without personas": (
         ("--table", "identity.users", *AGE, "--tenant", "default", "--persona", "{persona}"),
-        "persona_id",
+        "this persona_id of identity.users. Its rows are nobody's: leave it out.",
     ),
     "a name that is taken": (("--table", "assistants.agents", *AGE, "--name", "tasks"), "there is a policy 'tasks'"),
     "what another says": (("--table", "queue.attempts", *AGE), "a policy of queue.attempts with this filter"),
