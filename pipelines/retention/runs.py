@@ -22,8 +22,8 @@ Step = Callable[[TaskContext, Connection, Run, "Pacer"], str | None]
 
 _PAGE_SECONDS = 0.1
 _FIRST, _MOST = 500, 20_000
-# A rest is as long as the page before it, ten times that for each second that the oldest due task waits, and no more than
-# so many times that; what waits for a worker that never comes would stop retention for ever.
+# A rest is as long as the page before it, and ten times that more for each second that the oldest due task waits, up to
+# so many times that: what waits for a worker that never comes would stop retention for ever.
 _FOR_EACH_SECOND, _TIMES = 10.0, 20.0
 _LONGEST_REST = 30.0
 # Pieces of a rest: one that is interrupted ends with its piece.
