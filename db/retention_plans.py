@@ -96,7 +96,7 @@ def _reading(connection: Connection, seconds: float) -> Iterator[None]:
 
 
 def _plan(connection: Connection, row: Row, tenant_id: UUID | None, seconds: float) -> Plan:
-    policy, table, *_ = row
+    policy, table, action, cadence, share, is_enabled, cutoff = row
     values = {"policy": policy, "tenant_id": tenant_id}
     try:
         months = [Month(*found) for found in QUERIES.run(connection, "plan", values)]
@@ -111,4 +111,4 @@ def _plan(connection: Connection, row: Row, tenant_id: UUID | None, seconds: flo
     for dependent, kind, count in along:
         counts.setdefault(dependent, {})[kind] = count
     dependents = [Dependents(dependent, **kinds) for dependent, kinds in sorted(counts.items())]
-    return Plan(*row, months=months, dependents=dependents, total=total)
+    return Plan(policy, table, action, cadence, share, is_enabled, cutoff, months, dependents, total)

@@ -27,7 +27,7 @@ BEGIN
 END
 $$;
 
-DROP FUNCTION ops.drop_emptied, ops.end_retention, ops.retention_page, ops.take_page, ops.erase_page, ops.weigh_retention,
+DROP FUNCTION ops.drop_emptied, ops.end_retention, ops.retention_page, ops.take_page, ops.erase_taken, ops.weigh_retention,
     ops.begin_retention, ops.plan_total, ops.plan_dependents, ops.plan_retention, ops.planned_condition, ops.count_table,
     ops.count_dependents, ops.taken_condition;
 ALTER TABLE ops.retention_runs DROP COLUMN dependents;

@@ -34,7 +34,7 @@ BEGIN
     FOR counted IN
         WITH RECURSIVE going AS (
             SELECT count_dependents.relation AS relation, 'r0' AS name, ARRAY[count_dependents.relation::oid] AS path,
-                count_dependents.condition, NULL::name AS key, 'cascade' AS action
+                count_dependents.condition COLLATE "C" AS condition, NULL::name AS key, 'cascade' AS action
             UNION ALL
             SELECT k.child, 'r' || cardinality(g.path), g.path || k.child::oid,
                 format('EXISTS (SELECT FROM %s %s WHERE %s AND (%s))', g.relation, g.name, (
@@ -226,7 +226,7 @@ COMMENT ON FUNCTION ops.weigh_retention IS 'Notes what a run is to take; more th
 
 -- Delete some rows with what goes along, as erasing (the log of changes heeds that, 0032), and note them. `rows` is a condition over r0
 -- that names locked rows by their places.
-CREATE FUNCTION ops.erase_page(run uuid, relation regclass, rows text, size bigint) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION ops.erase_taken(run uuid, relation regclass, rows text, size bigint) RETURNS bigint LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET timezone = 'UTC' AS $$
 DECLARE
     gone bigint;
@@ -281,7 +281,7 @@ BEGIN
     rows_gone := 0;
     IF page.found > 0 THEN
         -- by their ages other months are not looked into
-        rows_gone := ops.erase_page(run.id, relation, format('r0.ctid = ANY (%L::tid[]) AND r0.%I BETWEEN %L AND %L '
+        rows_gone := ops.erase_taken(run.id, relation, format('r0.ctid = ANY (%L::tid[]) AND r0.%I BETWEEN %L AND %L '
             'AND (r0.tableoid, r0.ctid) IN (SELECT * FROM unnest(%L::oid[], %L::tid[]))',
             page.places, age_column, page.first, page.last, page.tables, page.places), page.size);
     END IF;
@@ -409,7 +409,7 @@ BEGIN
     IF page.places IS NULL THEN
         RETURN 0;
     END IF;
-    RETURN ops.erase_page(run, month.relation, format('r0.%I >= %L AND r0.%I < %L AND r0.ctid = ANY (%L::tid[])',
+    RETURN ops.erase_taken(run, month.relation, format('r0.%I >= %L AND r0.%I < %L AND r0.ctid = ANY (%L::tid[])',
         month.key, month.since, month.key, month.until, page.places), page.size);
 END
 $$;
@@ -417,7 +417,7 @@ $$;
 -- ---------------------------------------------------------------------------------------------------- grants
 
 REVOKE EXECUTE ON FUNCTION ops.taken_condition, ops.count_dependents, ops.count_table, ops.planned_condition, ops.plan_retention,
-    ops.plan_dependents, ops.plan_total, ops.begin_retention, ops.weigh_retention, ops.erase_page, ops.take_page, ops.retention_page,
+    ops.plan_dependents, ops.plan_total, ops.begin_retention, ops.weigh_retention, ops.erase_taken, ops.take_page, ops.retention_page,
     ops.end_retention, ops.drop_emptied FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ops.plan_retention, ops.plan_dependents, ops.plan_total TO greenroom_system, greenroom_operator;
 GRANT EXECUTE ON FUNCTION ops.begin_retention, ops.weigh_retention, ops.retention_page, ops.end_retention, ops.drop_emptied
