@@ -52,8 +52,9 @@ class EnforceRetention(Payload):
 def enforce(context: TaskContext, payload: EnforceRetention) -> Outcome:
     """Run what is left of the policies for a minute; done when each has ended, asks, or is another task's."""
     with context.outside() as connection:
-        if unknown := retention_runs.unknown(connection, payload.policies):
-            return Fail(f"no policy is named {', '.join(unknown)}: see `greenroom retention show`")
+        if retention_runs.unknown(connection, payload.policies):
+            return Fail("a policy is named that there is not: see `greenroom retention show`")
+        retention_runs.cancel_stale(connection, context.task_id)
         pacer = Pacer(connection)
         left: list[str] = []
         for policy in retention_runs.policies(connection, context.task_id, payload.cadence, payload.policies):
