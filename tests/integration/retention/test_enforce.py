@@ -145,7 +145,6 @@ def test_a_run_that_would_take_too_much_asks_and_the_others_go_on(database: Data
     told: list[events.Event] = []
     forget = events.subscribe(told.append)
     run = enforced(database)
-    forget()
     assert (run.outcome, run.result["asking"]) == ("done", [asks])
     assert came_to(database, asks) == [("asking", 0, 0)]
     assert came_to(database, other) == [("completed", 1, 0)]
@@ -156,7 +155,9 @@ def test_a_run_that_would_take_too_much_asks_and_the_others_go_on(database: Data
     assert (found.policy, found.table, found.rows_planned, found.rows_total) == (asks, AGENTS, 3, 4)
     # it does not ask twice
     assert enforced(database).result["asking"] == [asks]
+    forget()
     assert came_to(database, asks) == [("asking", 0, 0)]
+    assert len([event for event in told if isinstance(event, events.RetentionAsks)]) == 1
 
 
 def test_a_share_that_is_not_exceeded_asks_nothing(database: Database, ours: Factory) -> None:
