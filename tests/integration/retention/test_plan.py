@@ -278,3 +278,16 @@ def test_a_plan_is_the_operators_and_the_systems(database: Database) -> None:
                 rows(connection, f"SELECT ops.{call}")
     with acting(database, "operator") as operator:
         assert rows(operator, "SELECT ops.plan_retention('no such policy')") == []
+
+
+CALLS = (
+    "begin_retention('tasks', NULL, true)", "weigh_retention(NULL)", "retention_page(NULL, 1)", "end_retention(NULL)",
+    "drop_emptied(NULL, NULL)", "erase_taken(NULL, NULL, 'true', 0)", "taken_condition(NULL, now())",
+)  # fmt: skip
+
+
+def test_runs_are_the_systems(database: Database) -> None:
+    for role in ("relay", "worker", "producer", "operator", "reader"):
+        for call in CALLS:
+            with acting(database, role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+                rows(connection, f"SELECT ops.{call}")
