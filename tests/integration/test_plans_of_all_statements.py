@@ -30,8 +30,30 @@ A_ROW_MORE = "it adds a row"
 SCHEDULES = "a schedule is a row, and has a name: there are hundreds, and one is changed at a time"
 SCHEDULES_OF_DOCTOR = "looks at all schedules, for operators: there are hundreds"
 KIT = "the kit for tests runs it, no process does"
+ARCHIVES = "a part is a row of its table's month: there are hundreds"
+PAGE_OF_MONTH = "a page of a month that is over, by the blocks or keys that it is told"
 # By statement, why it has no guard.
 UNGUARDED = {
+    **{
+        f"archives.{name}": ARCHIVES
+        for name in (
+            "add_subjects",
+            "begin",
+            "discard",
+            "emptied_months",
+            "end_part",
+            "end_scan",
+            "note_deleted",
+            "note_emptied",
+            "note_written",
+            "pending",
+            "verify",
+        )
+    },
+    **{f"archives.{name}": WHOLE_MONTH for name in ("drop_month", "is_whole", "next_month")},
+    **{f"archives.{name}": PAGE_OF_MONTH for name in ("check", "empty", "gather")},
+    **{f"archives.{name}": CATALOGUE for name in ("blocks", "columns", "files", "stage")},
+    "archives.pin": NO_TABLE,
     "alerts.begin": ROW_A_PROCESS,
     "alerts.sight_months": CATALOGUE,
     "dependencies.lock": NO_TABLE,
@@ -150,13 +172,21 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 UNCALLED = {
     "identity.erase_user": "a user with all that goes along, once",
     "ops.allow_maintenance": CATALOGUE,
+    "ops.archive_blocks": CATALOGUE,
+    "ops.archive_month": WHOLE_MONTH,
+    "ops.archive_stage": CATALOGUE,
+    "ops.archives_whole": WHOLE_MONTH,
     "ops.begin_months": CATALOGUE,
+    "ops.check_stage": PAGE_OF_MONTH,
     "ops.clear_month": WHOLE_MONTH,
     "ops.connections": NO_TABLE,
     "ops.create_months_of": CATALOGUE,
+    "ops.drop_archived": WHOLE_MONTH,
     "ops.drop_leftover_index": CATALOGUE,
     "ops.drop_month": WHOLE_MONTH,
+    "ops.empty_archive": PAGE_OF_MONTH,
     "ops.end_months": CATALOGUE,
+    "ops.gather_archive": PAGE_OF_MONTH,
     "ops.make_month": CATALOGUE,
     "ops.table_sizes": NO_TABLE,
     "ops.unused_indexes": NO_TABLE,
