@@ -98,6 +98,7 @@ UNGUARDED = {
     "queue.publish_task_type": ROW_A_PROCESS,
     "queue.ring": ROW_A_PROCESS,
     "replays.plan_for_values": NO_TABLE,
+    **{f"retention.{name}": CATALOGUE for file, name in QUERIES if file == "retention"},
     **{
         f"schedules.{name}": SCHEDULES
         for name in (
@@ -188,6 +189,7 @@ UNCALLED = {
     "ops.end_months": CATALOGUE,
     "ops.gather_archive": PAGE_OF_MONTH,
     "ops.make_month": CATALOGUE,
+    "ops.retention_condition": CATALOGUE,
     "ops.table_sizes": NO_TABLE,
     "ops.unused_indexes": NO_TABLE,
     "queue.create_months": NO_TABLE,
