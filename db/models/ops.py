@@ -11,7 +11,9 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ForeignKey,
     ForeignKeyConstraint,
+    Identity,
     Index,
     Interval,
     Numeric,
@@ -250,6 +252,18 @@ class RetentionRun(Keyed, Created, Base):
     error_message: Mapped[str | None] = words(20000)
     started_at: Mapped[datetime] = column(default="now()")
     ended_at: Mapped[datetime | None] = column(check="{0} >= started_at")
+
+
+class ReleasedFile(Base):
+    """A stored file that a row named which is gone; it is removed unless another names it."""
+
+    __tablename__ = "released_files"
+    __table_args__ = (Index("released_files_key_idx", "tenant_id", text("hashtextextended(key, 0)")),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("identity.tenants.id", ondelete="CASCADE"))
+    key: Mapped[str] = column(comment="Where it stands in storage")
+    released_at: Mapped[datetime] = column(default="now()")
 
 
 class Backup(Keyed, Touched, Base):
