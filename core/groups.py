@@ -135,6 +135,9 @@ class StorageSettings(Group):
     options: SecretStr | None = Field(
         None, description='A JSON object that fsspec is given with it: {"endpoint_url": "https://s3.example.org"}.'
     )
+    temporary_hours: float = Field(
+        24.0, gt=0, le=87_600, description="Files in a tenant's folder `temporary` are removed when they are so old."
+    )
 
     def parsed_options(self) -> dict[str, Any]:
         """Return the options, none if there are none."""

@@ -25,6 +25,8 @@ OUR_MODULES = (
     "pipelines.health.measure",
     "pipelines.health.rollup",
     "pipelines.replay",
+    "pipelines.retention.files",
+    "pipelines.retention.orphans",
     "pipelines.retention.partitions",
     "pipelines.tenants.erasure",
     "pipelines.vault.rotation",
