@@ -153,10 +153,12 @@ class _Checking:
                 self._now.stored = in_bytes(stored.key).hex()
                 self._now.objects += 1
                 self._now.bytes += stored.size
-                alone += [stored] if named is None else []
+            is_pair = stored is not None and named is not None and tenant_of(named.key) == named.tenant_id
+            if stored is not None and not is_pair:
+                alone.append(stored)
             if named is not None:
                 self._now.named = named.key
-                if stored is None and self._is_missing(named):
+                if not is_pair and self._is_missing(named):
                     self._now.missing.add(named.key, 0)
         for orphan in self._orphans(alone):
             self._now.orphans.add(orphan.key, orphan.size)
