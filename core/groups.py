@@ -125,7 +125,28 @@ class WorkerSettings(Group):
         return commas(value)
 
 
-class StorageSettings(Group):
+class _StoreSettings(Group):
+    """What opens a store: its URL, and options for whatever library knows it."""
+
+    url: SecretStr | None = None
+    options: SecretStr | None = None
+
+    def parsed_options(self) -> dict[str, Any]:
+        """Return the options, none if there are none."""
+        return {} if self.options is None else dict(json.loads(self.options.get_secret_value()))
+
+    @model_validator(mode="after")
+    def _are_an_object(self) -> Self:
+        try:
+            is_object = self.options is None or isinstance(json.loads(self.options.get_secret_value()), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            raise ValueError("options is no JSON object")  # its text may hold a secret
+        return self
+
+
+class StorageSettings(_StoreSettings):
     """Where documents' files are kept."""
 
     root: Path | None = Field(None, description="Folder of the files, one subfolder a tenant; unset: storage/ in home.")
@@ -139,19 +160,16 @@ class StorageSettings(Group):
         24.0, gt=0, le=87_600, description="Files in a tenant's folder `temporary` are removed when they are so old."
     )
 
-    def parsed_options(self) -> dict[str, Any]:
-        """Return the options, none if there are none."""
-        return {} if self.options is None else dict(json.loads(self.options.get_secret_value()))
 
-    @model_validator(mode="after")
-    def _are_an_object(self) -> Self:
-        try:
-            is_object = self.options is None or isinstance(json.loads(self.options.get_secret_value()), dict)
-        except ValueError:
-            is_object = False
-        if not is_object:
-            raise ValueError("storage.options is no JSON object")  # its text may hold a secret
-        return self
+class ArchiveSettings(_StoreSettings):
+    """Where archives of aged rows are kept."""
+
+    url: SecretStr | None = Field(
+        None, description="A folder (file:///archives) or a store as fsspec names it; unset: archives/ in the storage."
+    )
+    options: SecretStr | None = Field(
+        None, description="A JSON object that fsspec is given with it; unset: the storage's, where url is unset, too."
+    )
 
 
 Language = Literal[

@@ -34,6 +34,15 @@ class Released:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class ArchivePart:
+    """A part of an archive, with the keys of its files in the archives' store."""
+
+    id: UUID
+    is_writing: bool
+    keys: frozenset[str]
+
+
 def lock(connection: Connection, key: str) -> None:
     """Lock a stored file against removal and against being named, until the end of the transaction."""
     QUERIES.run(connection, "lock", {"key": key})
@@ -75,6 +84,20 @@ def unowned(connection: Connection, files: Sequence[Named]) -> set[str]:
     """Return the keys of some files that no row names and no note is about. Expects the system role."""
     values = {"tenant_ids": [each.tenant_id for each in files], "keys": [each.key for each in files]}
     return {row[0] for row in QUERIES.run(connection, "unowned", values)}
+
+
+def archives(connection: Connection) -> Iterator[ArchivePart]:
+    """Yield the parts of archives that have files, or will; read as it goes."""
+    after = UUID(int=0)
+    while rows := QUERIES.run(connection, "archives", {"after": after, "most": _PAGE}):
+        yield from (ArchivePart(archive_id, is_writing, frozenset(keys)) for archive_id, is_writing, keys in rows)
+        after = rows[-1][0]
+
+
+def archive_keys(connection: Connection, archive_id: UUID) -> frozenset[str]:
+    """Return the keys that a part names now."""
+    rows = QUERIES.run(connection, "archive_keys", {"id": archive_id})
+    return frozenset(rows[0][0]) if rows else frozenset()
 
 
 def now(connection: Connection) -> datetime:

@@ -30,6 +30,17 @@ WHERE NOT ops.is_file_named(given.tenant_id, given.key) AND NOT EXISTS (
     SELECT FROM ops.released_files r WHERE r.tenant_id = given.tenant_id
         AND hashtextextended(r.key, 0) = hashtextextended(given.key, 0) AND r.key = given.key);
 
+-- name: archives
+-- The next parts of archives, with the keys of their files; one that is being written has not named them yet.
+SELECT a.id, a.status = 'writing', CASE a.status WHEN 'erased' THEN '{}'
+    ELSE array(SELECT f ->> 'key' FROM jsonb_array_elements(a.files) AS f) || array_remove(ARRAY[a.manifest_key], NULL) END
+FROM ops.archives a WHERE a.id > %(after)s ORDER BY a.id LIMIT %(most)s;
+
+-- name: archive_keys
+-- Those of one part.
+SELECT array(SELECT f ->> 'key' FROM jsonb_array_elements(a.files) AS f) || a.manifest_key FROM ops.archives a
+WHERE a.id = %(id)s AND a.status <> 'erased';
+
 -- name: now
 SELECT clock_timestamp();
 

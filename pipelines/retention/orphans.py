@@ -2,7 +2,7 @@
 
 Both are read in the order of their keys, side by side and while others write. So what looks wrong is looked at again: a
 file is an orphan that is a day old and that no row names and no note is about; one is missing that the storage does not
-have, and that a row still names.
+have, and that a row still names. Archives are the last that are compared.
 """
 
 import time
@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, ClassVar
 from uuid import UUID
 
+from core.settings import Settings
 from db import audit, files, standings
 from db.connection import Connection
 from db.files import Named
@@ -20,6 +21,9 @@ from pipelines.care.rounds import care_task
 from pipelines.documents.errors import FileVanishedError, StoragePathError
 from pipelines.outcomes import Done, Outcome, Snooze
 from pipelines.payload import Payload
+from pipelines.resources import Resources
+from pipelines.retention.archive.store import ArchiveStore, archive_store
+from pipelines.retention.archived_files import Compared, compare
 from pipelines.retention.files import TIME_LIMIT, is_older, is_temporary, noting
 from pipelines.schedule import Schedule
 from pipelines.storage import Found, Storage
@@ -33,6 +37,7 @@ _SECONDS = 60.0
 _YOUNG = timedelta(hours=24)
 """A file is stored before the row that names it."""
 _LISTED, _LENGTH = 100, 200
+_ARCHIVES = "archives/"
 _TALLIES = ("orphans", "missing", "removed")
 
 
@@ -97,13 +102,17 @@ def check(context: TaskContext, payload: CheckFiles) -> Outcome:
         now = _Standing.of(standings.read(transaction.connection, context.task_id, "files"))
     storage, deadline = context.resources.get(Storage), time.monotonic() + _SECONDS
     with context.outside() as connection:
-        checking = _Checking(connection, storage, now, files.now(connection) - _YOUNG, payload.remove)
+        young = files.now(connection) - _YOUNG
+        checking = _Checking(connection, storage, now, young, payload.remove)
         pairs = _paired(*_streams(connection, storage, now, payload.tenant_id))
         while page := list(islice(pairs, _PAGE)):
             checking.look(page)
             context.progress(0.5, f"{now.objects} files, {now.orphans.count} of no row, {now.missing.count} missing")
             if time.monotonic() > deadline:
                 return Snooze(timedelta(0), noting(context, now))
+        if payload.tenant_id is None:
+            store = context.resources.get(ArchiveStore)
+            checking.add_archives(store, compare(connection, store, young))
     return Done(now.result, lambda transaction: _record(transaction, payload.tenant_id, now))
 
 
@@ -149,13 +158,10 @@ class _Checking:
         """Look at a page."""
         alone: list[Found] = []
         for stored, named in page:
+            is_pair = stored is not None and named is not None and tenant_of(named.key) == named.tenant_id
             if stored is not None:
                 self._now.stored = in_bytes(stored.key).hex()
-                self._now.objects += 1
-                self._now.bytes += stored.size
-            is_pair = stored is not None and named is not None and tenant_of(named.key) == named.tenant_id
-            if stored is not None and not is_pair:
-                alone.append(stored)
+                alone += self._counted(stored, is_pair)
             if named is not None:
                 self._now.named = named.key
                 if not is_pair and self._is_missing(named):
@@ -164,6 +170,27 @@ class _Checking:
             self._now.orphans.add(orphan.key, orphan.size)
             if self._is_removing:
                 self._remove(orphan)
+
+    def _counted(self, stored: Found, is_pair: bool) -> list[Found]:
+        """Count a file, unless archives count it; return it where no row of its tenant's stands beside it."""
+        if stored.key.startswith(_ARCHIVES):
+            return []
+        self._now.objects += 1
+        self._now.bytes += stored.size
+        return [] if is_pair else [stored]
+
+    def add_archives(self, store: ArchiveStore, found: Compared) -> None:
+        """Count what was found of archives, under their folder's name."""
+        self._now.objects += found.objects
+        self._now.bytes += found.bytes
+        self._now.elsewhere += found.elsewhere
+        for key in found.missing:
+            self._now.missing.add(f"{_ARCHIVES}{key}", 0)
+        for orphan in found.orphans:
+            self._now.orphans.add(f"{_ARCHIVES}{orphan.key}", orphan.size)
+            if self._is_removing:
+                store.delete(orphan.key)
+                self._now.removed.add(f"{_ARCHIVES}{orphan.key}", orphan.size)
 
     def _orphans(self, alone: Sequence[Found]) -> list[Found]:
         self._now.elsewhere += sum(tenant_of(each.key) is None for each in alone)
@@ -219,6 +246,11 @@ def _record(transaction: Transaction, tenant_id: UUID | None, now: _Standing) ->
     told = f"{now.orphans.count} files of no row, {now.missing.count} missing, {now.removed.count} removed"
     resource = audit.Resource("storage", "files", tenant_id)
     audit.record(transaction.connection, "files.checked", told, resource, category="system", metadata=counts)
+
+
+def provide(resources: Resources, settings: Settings) -> None:
+    """Say where archives stand."""
+    resources.provide(ArchiveStore, lambda: archive_store(settings))
 
 
 TASKS = (care_task(CheckFiles, check, TIME_LIMIT),)

@@ -12,6 +12,7 @@ from psycopg import sql
 from pipelines.payload import Payload
 from pipelines.resources import Resources
 from pipelines.retention import files, orphans
+from pipelines.retention.archive.store import ArchiveStore, LocalArchives
 from pipelines.retention.files import RemoveFiles, TemporaryFiles
 from pipelines.storage import LocalStorage, Storage
 from tests.support.database import Database
@@ -35,7 +36,9 @@ class Site:
         self.root = root / "storage"
         self.storage = LocalStorage(self.root)
         self.resources = Resources()
+        self.archives = LocalArchives(self.root / "archives")
         self.resources.provide(Storage, lambda: self.storage)
+        self.resources.provide(ArchiveStore, lambda: self.archives)
         self.resources.provide(TemporaryFiles, lambda: TemporaryFiles(timedelta(hours=24)))
 
     def put(self, content: str) -> str:
@@ -85,5 +88,5 @@ def sited(database: Database, root: Path) -> Iterator[Site]:
     """A tenant of one's own, in a database that is shared; what names files, there and gone, goes at the end."""
     with new_tenant(database) as factory:
         yield Site(database, factory, root)
-        for table in (DOCUMENTS, ATTACHMENTS, "ops.released_files"):
+        for table in (DOCUMENTS, ATTACHMENTS, "ops.released_files", "ops.archives"):
             factory.owner.execute(sql.SQL("DELETE FROM {}").format(named(table)))

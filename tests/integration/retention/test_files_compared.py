@@ -27,6 +27,7 @@ from workers.testing import drain
 
 DAY, MINUTE = timedelta(hours=24), timedelta(minutes=1)
 OLD = DAY + MINUTE
+LONG_AGO = "2026-01-02 00:00+00"
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +203,49 @@ def test_what_cannot_be_removed_is_counted(site: Site, monkeypatch: pytest.Monke
     monkeypatch.setattr(LocalStorage, "delete", refuse)
     found = check(site, remove=True)
     assert (found["failed"], found["removed"]["count"], found["orphans"]["count"]) == (1, 0, 1)
+
+
+# ------------------------------------------------------------------------------------------------ archives
+
+
+def archived(site: Site, name: str, *, status: str = "verified", writes: bool = True) -> list[str]:
+    """Make a part of an archive, and the files that it names."""
+    archive_id = uuid4()
+    folder = f"identity.sessions/2026-01/0001-{archive_id}"
+    keys = [f"{folder}/{file}" for file in (f"{name}.parquet", "manifest.json")]
+    if writes:
+        for key in keys:
+            site.write(f"archives/{key}", age=OLD)
+    whole = {"since": LONG_AGO, "until": LONG_AGO, "verified_at": "now()"} if status != "writing" else {}
+    site.factory.row(
+        "ops.archives",
+        id=archive_id,
+        status=status,
+        files=[] if status == "writing" else [{"key": keys[0]}],
+        manifest_key=None if status == "writing" else keys[1],
+        **({"manifest_sha256": "0" * 64} if whole else {}),
+        **{"table_schema": "identity", "table_name": f"t{archive_id.hex}", "month": "2026-01-01", "part": 1},
+        **whole,
+    )
+    return [f"archives/{key}" for key in keys]
+
+
+def test_archives_are_compared_with_their_parts_both_ways(site: Site) -> None:
+    well = archived(site, "well")
+    writing = archived(site, "writing", status="writing")
+    missing = archived(site, "gone", writes=False)
+    erased = archived(site, "erased", status="erased")
+    folder = f"archives/identity.sessions/2026-01/0001-{uuid4()}"
+    orphan, young = site.write(f"{folder}/a.parquet", age=OLD), site.write(f"{folder}/b.parquet")
+    foreign = site.write("archives/identity.sessions/readme.txt", age=OLD)
+    found = check(site)
+    assert sorted(found["orphans"]["first"]) == sorted([orphan, *erased])
+    assert found["missing"]["first"] == sorted(missing)
+    assert (found["objects"], found["elsewhere"]) == (8, 1)
+    assert check(site, tenant_id=site.tenant_id)["orphans"]["count"] == 0
+    check(site, remove=True)
+    kept = [*well, *writing, young, foreign]
+    assert [key for key in [*kept, orphan, *erased] if site.has(key)] == kept
 
 
 # ------------------------------------------------------------------------------------------------ temporary files
