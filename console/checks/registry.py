@@ -28,6 +28,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     work.raised,
     places.broker,
     places.storage,
+    work.stored,
     places.disk,
     places.model,
     places.known_spaces,

@@ -10,7 +10,7 @@ SELECT ops.is_file_named(%(tenant_id)s, %(key)s);
 -- name: notes_of
 -- Notes of rows that named a file and are gone.
 SELECT id FROM ops.released_files
-WHERE tenant_id = %(tenant_id)s AND hashtextextended(key, 0) = hashtextextended(%(key)s, 0) AND key = %(key)s;
+WHERE tenant_id = %(tenant_id)s AND key_hash = hashtextextended(%(key)s, 0) AND key = %(key)s;
 
 -- name: released
 -- The next notes of any tenant.
@@ -28,7 +28,7 @@ SELECT tenant_id, key FROM ops.named_files(%(after)s, %(before)s, %(most)s);
 SELECT given.key FROM unnest(%(tenant_ids)s::uuid[], %(keys)s::text[]) AS given (tenant_id, key)
 WHERE NOT ops.is_file_named(given.tenant_id, given.key) AND NOT EXISTS (
     SELECT FROM ops.released_files r WHERE r.tenant_id = given.tenant_id
-        AND hashtextextended(r.key, 0) = hashtextextended(given.key, 0) AND r.key = given.key);
+        AND r.key_hash = hashtextextended(given.key, 0) AND r.key = given.key);
 
 -- name: archives
 -- The next parts of archives, with the keys of their files; one that is being written has not named them yet.

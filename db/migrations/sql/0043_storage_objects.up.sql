@@ -56,13 +56,14 @@ CREATE TABLE ops.released_files (
     id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
     tenant_id uuid NOT NULL,
     key text NOT NULL,
+    key_hash bigint GENERATED ALWAYS AS (hashtextextended(key, 0)) STORED,
     released_at timestamptz DEFAULT now() NOT NULL,
     CONSTRAINT released_files_pkey PRIMARY KEY (id),
     CONSTRAINT released_files_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES identity.tenants (id) ON DELETE CASCADE,
     CONSTRAINT released_files_released_at_range_check CHECK (released_at >= '0002-01-01 00:00+00' AND released_at < '9999-01-01 00:00+00')
 );
 -- By the key's hash: it may be longer than an index takes, and no delete is to fail of that.
-CREATE INDEX released_files_key_idx ON ops.released_files (tenant_id, hashtextextended(key, 0));
+CREATE INDEX released_files_key_idx ON ops.released_files (tenant_id, key_hash);
 COMMENT ON TABLE ops.released_files IS 'A stored file that a row named which is gone; it is removed unless another names it.';
 COMMENT ON COLUMN ops.released_files.key IS 'Where it stands in storage';
 SELECT ops.bind_to_tenant('ops.released_files');

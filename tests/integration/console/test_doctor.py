@@ -26,9 +26,9 @@ from tests.support.waiting import eventually
 
 # What a login may not ask after.
 UNSEEN = {
-    "relay": {"schedules"},
+    "relay": {"files", "schedules"},
     "worker": {"months", "schedules"},
-    "scheduler": {"months", "queues", "providers", "alerts"},
+    "scheduler": {"files", "months", "queues", "providers", "alerts"},
 }
 MODULES = (breaking_places, breaking_server, breaking_work)
 
