@@ -175,11 +175,13 @@ def test_an_order_of_the_stores_own_calls_nothing_wrong(site: Site, monkeypatch:
 def test_what_comes_while_it_looks_is_not_called_wrong(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     late = [f"{site.tenant_id}/{name}" for name in ("aa", "zz")]
     site.write(f"{site.tenant_id}/old", age=OLD)
+    going = site.row(DOCUMENTS, f"{site.tenant_id}/gone")
     named = files.named
 
     def afterwards(*given: Any) -> Iterator[files.Named]:
-        """Name the file that no row named, and store one that was named, once both lists were read."""
+        """Name the file that no row named, store one that was named, delete a row: once both lists were read."""
         listed = list(named(*given))
+        site.database.rows("DELETE FROM knowledge.documents WHERE id = %s RETURNING 1", (going["id"],))
         site.row(DOCUMENTS, f"{site.tenant_id}/old")
         for key in late:
             site.write(key)
