@@ -26,6 +26,8 @@ OUR_MODULES = (
     "pipelines.health.rollup",
     "pipelines.replay",
     "pipelines.retention.enforce",
+    "pipelines.retention.files",
+    "pipelines.retention.orphans",
     "pipelines.retention.partitions",
     "pipelines.tenants.erasure",
     "pipelines.vault.rotation",

@@ -22,7 +22,6 @@ _PARTS = {
 # Made with their tables for what is to come: neither a rule, nor a query, nor a design asks for them.
 IDLE = {
     "agent_interactions_correlation_id_idx",
-    "attachments_file_path_idx",
     "audit_log_changed_by_changed_at_idx",
     "audit_log_correlation_id_idx",
     "backups_expires_at_idx",
