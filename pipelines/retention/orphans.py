@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any, ClassVar
 from uuid import UUID
 
-from core.settings import Settings
 from db import audit, files, standings
 from db.connection import Connection
 from db.files import Named
@@ -21,8 +20,7 @@ from pipelines.care.rounds import care_task
 from pipelines.documents.errors import FileVanishedError, StoragePathError
 from pipelines.outcomes import Done, Outcome, Snooze
 from pipelines.payload import Payload
-from pipelines.resources import Resources
-from pipelines.retention.archive.store import ArchiveStore, archive_store
+from pipelines.retention.archive.store import ArchiveStore
 from pipelines.retention.archived_files import Compared, compare
 from pipelines.retention.files import TIME_LIMIT, is_older, is_temporary, noting
 from pipelines.schedule import Schedule
@@ -246,11 +244,6 @@ def _record(transaction: Transaction, tenant_id: UUID | None, now: _Standing) ->
     told = f"{now.orphans.count} files of no row, {now.missing.count} missing, {now.removed.count} removed"
     resource = audit.Resource("storage", "files", tenant_id)
     audit.record(transaction.connection, "files.checked", told, resource, category="system", metadata=counts)
-
-
-def provide(resources: Resources, settings: Settings) -> None:
-    """Say where archives stand."""
-    resources.provide(ArchiveStore, lambda: archive_store(settings))
 
 
 TASKS = (care_task(CheckFiles, check, TIME_LIMIT),)
