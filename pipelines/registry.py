@@ -26,6 +26,7 @@ OUR_MODULES = (
     "pipelines.health.rollup",
     "pipelines.replay",
     "pipelines.retention.partitions",
+    "pipelines.retention.restoring.task",
     "pipelines.tenants.erasure",
     "pipelines.vault.rotation",
 )

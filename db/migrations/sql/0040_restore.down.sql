@@ -12,5 +12,6 @@ BEGIN
     END LOOP;
 END
 $$;
-DROP FUNCTION ops.restore_page, ops.restore_month, ops.restoring_links, ops.restoring_rows, ops.orphan_case, ops.restorable_columns;
+DROP FUNCTION ops.restore_page, ops.restore_month, ops.restoring_links, ops.cleared_columns, ops.restoring_rows, ops.orphan_case,
+    ops.restorable_columns;
 DROP FUNCTION ops.is_restoring, ops.may_restore;

@@ -147,6 +147,16 @@ SELECT (SELECT count(*) FROM added) AS written, (SELECT count(*) FROM there WHER
 $$;
 COMMENT ON FUNCTION ops.restoring_rows IS 'The statement that writes archived rows to their table.';
 
+-- What a file of links sets: the columns that the deletion emptied, of the reference whose columns are the file's, beside the key.
+CREATE FUNCTION ops.cleared_columns(relation regclass, columns jsonb) RETURNS name[] LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp AS $$
+    SELECT r.cleared_columns FROM pg_constraint k CROSS JOIN LATERAL ops.references_to(k.confrelid) r
+    WHERE k.conrelid = relation AND k.contype = 'f' AND r.child = relation AND r.constraint_name = k.conname AND r.action = 'set_null'
+        AND r.child_columns::text[] <@ ARRAY(SELECT f.archived ->> 'name' FROM jsonb_array_elements(columns) AS f (archived))
+    ORDER BY cardinality(r.child_columns) DESC, r.constraint_name LIMIT 1
+$$;
+COMMENT ON FUNCTION ops.cleared_columns IS 'The columns that a file of links sets again.';
+
 -- The statement that sets references again, as the one above: of rows that are there, and whose columns are NULL as the deletion left them.
 CREATE FUNCTION ops.restoring_links(relation regclass, columns jsonb, without text[]) RETURNS text LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp AS $$
@@ -171,13 +181,15 @@ SELECT (SELECT count(*) FROM linked) AS written, (SELECT count(*) FROM there WHE
         relation, string_agg(format('"%s" text', c.number), ', '), string_agg(format('p."%s"::%s AS %I', c.number, c.type, c.name), ', '),
         (SELECT string_agg(format(', t.%I', a.attname), '') FROM pg_attribute a
          WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.attname = ANY (array_agg(c.name))),
-        string_agg(format('t.%I', c.name), ', ') FILTER (WHERE NOT c.is_key),
-        string_agg(format('t.%1$I IS NOT DISTINCT FROM p.%1$I', c.name), ' AND ') FILTER (WHERE NOT c.is_key),
+        string_agg(format('t.%I', c.name), ', ') FILTER (WHERE c.is_set),
+        string_agg(format('t.%1$I IS NOT DISTINCT FROM p.%1$I', c.name), ' AND ') FILTER (WHERE c.is_set),
         string_agg(format('t.%1$I = p.%1$I', c.name), ' AND ') FILTER (WHERE c.is_key),
-        ops.orphan_case(relation, (SELECT array_agg(a.attname) FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0), NULL),
-        string_agg(format('%1$I = p.%1$I', c.name), ', ') FILTER (WHERE NOT c.is_key),
+        ops.orphan_case(relation, ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0), NULL),
+        string_agg(format('%1$I = p.%1$I', c.name), ', ') FILTER (WHERE c.is_set),
         format('no such row in %s any more, which referred to it', relation))
-    FROM ops.restorable_columns(relation, columns, without) c
+    FROM (SELECT r.*, r.name = ANY (ops.cleared_columns(relation, columns)) AS is_set
+          FROM ops.restorable_columns(relation, columns, without) r) AS c
+    HAVING bool_or(c.is_set)
 $$;
 COMMENT ON FUNCTION ops.restoring_links IS 'The statement that sets references to archived rows again.';
 
@@ -206,6 +218,10 @@ BEGIN
     statement := CASE stored.kind WHEN 'links' THEN ops.restoring_links(stored."table"::regclass, stored.columns, without)
         ELSE ops.restoring_rows(stored."table"::regclass, stored.columns, without) END;
     SELECT 0, 0, 0, '{}' INTO written, same, other, refused;
+    IF statement IS NULL THEN
+        refused := jsonb_build_object('nothing of it is a column any more', json_array_length(rows));
+        RETURN;
+    END IF;
     PERFORM set_config('app.restoring', 'on', true);
     WHILE cardinality(lows) > 0 LOOP
         low := lows[cardinality(lows)];
@@ -256,6 +272,6 @@ COMMENT ON FUNCTION ops.restore_month IS 'Makes the month that archived rows bel
 
 -- ---------------------------------------------------------------------------------------------------- grants
 
-REVOKE EXECUTE ON FUNCTION ops.restorable_columns, ops.orphan_case, ops.restoring_rows, ops.restoring_links,
+REVOKE EXECUTE ON FUNCTION ops.restorable_columns, ops.orphan_case, ops.restoring_rows, ops.cleared_columns, ops.restoring_links,
     ops.restore_page, ops.restore_month FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ops.restore_page, ops.restore_month TO greenroom_system;
