@@ -36,7 +36,7 @@ def _refuse_unfit(file: File, root: str, tables: Tables, without: Sequence[str])
     for column in columns:
         if column.is_key and column.name not in given:
             raise PermanentError(
-                f"{file.table}.{column.name} is of the key, which the archive does not bring: no row comes back without it"
+                f"{file.table}.{column.name} is of the key, and the archive does not bring it: no row comes back so"
             )
         if file.kind == "rows" and column.is_required and column.name not in given:
             raise PermanentError(
