@@ -4,9 +4,9 @@ Invariant: what a page brought back is noted where the task stands in the page's
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from uuid import UUID
 
 from db.connection import Connection
@@ -18,8 +18,20 @@ Kind = Literal["tenant", "user", "person", "client", "persona", "document"]
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file of a part; `columns` are names and types."""
+
+    key: str
+    table: str
+    kind: Literal["rows", "links"]
+    rows: int
+    sha256: str
+    columns: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Archive:
-    """A part in a listing; `files` as `ops.archives` has them."""
+    """A part in a listing."""
 
     id: UUID
     table: str
@@ -32,18 +44,9 @@ class Archive:
     created_at: datetime
     emptied_at: datetime | None
     restored_until: datetime | None
-    files: list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file of a part; `columns` are names and types."""
-
-    key: str
-    table: str
-    kind: Literal["rows", "links"]
-    sha256: str
-    columns: tuple[tuple[str, str], ...]
+    manifest_key: str | None
+    manifest_sha256: str | None
+    files: tuple[File, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,8 @@ def list_archives(
     """Return parts by table, month and number: of all, or of one table, one month, or with rows of one subject."""
     kind, subject_id = subject or (None, None)
     values = {"table": table, "month": month, "kind": kind, "subject_id": subject_id}
-    return [Archive(*row) for row in QUERIES.run(connection, "list", values)]
+    found = [Archive(*row) for row in QUERIES.run(connection, "list", values)]
+    return [replace(each, files=tuple(map(_file, cast("Any", each.files)))) for each in found]
 
 
 def parts(
@@ -157,4 +161,4 @@ def write_page(connection: Connection, part: Part, file: File, rows: str, withou
 
 def _file(stored: dict[str, Any]) -> File:
     named = tuple((column["name"], column["type"]) for column in stored["columns"])
-    return File(stored["key"], stored["table"], stored["kind"], stored["sha256"], named)
+    return File(stored["key"], stored["table"], stored["kind"], stored["rows"], stored["sha256"], named)

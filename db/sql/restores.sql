@@ -2,7 +2,7 @@
 
 -- name: list
 SELECT a.id, format('%%s.%%s', a.table_schema, a.table_name), a.month, a.part, a.status, a.row_count, a.byte_count, a.policy_name,
-    a.created_at, a.emptied_at, a.restored_until, a.files
+    a.created_at, a.emptied_at, a.restored_until, a.manifest_key, a.manifest_sha256, a.files
 FROM ops.archives a
 WHERE (%(table)s::text IS NULL OR format('%%s.%%s', a.table_schema, a.table_name) = %(table)s)
     AND (%(month)s::date IS NULL OR a.month = %(month)s)

@@ -98,8 +98,10 @@ class OpenPart(AbstractContextManager["OpenPart"]):
 
 
 def ordered(part: Part, references: Sequence[Reference]) -> list[File]:
-    """Return a part's files in the order in which their rows can be written."""
-    depths = {each.child: each.depth for each in references if each.action == "cascade"}
+    """Return a part's files in the order in which their rows can be written, links last."""
+    depths: dict[str, int] = {}
+    for each in references:
+        depths[each.child] = max(each.depth, depths.get(each.child, 0))
     deepest = max(depths.values(), default=0) + 1
     root, *others = part.files
     others.sort(key=lambda file: (file.kind == "links", depths.get(file.table, deepest)))

@@ -136,7 +136,9 @@ def restore(context: TaskContext, payload: RestoreArchive) -> Outcome:
         except _LaterError as later:
             reason = str(later)
             return Snooze(_PAUSE if reason else timedelta(0), reason=reason or None)
-        except (PermanentError, ChangedArchiveError) as error:
+        except ChangedArchiveError as error:
+            return Fail(f"the archive's file {error.key} {error.why}: bring it back from a backup of the storage")
+        except PermanentError as error:
             return Fail(str(error))
     return Done(reached.counts, lambda applying: _record(applying, payload, reached))
 

@@ -15,7 +15,9 @@ from tests.support.tenants import new_tenant
 
 
 @pytest.fixture(scope="module")
-def shelf(server_without_fsync: EmbeddedServer, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+def shelf(
+    server_without_fsync: EmbeddedServer, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shelf]:
     """A database whose tables go into archives and come back."""
     with cloned(server_without_fsync, template_database) as database, pytest.MonkeyPatch.context() as patch:
         shelf = Shelf(database, tmp_path_factory.mktemp("archives"), patch)
