@@ -1,5 +1,7 @@
 """Tables whose old rows are archived and brought back by the real tasks, and what they hold meanwhile."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,9 @@ from uuid import UUID
 
 import pytest
 from psycopg import sql
+from psycopg.rows import dict_row
 
+from db.embedded import EmbeddedServer
 from pipelines.enqueue import enqueue
 from pipelines.payload import Payload
 from pipelines.registry import Registry
@@ -18,35 +22,45 @@ from pipelines.retention.archive.store import ArchiveStore, LocalArchives
 from pipelines.retention.enforce import EnforceRetention
 from pipelines.retention.restoring import task as restoring
 from pipelines.retention.restoring.task import RestoreArchive
-from tests.support.database import Database
+from tests.support.database import Database, cloned
 from tests.support.engine import Line
+from tests.support.factory import Factory, Row
 from tests.support.tenants import named
 
 OLD = datetime(2020, 2, 3, tzinfo=UTC)
-"""A moment of a month that is long over."""
-
+NEXT = datetime(2020, 3, 3, tzinfo=UTC)
+"""Moments of months that are long over."""
+MESSAGES, EXECUTIONS = "assistants.messages", "tools.tool_executions"
+EVENTS, RESULTS = "governance.governance_events", "governance.validation_results"
 _FORGET = "DELETE FROM ops.retention_policies WHERE table_schema = %s AND table_name = %s AND NOT is_held"
 _POLICY = """
-INSERT INTO ops.retention_policies (name, tenant_id, table_schema, table_name, age_column, age, action, is_enabled, most_share)
-VALUES (%s, %s, %s, %s, %s, %s, 'archive', true, 1)
+INSERT INTO ops.retention_policies
+    (name, tenant_id, table_schema, table_name, age_column, age, action, is_enabled, most_share)
+VALUES (%s, %s, %s, %s, %s, '1 year', 'archive', true, 1)
 """
+_TASK = "SELECT status, result, last_error, completed_at FROM queue.outbox_tasks WHERE id = %s"
+_DUE = "UPDATE queue.tasks_live SET run_after = now(), is_due = true, is_waiting = false"
 
 
 class Shelf:
     """Archives and restores of one database, by the system role's tasks; files stand in a folder of the test's own."""
 
-    def __init__(self, database: Database, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        patch.setitem(enforce.STEPS, "archive", archiving.step)
+    def __init__(self, database: Database, folder: Path) -> None:
         self.database, self.folder = database, folder
+        self.owner = database.connect()
         resources = Resources()
         resources.provide(ArchiveStore, lambda: LocalArchives(folder))
         self.line = Line(database, Registry([*enforce.TASKS, *restoring.TASKS]), resources=resources)
 
-    def archive(self, table: str, column: str, *, tenant_id: UUID | None = None, age: str = "1 year") -> None:
-        """Archive what is older, for one tenant or all; each row leaves its table."""
+    def make_month(self, table: str, moment: datetime = OLD) -> None:
+        """Make a month of a parted table."""
+        self.database.rows("SELECT ops.create_month(%s::regclass, %s)", (table, moment))
+
+    def archive(self, table: str, column: str = "created_at", *, tenant_id: UUID | None = None) -> None:
+        """Archive what is older than a year, for one tenant or all, until it has left its table."""
         schema, _, name = table.partition(".")
         self.database.rows(_FORGET, (schema, name))
-        self.database.rows(_POLICY, (f"archive {table}", tenant_id, schema, name, column, age))
+        self.database.rows(_POLICY, (f"archive {table}", tenant_id, schema, name, column))
         ended = self.run(EnforceRetention(policies=(f"archive {table}",)))
         assert ended["status"] == "done", ended["last_error"]
 
@@ -61,21 +75,77 @@ class Shelf:
         found: dict[str, Any] = ended["result"]
         return found
 
-    def run(self, payload: Payload) -> dict[str, Any]:
-        """Run a task to its end, and return its row."""
-        task_id = enqueue(self.database.connect(), payload)
-        while self.line.task(task_id)["completed_at"] is None:
-            assert self.line.run_once(), self.line.task(task_id)
-        return self.line.task(task_id)
+    def refusal(self, table: str, **asked: Any) -> str:
+        """Ask for a restore that fails; return the sentence."""
+        ended = self.restore(table, **asked)
+        assert ended["status"] == "failed"
+        return str(ended["last_error"])
+
+    def run(self, payload: Payload, **options: Any) -> dict[str, Any]:
+        """Run a task to its end, whatever it waits for, and return its row."""
+        task_id = enqueue(self.owner, payload, **options)
+        while (task := self._task(task_id))["completed_at"] is None:
+            self.owner.execute(_DUE)
+            assert self.line.run_once(), task
+        return task
 
     def text_of(self, table: str, column: str | None = None) -> tuple[int, str | None]:
-        """Return how many rows a table has, and a hash over the text of all of them; of the old ones by a column."""
+        """Return how many rows a table has, and a hash over the text of all; of the old ones, where a time is named."""
         aged = sql.SQL("true") if column is None else sql.SQL("{} < '2021-01-01'").format(sql.Identifier(column))
         query = sql.SQL("SELECT count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text)) FROM {} t WHERE {}")
-        [found] = self.database.connect().execute(query.format(named(table), aged)).fetchall()
+        [found] = self.owner.execute(query.format(named(table), aged)).fetchall()
         return found
 
+    def of(self, table: str, tenant_id: UUID) -> list[tuple[Any, ...]]:
+        """Return a tenant's rows of a table, as text."""
+        query = sql.SQL("SELECT t::text FROM {} t WHERE tenant_id = %s ORDER BY 1")
+        return self.owner.execute(query.format(named(table)), (tenant_id,)).fetchall()
 
-def old(number: int = 0) -> datetime:
+    def _task(self, task_id: UUID) -> dict[str, Any]:
+        with self.owner.cursor(row_factory=dict_row) as cursor:
+            [task] = cursor.execute(_TASK, (task_id,)).fetchall()
+        return task
+
+    def files(self) -> list[Path]:
+        """Return the files that stand in storage, without the manifests."""
+        return sorted(self.folder.rglob("*.parquet"))
+
+
+@contextmanager
+def shelf_of(server: EmbeddedServer, template: str, folder: Path) -> Iterator[Shelf]:
+    """A database of the block's own whose tables go into archives and come back."""
+    with cloned(server, template) as database, pytest.MonkeyPatch.context() as patch:
+        patch.setitem(enforce.STEPS, "archive", archiving.step)
+        shelf = Shelf(database, folder)
+        try:
+            for table in (MESSAGES, EXECUTIONS, EVENTS, RESULTS):
+                shelf.make_month(table)
+                shelf.make_month(table, NEXT)
+            yield shelf
+        finally:
+            shelf.line.close()
+
+
+def old(number: int = 0, month: datetime = OLD) -> datetime:
     """Return a moment of a month that is long over, another one for each number."""
-    return OLD + timedelta(seconds=number)
+    return month + timedelta(seconds=number)
+
+
+def talk(ours: Factory, count: int = 3, month: datetime = OLD) -> list[Row]:
+    """Make a conversation of a month that is over, with its messages; the first has led to a call."""
+    held = ours.row("assistants.conversations", started_at=month)["id"]
+    messages = [
+        ours.row(MESSAGES, conversation_id=held, created_at=old(number, month), content=f"Tschüß '{number}',\n \"ok\"")
+        for number in range(count)
+    ]
+    first = {"message_id": messages[0]["id"], "message_created_at": messages[0]["created_at"]}
+    ours.row(EXECUTIONS, conversation_id=held, **first)
+    return messages
+
+
+def decision(ours: Factory, moment: datetime = OLD) -> Row:
+    """Make a governance event with two results."""
+    event = ours.row(EVENTS, created_at=moment)
+    for _ in range(2):
+        ours.row(RESULTS, event_id=event["id"], event_created_at=event["created_at"])
+    return event
