@@ -16,8 +16,7 @@ from pipelines.enqueue import enqueue
 from pipelines.payload import Payload
 from pipelines.registry import Registry
 from pipelines.resources import Resources
-from pipelines.retention import enforce
-from pipelines.retention.archive import archiving
+from pipelines.retention import enforce, runs
 from pipelines.retention.archive.store import ArchiveStore, LocalArchives
 from pipelines.retention.enforce import EnforceRetention
 from pipelines.retention.restoring import task as restoring
@@ -38,6 +37,7 @@ INSERT INTO ops.retention_policies
     (name, tenant_id, table_schema, table_name, age_column, age, action, is_enabled, most_share)
 VALUES (%s, %s, %s, %s, %s, '1 year', 'archive', true, 1)
 """
+_END_KEEPING = "UPDATE ops.archives SET restored_until = now() - interval '1 second' WHERE restored_until > now()"
 _TASK = "SELECT status, result, last_error, completed_at FROM queue.outbox_tasks WHERE id = %s"
 _DUE = "UPDATE queue.tasks_live SET run_after = now(), is_due = true, is_waiting = false"
 
@@ -56,8 +56,12 @@ class Shelf:
         """Make a month of a parted table."""
         self.database.rows("SELECT ops.create_month(%s::regclass, %s)", (table, moment))
 
-    def archive(self, table: str, column: str = "created_at", *, tenant_id: UUID | None = None) -> None:
-        """Archive what is older than a year, for one tenant or all, until it has left its table."""
+    def archive(
+        self, table: str, column: str = "created_at", *, tenant_id: UUID | None = None, is_kept: bool = False
+    ) -> None:
+        """Archive what is older than a year, for one tenant or all: also what was restored, unless that is kept."""
+        if not is_kept:
+            self.database.rows(_END_KEEPING)
         schema, _, name = table.partition(".")
         self.database.rows(_FORGET, (schema, name))
         self.database.rows(_POLICY, (f"archive {table}", tenant_id, schema, name, column))
@@ -115,7 +119,7 @@ class Shelf:
 def shelf_of(server: EmbeddedServer, template: str, folder: Path) -> Iterator[Shelf]:
     """A database of the block's own whose tables go into archives and come back."""
     with cloned(server, template) as database, pytest.MonkeyPatch.context() as patch:
-        patch.setitem(enforce.STEPS, "archive", archiving.step)
+        patch.setattr(runs, "_LONGEST_REST", 0.0)
         shelf = Shelf(database, folder)
         try:
             for table in (MESSAGES, EXECUTIONS, EVENTS, RESULTS):
@@ -139,7 +143,7 @@ def talk(ours: Factory, count: int = 3, month: datetime = OLD) -> list[Row]:
         for number in range(count)
     ]
     first = {"message_id": messages[0]["id"], "message_created_at": messages[0]["created_at"]}
-    ours.row(EXECUTIONS, conversation_id=held, **first)
+    ours.row(EXECUTIONS, conversation_id=held, started_at=month, **first)
     return messages
 
 

@@ -46,6 +46,7 @@ class RestoreArchive(Payload):
     """Bring rows of archives back to their table: of all months or some, of all tenants or one, or one row."""
 
     task_type: ClassVar[str] = "archive.restore"
+    named_fields: ClassVar[tuple[str, ...]] = ("table", "without")
 
     table: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")]
     since: Annotated[date | None, Field(description="A day of the first month")] = None
@@ -55,7 +56,10 @@ class RestoreArchive(Payload):
     keep: Annotated[
         timedelta, Field(gt=timedelta(0), le=timedelta(days=36_500), description="How long runs let the months be")
     ] = KEEP
-    without: Annotated[tuple[str, ...], Field(description="Columns and tables that are left out")] = ()
+    without: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$")], ...],
+        Field(description="Columns and tables that are left out"),
+    ] = ()
 
     @model_validator(mode="after")
     def _is_a_span(self) -> Self:
