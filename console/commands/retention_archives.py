@@ -158,7 +158,8 @@ def _problems(operation: Operation, found: list[Archive]) -> dict[UUID, list[str
 
 
 def _said(each: Archive, problems: dict[UUID, list[str]]) -> dict[str, Any]:
-    return asdict(each) | ({"problems": problems[each.id]} if each.id in problems else {})
+    facts = asdict(each) | {"month": f"{each.month:%Y-%m}"}
+    return facts | ({"problems": problems[each.id]} if each.id in problems else {})
 
 
 def _show(found: list[Archive]) -> None:

@@ -196,7 +196,7 @@ COMMENT ON FUNCTION ops.restoring_links IS 'The statement that sets references t
 -- Write a page of an archived file back: `rows` is an array of objects, by the number of the column its text. NULLs where the file is not
 -- the archive's any more, which was rewritten meanwhile: it is locked against that. Halved until it is known which rows a rule refuses.
 CREATE FUNCTION ops.restore_page(archive uuid, file text, without text[], rows json, OUT written bigint, OUT same bigint, OUT other bigint,
-    OUT refused jsonb) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
+    OUT refused jsonb) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s'
     SET datestyle = 'ISO' SET timezone = 'UTC' SET intervalstyle = 'postgres' SET bytea_output = 'hex' SET extra_float_digits = 1 AS $$
 DECLARE
     stored record;
@@ -237,7 +237,7 @@ BEGIN
                 highs := highs || ARRAY[high, (low + high) / 2];
                 CONTINUE;
             END IF;
-            SELECT 0 AS written, 0 AS same, 0 AS other,
+            SELECT 0::bigint AS written, 0::bigint AS same, 0::bigint AS other,
                 jsonb_build_object('refused by ' || COALESCE(NULLIF(broken, ''), 'the error ' || state), 1) AS refused INTO counted;
         END;
         written := written + counted.written;
