@@ -29,6 +29,7 @@ OUR_MODULES = (
     "pipelines.retention.files",
     "pipelines.retention.orphans",
     "pipelines.retention.partitions",
+    "pipelines.retention.restoring.task",
     "pipelines.tenants.erasure",
     "pipelines.vault.rotation",
 )

@@ -29,6 +29,7 @@ WHOLE_MONTH = "counts a month that is over, all of it, before it goes"
 A_ROW_MORE = "it adds a row"
 RUNS = "a run of retention is a row: some a day"
 PLANS = "counts all that a policy would take, for operators, who say how long it may"
+AN_ARCHIVE = "a part of an archive is a row: up to 200,000 rows of a month"
 SCHEDULES = "a schedule is a row, and has a name: there are hundreds, and one is changed at a time"
 SCHEDULES_OF_DOCTOR = "looks at all schedules, for operators: there are hundreds"
 KIT = "the kit for tests runs it, no process does"
@@ -117,6 +118,13 @@ UNGUARDED = {
     "retention_runs.weigh": "counts what a run is to take, once",
     "queue.ring": ROW_A_PROCESS,
     "replays.plan_for_values": NO_TABLE,
+    "restores.columns": CATALOGUE,
+    "restores.keep": AN_ARCHIVE,
+    "restores.list": AN_ARCHIVE,
+    "restores.month": CATALOGUE,
+    "restores.page": "writes the rows of a page, each by its key; the archive by its own",
+    "restores.parts": AN_ARCHIVE,
+    "restores.references": CATALOGUE,
     **{f"retention.{name}": CATALOGUE for file, name in QUERIES if file == "retention"},
     **{
         f"schedules.{name}": SCHEDULES
@@ -215,6 +223,8 @@ UNCALLED = {
     "ops.gather_archive": PAGE_OF_MONTH,
     "ops.make_month": CATALOGUE,
     "ops.retention_condition": CATALOGUE,
+    "ops.restore_month": CATALOGUE,
+    "ops.restore_page": "writes the rows of a page, each by its key; the archive by its own",
     "ops.table_sizes": NO_TABLE,
     "ops.unused_indexes": NO_TABLE,
     "queue.create_months": NO_TABLE,
