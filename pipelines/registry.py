@@ -25,8 +25,10 @@ OUR_MODULES = (
     "pipelines.health.measure",
     "pipelines.health.rollup",
     "pipelines.replay",
+    "pipelines.retention.forgetting",
     "pipelines.retention.partitions",
     "pipelines.tenants.erasure",
+    "pipelines.tenants.users",
     "pipelines.vault.rotation",
 )
 _OUR_PACKAGES = frozenset({"console", "core", "db", "pipelines", "scheduler", "workers"})

@@ -12,3 +12,6 @@ SELECT id, tenant_id, user_id, name, scopes, expires_at FROM identity.find_api_k
 
 -- name: find_session
 SELECT id, tenant_id, user_id, expires_at FROM identity.find_session(%(token_hash)s);
+
+-- name: erase_user
+SELECT identity.erase_user(%(tenant_id)s, %(user_id)s);

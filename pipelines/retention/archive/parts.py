@@ -12,7 +12,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
-from db import archives
+from db import archives, forgetting
 from db.connection import Connection
 from pipelines.retention.archive.columns import Column
 from pipelines.retention.archive.errors import ChangedArchiveError
@@ -100,10 +100,11 @@ class PartWriter:
 def write(job: Job, month: date) -> bool:
     """Write and verify the next part of a month; returns whether there was a row for it.
 
-    Raises OffError, UnavailableError of the store, ChangedArchiveError where it gives back something else; the part is
-    left as `writing` then, for `forget`.
+    Raises OffError, UnavailableError of the store, ChangedArchiveError where it gives back something else,
+    LockNotAvailable while somebody is deleted of whom it may speak; the part is left as `writing` then, for `forget`.
     """
     begun = archives.begin(job.connection, job.run.id, month)
+    forgetting.await_deletions(job.connection)
     with tempfile.TemporaryDirectory(prefix="greenroom-archive-") as folder:
         writer = PartWriter(job, Path(folder))
         goes_on_at = _fill(job, begun, month, writer)
@@ -121,6 +122,8 @@ def write(job: Job, month: date) -> bool:
 def forget(job: Job, part: archives.Pending) -> None:
     """Remove what is there of a part for which no row was deleted, files first."""
     job.store.clear(folder_of(job.run.table, part.month, part.part, part.id))
+    if part.manifest_key is not None:  # of one that was written anew
+        job.store.clear(part.manifest_key.rpartition("/")[0])
     archives.discard(job.connection, part.id)
 
 

@@ -15,6 +15,8 @@ from pipelines.retention.archive.columns import TEXT, Column, from_text
 
 ROW_HASH, SUBJECTS, PAGE = "_row_hash", "_subjects", "_page"
 OWN: Final = (Column(ROW_HASH, "bigint"), Column(SUBJECTS, "text"))
+FATES: Final = "-~"
+"""Before a name: the row goes with whom it names, or is emptied of them (ops.archive_subjects_of)."""
 Subject = tuple[str, str]
 """A kind and an id."""
 
@@ -42,13 +44,17 @@ class FileWriter:
             [*arrays, pa.array([page] * len(parsed), pa.int32())],
             pa.schema([*((each.name, each.arrow) for each in self._written), (PAGE, pa.int32())]),
         )
+        self.append(rows)
+        return rows
+
+    def append(self, rows: pa.Table) -> None:
+        """Append a page as it is to stand in the file."""
         if self._writer is None:
             self._writer = pq.ParquetWriter(self.path, rows.schema, compression="zstd")
         self._writer.write_table(rows, row_group_size=len(rows))
         self.rows += len(rows)
         self.hash_sum += sum(rows[ROW_HASH].to_pylist())
         self.subjects.update(subjects_of(rows[SUBJECTS]))
-        return rows
 
     def close(self) -> bool:
         """Finish the file; returns whether there is one."""
@@ -84,8 +90,7 @@ def subjects_of(values: pa.ChunkedArray) -> Counter[Subject]:
     """Count the rows of each subject that a `_subjects` column names; a row that names one twice is one row."""
     counted: Counter[Subject] = Counter()
     for each in pc.value_counts(values.cast(TEXT).drop_null()).to_pylist():
-        for word in set(each["values"].split()):
-            kind, _, subject = word.partition(":")
+        for kind, _, subject in {word.lstrip(FATES).partition(":") for word in each["values"].split()}:
             counted[kind, subject] += each["counts"]
     return counted
 

@@ -1,0 +1,60 @@
+"""`user.erase`: a user goes with all that is theirs, with what the log of changes says of them, and from the archives.
+
+The rows go in one transaction, whose cascades the database follows; then the archives, part by part. A hold that speaks
+of any of it keeps the user, and the task fails. Who is gone already leaves the log and the archives all the same.
+"""
+
+from datetime import timedelta
+from typing import Any, ClassVar
+from uuid import UUID
+
+from core.backoff import Backoff
+from db import identity, standings
+from db.forgetting import Subject
+from pipelines.outcomes import Done, Outcome, Snooze
+from pipelines.payload import Payload
+from pipelines.registry import AnyTask
+from pipelines.retention.forgetting import forget
+from pipelines.task import UNCOUNTED, RetryPolicy, Task, TaskContext
+from pipelines.transaction import Transaction
+
+
+class EraseUser(Payload):
+    """Erase a user of a tenant, rows, notes and archives; what was decided about the user's agents is kept."""
+
+    task_type: ClassVar[str] = "user.erase"
+
+    tenant_id: UUID
+    user_id: UUID
+
+
+def erase(context: TaskContext, payload: EraseUser) -> Outcome:
+    """Erase the rows, then a part of an archive at a time; fails where a hold keeps any of it."""
+    with context.read() as transaction:
+        standing: dict[str, Any] = standings.read(transaction.connection, context.task_id, "erasure")
+    if not standing:
+        return Snooze(timedelta(0), lambda applying: _erase_rows(applying, context.task_id, payload))
+    outcome = forget(context, Subject("user", payload.user_id))
+    if isinstance(outcome, Done):
+        return Done({**standing, **outcome.result})
+    return outcome
+
+
+def _erase_rows(transaction: Transaction, task_id: UUID, payload: EraseUser) -> None:
+    emptied = identity.erase_user(transaction.connection, payload.tenant_id, payload.user_id)
+    standings.note(transaction.connection, task_id, "erasure", {"notes": emptied})
+
+
+TASKS: tuple[AnyTask, ...] = (
+    Task(
+        payload=EraseUser,
+        run=erase,
+        scope="system",
+        batch_size=1,
+        time_limit=timedelta(minutes=15),
+        max_snoozes=UNCOUNTED,
+        # Somebody's data is waited for: for two days, and soon again.
+        max_attempts=100,
+        retry=RetryPolicy(Backoff(base=1.0, maximum=1800.0, jitter=0.2)),
+    ),
+)
