@@ -62,7 +62,6 @@ CREATE TABLE ops.archives (
     CONSTRAINT archives_emptied_at_check CHECK (emptied_at >= verified_at)
 );
 CREATE INDEX archives_run_id_idx ON ops.archives (run_id);
-CREATE INDEX archives_tenant_id_idx ON ops.archives (tenant_id);
 COMMENT ON TABLE ops.archives IS 'One part of one month of one table in storage: what it holds, where, and how far its rows have left the table.';
 COMMENT ON COLUMN ops.archives.policy_name IS 'Kept when the policy is gone';
 COMMENT ON COLUMN ops.archives.tenant_id IS 'Whose rows it holds, there or gone; NULL: of every tenant';
@@ -392,8 +391,9 @@ CREATE FUNCTION ops.archive_blocks(run uuid, month date) RETURNS bigint LANGUAGE
 DECLARE
     scope record := ops.archive_scope(run, month);
 BEGIN
-    RETURN (SELECT max(pg_relation_size(t.relid)) / current_setting('block_size')::bigint FROM pg_partition_tree(scope.relation) t
-        WHERE t.isleaf AND NOT EXISTS (SELECT FROM ops.months() m JOIN ops.parted_tables() p ON p.relation = m.relation
+    RETURN (SELECT max(pg_relation_size(t.relid)) / current_setting('block_size')::bigint
+        FROM (SELECT relid FROM pg_partition_tree(scope.relation) WHERE isleaf UNION ALL SELECT scope.relation) t
+        WHERE NOT EXISTS (SELECT FROM ops.months() m JOIN ops.parted_tables() p ON p.relation = m.relation
             WHERE m.leaf = t.relid AND p.key = scope.age_column AND (m.until <= scope.since OR m.since >= scope.until)));
 END
 $$;
