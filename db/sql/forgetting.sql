@@ -2,13 +2,13 @@
 
 -- name: unwritten
 -- Parts that are being written, and whether a task that lives is at it: nobody knows yet whose they are.
-SELECT a.id, format('%%s.%%s', a.table_schema, a.table_name), a.month, a.part,
+SELECT a.id, a.table_schema || '.' || a.table_name, a.month, a.part,
     EXISTS (SELECT FROM ops.retention_runs r JOIN queue.tasks_live t ON t.id = r.task_id WHERE r.id = a.run_id AND r.status = 'running')
 FROM ops.archives a WHERE a.status = 'writing' ORDER BY a.id;
 
 -- name: next
 -- The next part that holds rows of somebody, and whether a task that lives is emptying its table of it.
-SELECT a.id, format('%%s.%%s', a.table_schema, a.table_name), a.month, a.part, a.manifest_key, a.manifest_sha256, a.left_behind, a.pages_emptied,
+SELECT a.id, a.table_schema || '.' || a.table_name, a.month, a.part, a.manifest_key, a.manifest_sha256, a.left_behind, a.pages_emptied,
     a.status = 'verified' AND EXISTS (SELECT FROM ops.retention_runs r JOIN queue.tasks_live t ON t.id = r.task_id
         WHERE r.id = a.run_id AND r.status = 'running')
 FROM ops.archive_subjects s JOIN ops.archives a ON a.id = s.archive_id

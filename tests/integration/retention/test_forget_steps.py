@@ -1,0 +1,356 @@
+"""An erasure of archives that is killed, that waits, that is held, or that another is at the same part with."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from core.errors import UnavailableError
+from db import archives, forgetting
+from db.connection import Connection, tenant_transaction
+from pipelines.enqueue import enqueue
+from pipelines.retention.archive import parts
+from pipelines.retention.archive.store import LocalArchives
+from pipelines.retention.forgetting import EraseArchives
+from tests.support.archives import Archiving, archiving, small_pages
+from tests.support.database import Database
+from tests.support.factory import Factory
+from tests.support.forgetting import ERASURES, astray, known, rows_of, subjects, traces, unlike, work
+from tests.support.tenants import new_tenant
+
+OLD = "2020-02-03 00:00+00"
+OBSERVATIONS, PERSONS = "people.observations", "people.persons"
+LATE = """
+INSERT INTO queue.outbox_tasks (task_type, payload, run_after) VALUES ('test.late', '{}', '2099-01-01') RETURNING id
+"""
+AGAIN = "UPDATE queue.tasks_live SET run_after = now(), is_due = true"
+CHANGE = """
+UPDATE people.observations SET metadata = '{"changed": true}'
+WHERE ctid = (SELECT max(ctid) FROM people.observations)
+"""
+OVER = "UPDATE ops.retention_runs SET status = 'completed', ended_at = now()"
+
+
+class FailingArchives(LocalArchives):
+    """A store that works so many times and fails once: what was done by then is done, as after a kill."""
+
+    def __init__(self, root: Path, after: int) -> None:
+        super().__init__(root)
+        self.left = after
+
+    def _step(self) -> None:
+        self.left -= 1
+        if self.left == -1:
+            raise UnavailableError("the store fails")
+
+    def put(self, key: str, source: Path) -> None:
+        self._step()
+        super().put(key, source)
+
+    def get(self, key: str, target: Path) -> None:
+        self._step()
+        super().get(key, target)
+
+    def delete(self, key: str) -> None:
+        self._step()
+        super().delete(key)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalArchives:
+    return LocalArchives(tmp_path / "archives")
+
+
+@pytest.fixture
+def ours(database: Database) -> Iterator[Factory]:
+    with new_tenant(known(database)) as factory:
+        yield factory
+
+
+@pytest.fixture
+def zaphod(ours: Factory) -> UUID:
+    """A person with an old observation; another one has one, too."""
+    both = [ours.row(PERSONS)["id"] for _ in range(2)]
+    for person in both:
+        ours.row(OBSERVATIONS, person_id=person, created_at=OLD)
+    return both[0]
+
+
+def observed(database: Database, store: LocalArchives) -> Archiving:
+    """Archive observations, by a run that is over then."""
+    run = archiving(database, store, OBSERVATIONS, "created_at")
+    assert run.work() is None
+    database.rows(OVER)
+    return run
+
+
+def delete(database: Database, ours: Factory, person: UUID) -> None:
+    """Delete a person as a product does."""
+    with tenant_transaction(database.connect("worker"), ours.tenant_id) as worker:
+        worker.execute("DELETE FROM people.persons WHERE id = %s", (person,))
+
+
+def last(ends: list[tuple[str, str, str | None]]) -> str:
+    """Return how the last one ended."""
+    return ends[-1][1]
+
+
+# ------------------------------------------------------------------------------------------------ killed
+
+
+# the manifest and the file are read, the file is put and read, the manifest is put and read, then the old two go
+@pytest.mark.parametrize("after", range(8))
+def test_wherever_it_is_killed_a_part_is_whole_and_nothing_is_left_over(
+    database: Database, ours: Factory, zaphod: UUID, store: LocalArchives, tmp_path: Path, after: int
+) -> None:
+    run = observed(database, store)
+    before = rows_of(run)
+    left = {text: 1 for text in before if str(zaphod) not in text}
+    delete(database, ours, zaphod)
+    failing = FailingArchives(tmp_path / "archives", after)
+    work(database, failing, tmp_path)
+    assert failing.left == -1, "it failed"
+    assert rows_of(run) in (before, left)
+    database.rows(AGAIN)
+    assert last(work(database, failing, tmp_path)) == "done"
+    assert rows_of(run) == left
+    assert traces(store, zaphod) == {}
+    assert astray(database, store) == set()
+
+
+def test_what_was_written_and_not_put_in_place_is_removed(
+    database: Database,
+    ours: Factory,
+    zaphod: UUID,
+    store: LocalArchives,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = observed(database, store)
+    before = rows_of(run)
+    delete(database, ours, zaphod)
+
+    def killed(*_: Any) -> bool:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(forgetting, "swap", killed)
+        work(database, store, tmp_path)
+    assert rows_of(run) == before
+    assert len(astray(database, store)) == 2
+    database.rows(AGAIN)
+    assert last(work(database, store, tmp_path)) == "done"
+    assert astray(database, store) == set()
+
+
+def test_whoever_is_second_at_a_part_looks_again(
+    database: Database,
+    ours: Factory,
+    zaphod: UUID,
+    store: LocalArchives,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the look and the change another erasure changes the part: neither person is left."""
+    run = observed(database, store)
+    ford = database.value("SELECT id FROM people.persons WHERE id <> %s", (zaphod,))
+    delete(database, ours, zaphod)
+    swap, late = forgetting.swap, [ford]
+
+    def second(connection: Connection, *others: Any) -> bool:
+        if late:
+            late.clear()
+            with database.connect("system").transaction():
+                enqueue(database.connect("operator"), EraseArchives(kind="person", id=ford), priority=100)
+            database.rows("UPDATE ops.archives SET manifest_key = manifest_key || '.'")
+            is_swapped = swap(connection, *others)
+            database.rows("UPDATE ops.archives SET manifest_key = rtrim(manifest_key, '.')")
+            return is_swapped
+        return swap(connection, *others)
+
+    monkeypatch.setattr(forgetting, "swap", second)
+    work(database, store, tmp_path)
+    assert traces(store, zaphod, ford) == {}
+    assert rows_of(run) == {}
+    assert astray(database, store) == set()
+
+
+# ------------------------------------------------------------------------------------------------ at the same moment
+
+
+def test_a_part_that_is_being_written_is_waited_for(
+    database: Database,
+    ours: Factory,
+    zaphod: UUID,
+    store: LocalArchives,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody is deleted when the rows are read and nobody knows yet whose they are."""
+    run = archiving(database, store, OBSERVATIONS, "created_at")
+    database.rows("UPDATE ops.retention_runs SET task_id = %s", (database.value(LATE),))
+    verify = archives.verify
+
+    def meanwhile(*given: Any) -> None:
+        delete(database, ours, zaphod)
+        assert subjects(database, "person", zaphod) == []
+        assert work(database, store, tmp_path) == []
+        assert "an archive is being written" in database.value(WAITS)
+        verify(*given)
+
+    monkeypatch.setattr(archives, "verify", meanwhile)
+    run.work()
+    monkeypatch.undo()
+    assert traces(store, zaphod)
+    database.rows(AGAIN + " WHERE task_type = 'archive.erase'")
+    work(database, store, tmp_path)
+    database.rows(OVER)
+    database.rows(AGAIN + " WHERE task_type = 'archive.erase'")
+    assert last(work(database, store, tmp_path)) == "done"
+    assert traces(store, zaphod) == {}
+    assert astray(database, store) == set()
+
+
+WAITS = "SELECT error FROM queue.attempts ORDER BY ended_at DESC LIMIT 1"
+
+
+def test_a_part_that_nobody_goes_on_with_is_forgotten(
+    database: Database,
+    ours: Factory,
+    zaphod: UUID,
+    store: LocalArchives,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = archiving(database, store, OBSERVATIONS, "created_at")
+
+    def killed(*_: Any) -> None:
+        raise UnavailableError("killed")
+
+    monkeypatch.setattr(parts, "_note", killed)
+    with pytest.raises(UnavailableError):
+        run.work()
+    assert traces(store, zaphod)
+    delete(database, ours, zaphod)
+    assert last(work(database, store, tmp_path)) == "done"
+    assert store.keys("") == []
+    assert database.rows("SELECT 1 FROM ops.archives") == []
+    assert database.value("SELECT count(*) FROM people.observations") == 1
+
+
+def test_an_archive_begins_when_deletions_that_saw_none_are_over(
+    database: Database, ours: Factory, zaphod: UUID, store: LocalArchives
+) -> None:
+    run = archiving(database, store, OBSERVATIONS, "created_at")
+    with tenant_transaction(database.connect("worker"), ours.tenant_id) as worker:
+        worker.execute("DELETE FROM people.persons WHERE id = %s", (zaphod,))
+        assert run.work() == f"in use: {OBSERVATIONS}"
+    assert database.rows(ERASURES) == []
+    assert run.work() is None
+    assert traces(store, zaphod) == {}
+    assert len(rows_of(run)) == 1
+
+
+def test_what_retention_archives_stays_in_the_archive(database: Database, ours: Factory, store: LocalArchives) -> None:
+    """A run deletes persons with all that goes along, and nobody wants them forgotten."""
+    person = ours.row(PERSONS, created_at=OLD)["id"]
+    ours.row(OBSERVATIONS, person_id=person)
+    run = archiving(database, store, PERSONS, "created_at")
+    assert run.work() is None
+    assert database.rows("SELECT 1 FROM people.persons WHERE id = %s", (person,)) == []
+    assert database.rows(ERASURES) == []
+    assert subjects(database, "person", person) == [("persons", 2)]
+
+
+def test_who_has_nothing_in_archives_costs_no_task(
+    database: Database, ours: Factory, zaphod: UUID, store: LocalArchives
+) -> None:
+    observed(database, store)
+    delete(database, ours, ours.row(PERSONS)["id"])
+    assert database.rows(ERASURES) == []
+
+
+# ------------------------------------------------------------------------------------------------ held
+
+
+def test_held_rows_stay_with_what_they_need_and_the_task_names_the_hold(
+    database: Database, ours: Factory, store: LocalArchives, tmp_path: Path
+) -> None:
+    client = ours.row("assistants.clients")["id"]
+    for role in ("user", "assistant"):
+        conversation = ours.row("assistants.conversations", client_id=client, created_at=OLD)["id"]
+        ours.row("assistants.messages", conversation_id=conversation, role=role)
+    run = archiving(database, store, "assistants.conversations", "created_at")
+    assert run.work() is None
+    database.rows(OVER)
+    ours.row(
+        "ops.retention_policies", name="case 7", table_schema="assistants", table_name="messages", is_held=True,
+        hold_reason="a court's order", filter={"role": "assistant"},
+    )  # fmt: skip
+    database.rows("DELETE FROM assistants.clients WHERE id = %s", (client,))
+    told = "archived rows are held by case 7 (a court's order): lift the hold, then replay the task"
+    [(_, status, error)] = work(database, store, tmp_path)
+    assert (status, str(error).startswith(told)) == ("failed", True)
+    assert len(rows_of(run)) == 2
+    assert [text for text in rows_of(run) if "assistant," in text]
+    assert unlike(run) == 0
+
+    database.rows("DELETE FROM ops.retention_policies WHERE is_held")
+    enqueue(database.connect("operator"), EraseArchives(kind="client", id=client))
+    assert last(work(database, store, tmp_path)) == "done"
+    assert traces(store, client) == {}
+
+
+def test_a_hold_that_is_set_while_a_part_is_written_anew_is_seen(
+    database: Database,
+    ours: Factory,
+    zaphod: UUID,
+    store: LocalArchives,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = observed(database, store)
+    before = rows_of(run)
+    holds: Callable[..., str] = forgetting.holds
+
+    def late(connection: Connection, tables: list[str]) -> str:
+        found = holds(connection, tables)
+        if not database.rows("SELECT 1 FROM ops.retention_policies WHERE is_held"):
+            hold = {"table_schema": "people", "table_name": "observations", "filter": {}}
+            ours.row("ops.retention_policies", name="late", is_held=True, hold_reason="why", **hold)
+        return found
+
+    monkeypatch.setattr(forgetting, "holds", late)
+    delete(database, ours, zaphod)
+    assert last(work(database, store, tmp_path)) == "failed"
+    assert rows_of(run) == before
+    assert astray(database, store) == set()
+
+
+# ------------------------------------------------------------------------------------------------ half emptied
+
+
+def test_a_part_that_is_half_emptied_is_emptied_on_without_them(
+    database: Database, ours: Factory, store: LocalArchives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is over left it: what was deleted by then is not looked for again, and no row is lost or doubled."""
+    both = [ours.row(PERSONS)["id"] for _ in range(2)]
+    for number in range(200):
+        ours.row(OBSERVATIONS, person_id=both[number >= 180 or number < 20], created_at=OLD)
+    everybody = set(database.rows("SELECT id FROM people.observations WHERE person_id = %s", (both[0],)))
+    run = archiving(database, store, OBSERVATIONS, "created_at")
+    with small_pages(1000):
+        while not database.value("SELECT COALESCE(sum(pages_emptied), 0) FROM ops.archives"):
+            run.work(seconds=0.0)
+    database.rows(CHANGE)
+    assert database.value("SELECT status FROM ops.archives") == "verified"
+    delete(database, ours, both[1])
+    assert last(work(database, store, tmp_path)) == "done"
+    assert traces(store, both[1]) == {}
+    again = archiving(database, store, OBSERVATIONS, "created_at")
+    assert again.work() is None
+    assert database.rows("SELECT 1 FROM people.observations") == []
+    archived = [text for text in again.archived().elements()]
+    assert len(archived) == len(set(archived)) == len(everybody)
