@@ -70,6 +70,12 @@ def find_session(connection: Connection, token_hash: str) -> FoundSession | None
     return FoundSession(*rows[0]) if rows else None
 
 
+def tenant_of_user(connection: Connection, user_id: UUID) -> UUID | None:
+    """Return whose user that is, None where there is none. Expects the system role."""
+    rows = QUERIES.run(connection, "tenant_of_user", {"user_id": user_id})
+    return UUID(str(rows[0][0])) if rows else None
+
+
 def erase_user(connection: Connection, tenant_id: UUID, user_id: UUID) -> int:
     """Erase a user with all that goes with the row; return how many notes of the log of changes were emptied.
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from core.backoff import Backoff
 from db import identity, standings
 from db.forgetting import Subject
-from pipelines.outcomes import Done, Outcome, Snooze
+from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
 from pipelines.retention.forgetting import forget
@@ -32,6 +32,9 @@ def erase(context: TaskContext, payload: EraseUser) -> Outcome:
     """Erase the rows, then a part of an archive at a time; fails where a hold keeps any of it."""
     with context.read() as transaction:
         standing: dict[str, Any] = standings.read(transaction.connection, context.task_id, "erasure")
+        tenant_id = identity.tenant_of_user(transaction.connection, payload.user_id)
+    if tenant_id not in (None, payload.tenant_id):
+        return Fail(f"the user {payload.user_id} is not one of the tenant {payload.tenant_id}: see whose it is")
     if not standing:
         return Snooze(timedelta(0), lambda applying: _erase_rows(applying, context.task_id, payload))
     outcome = forget(context, Subject("user", payload.user_id))

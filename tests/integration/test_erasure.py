@@ -14,6 +14,7 @@ from db.embedded import EmbeddedServer
 from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
 from pipelines.resources import Resources
+from pipelines.retention.archive.store import ArchiveStore, LocalArchives
 from pipelines.storage import LocalStorage, Storage
 from pipelines.tenants import erasure
 from pipelines.tenants.erasure import TASKS, EraseTenant, unique_key
@@ -82,6 +83,7 @@ def ours(database: Database) -> Iterator[Factory]:
 def resources(storage: Storage) -> Resources:
     found = Resources()
     found.provide(Storage, lambda: storage)
+    found.provide(ArchiveStore, lambda: LocalArchives(Path(storage.place) / "archives"))
     return found
 
 

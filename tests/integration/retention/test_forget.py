@@ -59,14 +59,17 @@ def test_a_user_is_gone_from_messages_that_do_not_name_them(
 ) -> None:
     ada, bob = ours.row("identity.users")["id"], ours.row("identity.users")["id"]
     conversation = said(database, ours, "zaphod", user_id=ada)
+    message = database.value("SELECT id FROM assistants.messages")
+    ours.row("tools.tool_executions", message_id=message, message_created_at=OLD)
     said(database, ours, "trillian", user_id=bob)
     run = archived(database, store, MESSAGES)
     before = rows_of(run)
     assert traces(store, "zaphod", ada)
+    assert any("links" in key for key in traces(store, message)), "what referred to the message does no more"
     enqueue(database.connect("operator"), EraseUser(tenant_id=ours.tenant_id, user_id=ada))
     ends = work(database, store, tmp_path / "storage")
     assert {(task_type, status) for task_type, status, _ in ends} == {("user.erase", "done"), ("archive.erase", "done")}
-    assert traces(store, "zaphod", ada, conversation) == {}
+    assert traces(store, "zaphod", ada, conversation, message) == {}
     assert rows_of(run) == {text: 1 for text in before if "trillian" in text}
     assert (subjects(database, "user", ada), subjects(database, "user", bob)) == ([], [("messages", 1)])
     assert astray(database, store) == set()
@@ -168,3 +171,27 @@ def test_nothing_is_left_of_a_tenant_in_archives_and_its_part_stays_with_counts(
     assert astray(database, store) == set()
     told = "SELECT metadata -> 'archives' FROM audit.audit_events WHERE event_type = 'tenant.erased'"
     assert database.value(told) == 2
+
+
+def test_another_tenants_user_is_not_erased(
+    database: Database, ours: Factory, store: LocalArchives, tmp_path: Path
+) -> None:
+    said(database, ours, "zaphod", user_id=(ada := ours.row("identity.users")["id"]))
+    archived(database, store, MESSAGES)
+    with new_tenant(database) as theirs:
+        enqueue(database.connect("operator"), EraseUser(tenant_id=theirs.tenant_id, user_id=ada))
+    [(_, status, error)] = work(database, store, tmp_path / "storage")
+    assert (status, "is not one of the tenant" in str(error)) == ("failed", True)
+    assert traces(store, "zaphod")
+
+
+def test_a_user_whom_a_hold_keeps_is_not_erased(
+    database: Database, ours: Factory, store: LocalArchives, tmp_path: Path
+) -> None:
+    ada = ours.row("identity.users")["id"]
+    hold = {"table_schema": "identity", "table_name": "users", "filter": {}, "is_held": True, "hold_reason": "why"}
+    ours.row("ops.retention_policies", name="case 7", **hold)
+    enqueue(database.connect("operator"), EraseUser(tenant_id=ours.tenant_id, user_id=ada))
+    [(_, status, error)] = work(database, store, tmp_path / "storage")
+    assert (status, f"the user {ada} is held" in str(error)) == ("failed", True)
+    assert database.rows("SELECT id FROM identity.users") == [(ada,)]
