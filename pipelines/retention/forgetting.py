@@ -15,15 +15,13 @@ from typing import ClassVar
 from uuid import UUID, uuid4
 
 from core.backoff import Backoff
-from core.settings import Settings
 from db import forgetting, standings
 from db.forgetting import Kind, Part, Subject, Unwritten
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
-from pipelines.resources import Resources
 from pipelines.retention.archive.manifest import folder_of
-from pipelines.retention.archive.store import ArchiveStore, archive_store
+from pipelines.retention.archive.store import ArchiveStore
 from pipelines.task import UNCOUNTED, RetryPolicy, Task, TaskContext
 from pipelines.transaction import Transaction
 
@@ -152,11 +150,6 @@ def _noted(context: TaskContext, standing: Standing) -> Outcome:
 
 def _note(transaction: Transaction, task_id: UUID, standing: Standing) -> None:
     standings.note(transaction.connection, task_id, "forgetting", asdict(standing))
-
-
-def provide(resources: Resources, settings: Settings) -> None:
-    """Say where archives stand."""
-    resources.provide(ArchiveStore, lambda: archive_store(settings))
 
 
 TASKS: tuple[AnyTask, ...] = (

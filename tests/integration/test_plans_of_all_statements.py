@@ -27,11 +27,52 @@ ROW_A_PROCESS = "a process, a queue, a task type or a chore is a row"
 CATALOGUE = "reads the catalogue, and a handful of policies and runs"
 WHOLE_MONTH = "counts a month that is over, all of it, before it goes"
 A_ROW_MORE = "it adds a row"
+RUNS = "a run of retention is a row: some a day"
+PLANS = "counts all that a policy would take, for operators, who say how long it may"
 SCHEDULES = "a schedule is a row, and has a name: there are hundreds, and one is changed at a time"
 SCHEDULES_OF_DOCTOR = "looks at all schedules, for operators: there are hundreds"
 KIT = "the kit for tests runs it, no process does"
+ARCHIVES = "a part is a row of its table's month: there are hundreds"
+PAGE_OF_MONTH = "a page of a month that is over, by the blocks or keys that it is told"
+A_PART = "a part of an archive is a row, and has a key: 200,000 rows of a table are one"
+OF_TEXTS = "reads no table of ours but holds: a handful"
+FORGETTING = {
+    "await_deletions": NO_TABLE,
+    "discard": A_PART,
+    "drop_subjects": A_PART,
+    "hash": OF_TEXTS,
+    "held": OF_TEXTS,
+    "holds": OF_TEXTS,
+    "keep_holds": OF_TEXTS,
+    "leave_tenant": "looks at all parts of archives, once a tenant's end",
+    "lock_run": A_PART,
+    "next": "tests/integration/retention/test_forget_steps.py holds it to what it reads",
+    "recount_subjects": A_PART,
+    "swap": A_PART,
+    "unwritten": "by an index of what is being written: a handful",
+}
 # By statement, why it has no guard.
 UNGUARDED = {
+    **{
+        f"archives.{name}": ARCHIVES
+        for name in (
+            "add_subjects",
+            "begin",
+            "discard",
+            "emptied_months",
+            "end_part",
+            "end_scan",
+            "note_deleted",
+            "note_emptied",
+            "note_written",
+            "pending",
+            "verify",
+        )
+    },
+    **{f"archives.{name}": WHOLE_MONTH for name in ("drop_month", "is_whole", "next_month")},
+    **{f"archives.{name}": PAGE_OF_MONTH for name in ("check", "empty", "gather")},
+    **{f"archives.{name}": CATALOGUE for name in ("blocks", "columns", "files", "stage")},
+    "archives.pin": NO_TABLE,
     "alerts.begin": ROW_A_PROCESS,
     "alerts.sight_months": CATALOGUE,
     "dependencies.lock": NO_TABLE,
@@ -47,7 +88,10 @@ UNGUARDED = {
     "fires.note_missed": "by the whole key, and seldom: a clock was set back and on again",
     "fires.settle": SCHEDULES,
     **{f"health.{name}": NO_TABLE for file, name in QUERIES if file == "health"},
+    **{f"forgetting.{name}": reason for name, reason in FORGETTING.items()},
+    "identity.erase_user": "a user with all that goes along, once",
     "identity.slugs_of": "a tenant is a row, found by its key",
+    "identity.tenant_of_user": "a user by its key",
     "identity.tenant_by_slug": "a tenant is a row, found by its unique key",
     "leases.ring_rescuers": NO_TABLE,
     "leases.wait_for_disk": NO_TABLE,
@@ -58,14 +102,10 @@ UNGUARDED = {
         for file, name in QUERIES
         if file == "maintenance"
     },
-    "months.begin": CATALOGUE,
-    "months.came_to": CATALOGUE,
     "months.clear": WHOLE_MONTH,
     "months.drop": WHOLE_MONTH,
-    "months.end": CATALOGUE,
     "months.make": CATALOGUE,
     "months.missing": CATALOGUE,
-    "months.policies": CATALOGUE,
     "months.to_go": CATALOGUE,
     "processes.beat": ROW_A_PROCESS,
     "processes.forget_processes": ROW_A_PROCESS,
@@ -74,8 +114,27 @@ UNGUARDED = {
     "processes.stop_serving": ROW_A_PROCESS,
     "processes.unregister_process": ROW_A_PROCESS,
     "queue.publish_task_type": ROW_A_PROCESS,
+    "retention_runs.asking": RUNS,
+    "retention_runs.begin": CATALOGUE,
+    "retention_runs.cancel_stale": RUNS,
+    "retention_runs.drop_emptied": CATALOGUE,
+    "retention_runs.end": "counts what a hold keeps, once a run, where there is a hold",
+    "retention_runs.fail": RUNS,
+    "retention_runs.months_over": CATALOGUE,
+    "retention_runs.page": "ops.retention_page is it",
+    "retention_runs.plan": PLANS,
+    "retention_runs.plan_bound": NO_TABLE,
+    "retention_runs.plan_dependents": PLANS,
+    "retention_runs.plan_total": PLANS,
+    "retention_runs.planned_policies": CATALOGUE,
+    "retention_runs.policies": CATALOGUE,
+    "retention_runs.runs_of": RUNS,
+    "retention_runs.show": RUNS,
+    "retention_runs.unknown": CATALOGUE,
+    "retention_runs.weigh": "counts what a run is to take, once",
     "queue.ring": ROW_A_PROCESS,
     "replays.plan_for_values": NO_TABLE,
+    **{f"retention.{name}": CATALOGUE for file, name in QUERIES if file == "retention"},
     **{
         f"schedules.{name}": SCHEDULES
         for name in (
@@ -150,14 +209,34 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 UNCALLED = {
     "identity.erase_user": "a user with all that goes along, once",
     "ops.allow_maintenance": CATALOGUE,
+    "ops.await_deletions": NO_TABLE,
+    "ops.archive_blocks": CATALOGUE,
+    "ops.archive_month": WHOLE_MONTH,
+    "ops.archive_stage": CATALOGUE,
+    "ops.archives_whole": WHOLE_MONTH,
     "ops.begin_months": CATALOGUE,
+    "ops.check_stage": PAGE_OF_MONTH,
     "ops.clear_month": WHOLE_MONTH,
+    "ops.drop_emptied": CATALOGUE,
+    "ops.end_retention": "counts what a hold keeps, once a run, where there is a hold",
+    "ops.plan_dependents": PLANS,
+    "ops.plan_retention": PLANS,
+    "ops.plan_total": PLANS,
+    "ops.weigh_retention": "counts what a run is to take, once",
     "ops.connections": NO_TABLE,
     "ops.create_months_of": CATALOGUE,
+    "ops.drop_archived": WHOLE_MONTH,
     "ops.drop_leftover_index": CATALOGUE,
     "ops.drop_month": WHOLE_MONTH,
+    "ops.empty_archive": PAGE_OF_MONTH,
     "ops.end_months": CATALOGUE,
+    "ops.gather_archive": PAGE_OF_MONTH,
+    "ops.hash_archived": OF_TEXTS,
+    "ops.hold_archived": OF_TEXTS,
+    "ops.holds_on": OF_TEXTS,
+    "ops.keep_holds": OF_TEXTS,
     "ops.make_month": CATALOGUE,
+    "ops.retention_condition": CATALOGUE,
     "ops.table_sizes": NO_TABLE,
     "ops.unused_indexes": NO_TABLE,
     "queue.create_months": NO_TABLE,
