@@ -68,9 +68,10 @@ class Anew:
     pages_emptied: int
 
 
-def unwritten(connection: Connection) -> list[Unwritten]:
-    """Return the parts that are being written: nobody knows yet whose rows they have."""
-    return [Unwritten(*row) for row in QUERIES.run(connection, "unwritten")]
+def unwritten(connection: Connection, subject: Subject) -> list[Unwritten]:
+    """Return the parts that are being written, and may hold rows of somebody: nobody knows yet whose they are."""
+    tenant_id = subject.id if subject.kind == "tenant" else None
+    return [Unwritten(*row) for row in QUERIES.run(connection, "unwritten", {"tenant_id": tenant_id})]
 
 
 def next_part(connection: Connection, subject: Subject, after: UUID) -> Part | None:

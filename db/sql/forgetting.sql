@@ -1,10 +1,12 @@
 -- Archives without somebody who is erased: the parts that hold rows of them, one written anew after the other.
 
 -- name: unwritten
--- Parts that are being written, and whether a task that lives is at it: nobody knows yet whose they are.
+-- Parts that are being written, and whether a task that lives is at it: nobody knows yet whose they are, but that one tenant's are not
+-- another's.
 SELECT a.id, a.table_schema || '.' || a.table_name, a.month, a.part,
     EXISTS (SELECT FROM ops.retention_runs r JOIN queue.tasks_live t ON t.id = r.task_id WHERE r.id = a.run_id AND r.status = 'running')
-FROM ops.archives a WHERE a.status = 'writing' ORDER BY a.id;
+FROM ops.archives a WHERE a.status = 'writing' AND (a.tenant_id IS NULL OR a.tenant_id = COALESCE(%(tenant_id)s, a.tenant_id))
+ORDER BY a.id;
 
 -- name: next
 -- The next part that holds rows of somebody, and whether a task that lives is emptying its table of it.

@@ -68,7 +68,7 @@ def forget(context: TaskContext, subject: Subject) -> Outcome:
     """
     with context.read() as transaction:
         standing = Standing(**standings.read(transaction.connection, context.task_id, "forgetting"))
-        unwritten = forgetting.unwritten(transaction.connection)
+        unwritten = forgetting.unwritten(transaction.connection, subject)
         part = forgetting.next_part(transaction.connection, subject, UUID(standing.after))
     store = context.resources.get(ArchiveStore)
     for folder in standing.left_over:

@@ -172,7 +172,8 @@ def test_a_tenants_name_slug_and_contact_stand_nowhere_afterwards(
 def test_tables_come_before_those_they_refer_to_and_the_audit_last(database: Database) -> None:
     system = database.connect("system")
     ordered = tenants.tables(system)
-    assert sorted(ordered) == [table for (table,) in database.rows(TENANTS_OWN)]
+    owned = {table for (table,) in database.rows(TENANTS_OWN)}
+    assert set(ordered) == owned - {"ops.archives"}, "of archives the files go, and counts stay"
     places = {table: place for place, table in enumerate(ordered)}
     parents = system.execute("SELECT relation::text, unnest(parents)::text FROM ops.tenant_tables()").fetchall()
     assert len(parents) > 60
