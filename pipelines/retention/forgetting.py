@@ -9,9 +9,10 @@ What is being archived when the task begins is waited for, since nobody knows ye
 of stay: the task fails at its end and names the hold.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 from core.backoff import Backoff
@@ -152,10 +153,11 @@ def _note(transaction: Transaction, task_id: UUID, standing: Standing) -> None:
     standings.note(transaction.connection, task_id, "forgetting", asdict(standing))
 
 
-TASKS: tuple[AnyTask, ...] = (
-    Task(
-        payload=EraseArchives,
-        run=erase,
+def erasing_task(payload: type[Payload], run: Callable[[TaskContext, Any], Outcome]) -> AnyTask:
+    """Declare a task that erases somebody, page by page."""
+    return Task(
+        payload=payload,
+        run=run,
         scope="system",
         batch_size=1,
         time_limit=timedelta(minutes=15),
@@ -163,5 +165,7 @@ TASKS: tuple[AnyTask, ...] = (
         # Somebody's data is waited for: for two days, and soon again.
         max_attempts=100,
         retry=RetryPolicy(Backoff(base=1.0, maximum=1800.0, jitter=0.2)),
-    ),
-)
+    )
+
+
+TASKS = (erasing_task(EraseArchives, erase),)

@@ -12,16 +12,14 @@ from datetime import timedelta
 from typing import ClassVar
 from uuid import UUID
 
-from core.backoff import Backoff
 from db import standings, tenants
 from db.forgetting import Subject
 from db.tenants import Standing
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
-from pipelines.registry import AnyTask
-from pipelines.retention.forgetting import forget
+from pipelines.retention.forgetting import erasing_task, forget
 from pipelines.storage import Storage
-from pipelines.task import UNCOUNTED, RetryPolicy, Task, TaskContext
+from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 
 TENANTS_QUEUE = "default"
@@ -105,17 +103,4 @@ def _archives(context: TaskContext, tenant_id: UUID, standing: Standing) -> Outc
     return Done(reached.counts, lambda applying: tenants.finish(applying.connection, tenant_id, reached))
 
 
-TASKS: tuple[AnyTask, ...] = (
-    Task(
-        payload=EraseTenant,
-        run=erase,
-        queue=TENANTS_QUEUE,
-        scope="system",
-        batch_size=1,
-        time_limit=timedelta(minutes=5),
-        max_snoozes=UNCOUNTED,
-        # Somebody's data is waited for: for two days, and soon again.
-        max_attempts=100,
-        retry=RetryPolicy(Backoff(base=1.0, maximum=1800.0, jitter=0.2)),
-    ),
-)
+TASKS = (erasing_task(EraseTenant, erase),)

@@ -8,14 +8,12 @@ from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
-from core.backoff import Backoff
 from db import identity, standings
 from db.forgetting import Subject
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
-from pipelines.registry import AnyTask
-from pipelines.retention.forgetting import forget
-from pipelines.task import UNCOUNTED, RetryPolicy, Task, TaskContext
+from pipelines.retention.forgetting import erasing_task, forget
+from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 
 
@@ -48,16 +46,4 @@ def _erase_rows(transaction: Transaction, task_id: UUID, payload: EraseUser) -> 
     standings.note(transaction.connection, task_id, "erasure", {"notes": emptied})
 
 
-TASKS: tuple[AnyTask, ...] = (
-    Task(
-        payload=EraseUser,
-        run=erase,
-        scope="system",
-        batch_size=1,
-        time_limit=timedelta(minutes=15),
-        max_snoozes=UNCOUNTED,
-        # Somebody's data is waited for: for two days, and soon again.
-        max_attempts=100,
-        retry=RetryPolicy(Backoff(base=1.0, maximum=1800.0, jitter=0.2)),
-    ),
-)
+TASKS = (erasing_task(EraseUser, erase),)

@@ -16,15 +16,15 @@ from db import archives, forgetting
 from db.connection import Connection
 from pipelines.retention.archive.columns import Column
 from pipelines.retention.archive.errors import ChangedArchiveError
-from pipelines.retention.archive.manifest import NAME, ArchivedFile, FileColumn, Manifest, folder_of
+from pipelines.retention.archive.manifest import NAME, ArchivedFile, Manifest, folder_of
 from pipelines.retention.archive.reading import FileReader, copy_text
 from pipelines.retention.archive.store import ArchiveStore
-from pipelines.retention.archive.writing import OWN, FileWriter, Subject, span
+from pipelines.retention.archive.writing import OWN, FileWriter, Subject, described, span
 from pipelines.retention.runs import Pacer, Run
-from pipelines.storage.base import hash_of
 
 MOST_ROWS: Final = 200_000
-_PAGE_ROWS, _PAGE_BYTES = 10_000, 16_000_000
+# Whatever a page takes: what it costs by itself, however few its rows, is some 20 ms, and far more on a busy machine.
+_LEAST_ROWS, _PAGE_ROWS, _PAGE_BYTES = 2_000, 10_000, 16_000_000
 # A page is of so many blocks of the table at first, and at most: 8 MB of them.
 _FIRST_BLOCKS, _MOST_BLOCKS = 16, 1024
 
@@ -140,7 +140,10 @@ def _fill(job: Job, begun: archives.Begun, month: date, writer: PartWriter) -> i
             writer.add(texts)
         block += blocks
         blocks = _next_blocks(
-            blocks, writer.own.rows - before, min(wanted, _PAGE_ROWS), sum(len(text) for text in texts.values())
+            blocks,
+            writer.own.rows - before,
+            min(max(wanted, _LEAST_ROWS), _PAGE_ROWS),
+            sum(len(text) for text in texts.values()),
         )
     return block if block < end else None
 
@@ -189,18 +192,9 @@ def _manifest(
 
 
 def _put(job: Job, folder: str, file: FileWriter) -> ArchivedFile:
-    size, digest = hash_of(file.path)
     key = f"{folder}/{file.path.name}"
     job.store.put(key, file.path)
-    return ArchivedFile(
-        key=key,
-        table=file.table,
-        kind=file.kind,
-        rows=file.rows,
-        bytes=size,
-        sha256=digest.hex(),
-        columns=tuple(FileColumn(name=each.name, type=each.type) for each in file.columns),
-    )
+    return described(file, key)
 
 
 def _compare(job: Job, file: ArchivedFile, target: Path) -> None:

@@ -22,11 +22,10 @@ from db import forgetting
 from db.forgetting import Anew, Part, Subject
 from pipelines.retention.archive.columns import TEXT, Column, to_text
 from pipelines.retention.archive.errors import ChangedArchiveError
-from pipelines.retention.archive.manifest import NAME, ArchivedFile, FileColumn, Manifest
+from pipelines.retention.archive.manifest import NAME, ArchivedFile, Manifest
 from pipelines.retention.archive.reading import FileReader
 from pipelines.retention.archive.store import ArchiveStore
-from pipelines.retention.archive.writing import ROW_HASH, SUBJECTS, FileWriter, span
-from pipelines.storage.base import hash_of
+from pipelines.retention.archive.writing import ROW_HASH, SUBJECTS, FileWriter, described, span
 from pipelines.transaction import Transaction
 
 Read = Callable[[], AbstractContextManager[Transaction]]
@@ -251,20 +250,10 @@ def _whole(job: _Job, manifest: Manifest, part: Part, files: Sequence[_File], wr
 
 def _put(job: _Job, writer: FileWriter) -> ArchivedFile:
     """Put a file, and read it back."""
-    size, digest = hash_of(writer.path)
-    key = f"{job.folder}/{writer.path.name}"
-    job.store.put(key, writer.path)
-    job.store.fetch(key, job.local / "back", digest.hex())
-    columns = tuple(FileColumn(name=each.name, type=each.type) for each in writer.columns)
-    return ArchivedFile(
-        key=key,
-        table=writer.table,
-        kind=writer.kind,
-        rows=writer.rows,
-        bytes=size,
-        sha256=digest.hex(),
-        columns=columns,
-    )
+    written = described(writer, f"{job.folder}/{writer.path.name}")
+    job.store.put(written.key, writer.path)
+    job.store.fetch(written.key, job.local / "back", written.sha256)
+    return written
 
 
 def _times(path: Path, age_column: str) -> tuple[datetime, datetime]:

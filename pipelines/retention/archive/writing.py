@@ -12,6 +12,8 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from pipelines.retention.archive.columns import TEXT, Column, from_text
+from pipelines.retention.archive.manifest import ArchivedFile, FileColumn
+from pipelines.storage.base import hash_of
 
 ROW_HASH, SUBJECTS, PAGE = "_row_hash", "_subjects", "_page"
 OWN: Final = (Column(ROW_HASH, "bigint"), Column(SUBJECTS, "text"))
@@ -62,6 +64,20 @@ class FileWriter:
             return False
         self._writer.close()
         return True
+
+
+def described(file: FileWriter, key: str) -> ArchivedFile:
+    """Return what a manifest says of a file that is closed, under its key in storage."""
+    size, digest = hash_of(file.path)
+    return ArchivedFile(
+        key=key,
+        table=file.table,
+        kind=file.kind,
+        rows=file.rows,
+        bytes=size,
+        sha256=digest.hex(),
+        columns=tuple(FileColumn(name=each.name, type=each.type) for each in file.columns),
+    )
 
 
 def parse(text: bytes, columns: tuple[Column, ...]) -> pa.Table | None:
