@@ -32,6 +32,12 @@ INSERT INTO people.observations (tenant_id, person_id, observation_type, content
 SELECT %s, CASE WHEN n BETWEEN 100 AND 199 THEN %s::uuid ELSE %s END, %s, '{}', '2020-02-03 00:00+00'
 FROM generate_series(0, 299) AS n RETURNING id
 """
+MANY = """
+INSERT INTO ops.archives (policy_name, table_schema, table_name, month, part, status, schema_revision, manifest_key,
+    manifest_sha256, since, until, verified_at, emptied_at)
+SELECT 'p', 's', 't', '2020-01-01', n, 'emptied', 'r', 'k', repeat('0', 64), now(), now(), now(), now()
+FROM generate_series(1, 5000) AS n
+"""
 OVER = "UPDATE ops.retention_runs SET status = 'completed', ended_at = now()"
 
 
@@ -272,6 +278,13 @@ def test_who_has_nothing_in_archives_costs_no_task(
     observed(database, store)
     delete(database, ours, ours.row(PERSONS)["id"])
     assert database.rows(ERASURES) == []
+
+
+def test_a_deletion_finds_what_is_being_written_among_many_parts(database: Database) -> None:
+    database.rows(MANY)
+    database.rows("ANALYZE ops.archives")
+    plan = database.rows("EXPLAIN SELECT FROM ops.archives a WHERE a.status = 'writing'")
+    assert "archives_writing_idx" in str(plan)
 
 
 # ------------------------------------------------------------------------------------------------ held
