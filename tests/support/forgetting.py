@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pyarrow.parquet as pq
 
+from core.errors import UnavailableError
 from db import archives
 from pipelines.registry import Registry
 from pipelines.resources import Resources
@@ -15,7 +16,7 @@ from pipelines.retention import forgetting
 from pipelines.retention.archive.columns import Column
 from pipelines.retention.archive.manifest import ArchivedFile, Manifest
 from pipelines.retention.archive.reading import FileReader, copy_text
-from pipelines.retention.archive.store import ArchiveStore
+from pipelines.retention.archive.store import ArchiveStore, LocalArchives
 from pipelines.retention.archive.writing import OWN
 from pipelines.storage import LocalStorage, Storage
 from pipelines.tenants import erasure, users
@@ -31,6 +32,31 @@ WHERE task_type ~ 'erase$' ORDER BY completed_at
 """
 ERASURES = "SELECT payload FROM queue.tasks_live WHERE task_type = 'archive.erase' ORDER BY created_at"
 NAMED = "SELECT manifest_key, files FROM ops.archives WHERE status IN ('verified', 'emptied')"
+
+
+class FailingArchives(LocalArchives):
+    """A store that works so many times and fails once: what was done by then is done, as after a kill."""
+
+    def __init__(self, root: Path, after: int) -> None:
+        super().__init__(root)
+        self.left = after
+
+    def _step(self) -> None:
+        self.left -= 1
+        if self.left == -1:
+            raise UnavailableError("the store fails")
+
+    def put(self, key: str, source: Path) -> None:
+        self._step()
+        super().put(key, source)
+
+    def get(self, key: str, target: Path) -> None:
+        self._step()
+        super().get(key, target)
+
+    def delete(self, key: str) -> None:
+        self._step()
+        super().delete(key)
 
 
 def resources(store: ArchiveStore, storage: Path) -> Resources:

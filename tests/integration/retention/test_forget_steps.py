@@ -18,7 +18,7 @@ from pipelines.retention.forgetting import EraseArchives
 from tests.support.archives import Archiving, archiving, printed, small_pages
 from tests.support.database import Database
 from tests.support.factory import Factory
-from tests.support.forgetting import ERASURES, astray, known, rows_of, subjects, traces, unlike, work
+from tests.support.forgetting import ERASURES, FailingArchives, astray, known, rows_of, subjects, traces, unlike, work
 from tests.support.tenants import new_tenant
 
 OLD = "2020-02-03 00:00+00"
@@ -41,31 +41,6 @@ FROM generate_series(1, 5000) AS n
 OVER = "UPDATE ops.retention_runs SET status = 'completed', ended_at = now()"
 
 
-class FailingArchives(LocalArchives):
-    """A store that works so many times and fails once: what was done by then is done, as after a kill."""
-
-    def __init__(self, root: Path, after: int) -> None:
-        super().__init__(root)
-        self.left = after
-
-    def _step(self) -> None:
-        self.left -= 1
-        if self.left == -1:
-            raise UnavailableError("the store fails")
-
-    def put(self, key: str, source: Path) -> None:
-        self._step()
-        super().put(key, source)
-
-    def get(self, key: str, target: Path) -> None:
-        self._step()
-        super().get(key, target)
-
-    def delete(self, key: str) -> None:
-        self._step()
-        super().delete(key)
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> LocalArchives:
     return LocalArchives(tmp_path / "archives")
@@ -80,7 +55,7 @@ def ours(database: Database) -> Iterator[Factory]:
 @pytest.fixture
 def zaphod(ours: Factory) -> UUID:
     """A person with an old observation; another one has one, too."""
-    both = [ours.row(PERSONS)["id"] for _ in range(2)]
+    both: list[UUID] = [ours.row(PERSONS)["id"] for _ in range(2)]
     for person in both:
         ours.row(OBSERVATIONS, person_id=person, created_at=OLD)
     return both[0]
@@ -382,3 +357,32 @@ def test_a_part_that_is_half_emptied_is_emptied_on_without_them(
     theirs = {text for text in before if str(kept) in text}
     assert len(theirs - set(again.archived())) == 1, "the row that changed, as it was"
     assert sorted(again.archived().values()) == [1] * len(theirs)
+
+
+def test_a_part_that_was_written_anew_and_is_forgotten_leaves_no_file(
+    database: Database,
+    ours: Factory,
+    zaphod: UUID,
+    store: LocalArchives,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """None of its rows is as it was, so that none was deleted for it: the next run writes another one."""
+    run = archiving(database, store, OBSERVATIONS, "created_at")
+
+    def killed(*_: Any) -> None:
+        raise UnavailableError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(archiving_module, "_empty_page", killed)
+        with pytest.raises(UnavailableError):
+            run.work()
+    database.rows(OVER)
+    delete(database, ours, zaphod)
+    assert last(work(database, store, tmp_path)) == "done"
+    database.rows("UPDATE people.observations SET metadata = '{}'")
+    again = archiving(database, store, OBSERVATIONS, "created_at")
+    assert str(again.work()).startswith("rows change")
+    assert again.work() is None
+    assert astray(database, store) == set()
+    assert (len(rows_of(again)), traces(store, zaphod)) == (1, {})
