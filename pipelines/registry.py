@@ -27,10 +27,12 @@ OUR_MODULES = (
     "pipelines.replay",
     "pipelines.retention.enforce",
     "pipelines.retention.files",
+    "pipelines.retention.forgetting",
     "pipelines.retention.orphans",
     "pipelines.retention.partitions",
     "pipelines.retention.restoring.task",
     "pipelines.tenants.erasure",
+    "pipelines.tenants.users",
     "pipelines.vault.rotation",
 )
 _OUR_PACKAGES = frozenset({"console", "core", "db", "pipelines", "scheduler", "workers"})

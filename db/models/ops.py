@@ -292,6 +292,7 @@ class Archive(Keyed, Created, Base):
         ),
         CheckConstraint("status NOT IN ('writing', 'verified') OR emptied_at IS NULL", name="status_says_when"),
         CheckConstraint("status <> 'emptied' OR emptied_at IS NOT NULL", name="emptied_says_when"),
+        Index("archives_writing_idx", "id", postgresql_where=text("status = 'writing'")),
     )
 
     run_id: Mapped[UUID | None] = reference("ops.retention_runs", shared=True, on_delete="SET NULL")

@@ -22,6 +22,7 @@ _PARTS = {
 # Made with their tables for what is to come: neither a rule, nor a query, nor a design asks for them.
 IDLE = {
     "agent_interactions_correlation_id_idx",
+    "archives_writing_idx",  # a trigger asks, with each deletion of somebody: ops.forget_deleted
     "audit_log_changed_by_changed_at_idx",
     "audit_log_correlation_id_idx",
     "backups_expires_at_idx",

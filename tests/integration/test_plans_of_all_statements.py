@@ -35,6 +35,23 @@ SCHEDULES_OF_DOCTOR = "looks at all schedules, for operators: there are hundreds
 KIT = "the kit for tests runs it, no process does"
 ARCHIVES = "a part is a row of its table's month: there are hundreds"
 PAGE_OF_MONTH = "a page of a month that is over, by the blocks or keys that it is told"
+A_PART = "a part of an archive is a row, and has a key: 200,000 rows of a table are one"
+OF_TEXTS = "reads no table of ours but holds: a handful"
+FORGETTING = {
+    "await_deletions": NO_TABLE,
+    "discard": A_PART,
+    "drop_subjects": A_PART,
+    "hash": OF_TEXTS,
+    "held": OF_TEXTS,
+    "holds": OF_TEXTS,
+    "keep_holds": OF_TEXTS,
+    "leave_tenant": "looks at all parts of archives, once a tenant's end",
+    "lock_run": A_PART,
+    "next": A_PART,
+    "recount_subjects": A_PART,
+    "swap": A_PART,
+    "unwritten": "by an index of what is being written: a handful",
+}
 # By statement, why it has no guard.
 UNGUARDED = {
     **{
@@ -75,7 +92,10 @@ UNGUARDED = {
     "fires.note_missed": "by the whole key, and seldom: a clock was set back and on again",
     "fires.settle": SCHEDULES,
     **{f"health.{name}": NO_TABLE for file, name in QUERIES if file == "health"},
+    **{f"forgetting.{name}": reason for name, reason in FORGETTING.items()},
+    "identity.erase_user": "a user with all that goes along, once",
     "identity.slugs_of": "a tenant is a row, found by its key",
+    "identity.tenant_of_user": "a user by its key",
     "identity.tenant_by_slug": "a tenant is a row, found by its unique key",
     "leases.ring_rescuers": NO_TABLE,
     "leases.wait_for_disk": NO_TABLE,
@@ -200,6 +220,7 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 UNCALLED = {
     "identity.erase_user": "a user with all that goes along, once",
     "ops.allow_maintenance": CATALOGUE,
+    "ops.await_deletions": NO_TABLE,
     "ops.archive_blocks": CATALOGUE,
     "ops.archive_month": WHOLE_MONTH,
     "ops.archive_stage": CATALOGUE,
@@ -221,6 +242,10 @@ UNCALLED = {
     "ops.empty_archive": PAGE_OF_MONTH,
     "ops.end_months": CATALOGUE,
     "ops.gather_archive": PAGE_OF_MONTH,
+    "ops.hash_archived": OF_TEXTS,
+    "ops.hold_archived": OF_TEXTS,
+    "ops.holds_on": OF_TEXTS,
+    "ops.keep_holds": OF_TEXTS,
     "ops.make_month": CATALOGUE,
     "ops.retention_condition": CATALOGUE,
     "ops.restore_month": CATALOGUE,

@@ -3,7 +3,7 @@
 from db.migrations.script import run_sql
 
 revision = "0043"
-down_revision = "0039"
+down_revision = "0042"
 branch_labels = None
 depends_on = None
 
