@@ -10,7 +10,7 @@ from db.connection import Connection
 from db.queries import Queries
 
 QUERIES = Queries("standings")
-Of = Literal["filling", "counting", "erasure", "care", "measuring", "rolling"]
+Of = Literal["filling", "counting", "erasure", "care", "measuring", "rolling", "expiring"]
 FIRST = str(UUID(int=0))
 """The id that the first page comes after."""
 

@@ -46,6 +46,7 @@ class Document(Keyed, Tenanted, Touched, SoftDeleted, Base):
         Index("documents_file_path_idx", "tenant_id", "file_path"),
         Index("documents_name_idx", "name", "tenant_id"),
         Index(None, "tenant_id", "id"),
+        Index("documents_deleted_at_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
         Index(
             "documents_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}
         ),
