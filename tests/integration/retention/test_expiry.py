@@ -26,7 +26,7 @@ MARKED: dict[Kind, str] = {
     "persona": "SELECT id FROM people.personas WHERE tenant_id = %s AND expired_at IS NOT NULL",
     "api_key": "SELECT id FROM identity.api_keys WHERE tenant_id = %s AND status = 'expired'",
 }
-EVENTS = "SELECT resource_id FROM audit.audit_events WHERE event_type = %s AND tenant_id = %s AND category = 'system'"
+EVENTS = "SELECT resource_id FROM audit.audit_events WHERE event_type = %s AND tenant_id = %s AND event_category = 'system'"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 KINDS = sorted(TABLES)
 
@@ -54,7 +54,7 @@ def marked(shared: Database, ours: Factory, kind: Kind) -> set[UUID]:
 
 def work(shared: Database, payload: Payload) -> Any:
     """Run a task to its end; return its result."""
-    task_id = enqueue(shared.connect("producer"), payload)
+    task_id = enqueue(shared.connect("system"), payload)
     drain(shared, Registry(TASKS))
     [(status, result)] = shared.rows("SELECT status, result FROM queue.outbox_tasks WHERE id = %s", (task_id,))
     assert status == "done"

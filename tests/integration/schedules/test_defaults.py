@@ -24,6 +24,7 @@ from scheduler.firing import Firer
 from tests.support.care import FILES, INVALID, leave_behind, let_maintain
 from tests.support.database import Database, cloned
 from tests.support.engine import fast_settings
+from tests.support.factory import Factory
 from tests.support.months import HISTORY, LAST, MISSING, PAST, old_tasks
 from workers.testing import drain
 
@@ -46,6 +47,8 @@ SELECT tenant_id, id, date_trunc('hour', now()) - interval '1 second' FROM assis
 """
 ROLLED_UP = "SELECT count(*), sum(sample_count) FROM ops.persona_health_hourly"
 USED = "SELECT DISTINCT usage_count FROM people.mapper_configs"
+LONG_AGO = "2020-02-03 00:00+00"
+MARKED = "SELECT id FROM people.personas WHERE expired_at IS NOT NULL"
 WAITED = "UPDATE queue.schedules SET settled_at = now() - interval '40 days' WHERE name = %s RETURNING id"
 """For longer than the period of any: the last time that was missed is made up for."""
 FIRER = Firer(timedelta(minutes=1), draw=lambda most: 0.0)
@@ -111,6 +114,22 @@ def _hours(database: Database) -> Mended:
     return lambda: database.rows(ROLLED_UP) == [(count, count)]
 
 
+def _factory(database: Database) -> Factory:
+    return Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
+
+
+def _personas(database: Database) -> Mended:
+    """Generated personas whose time to live is over."""
+    made = _factory(database).row("people.personas", expires_at=LONG_AGO)["id"]
+    return lambda: database.rows(MARKED) == [(made,)]
+
+
+def _keys(database: Database) -> Mended:
+    """API keys whose time is over."""
+    made = _factory(database).row("identity.api_keys", expires_at=LONG_AGO)["id"]
+    return lambda: database.rows("SELECT id FROM identity.api_keys WHERE status = 'expired'") == [(made,)]
+
+
 class Case(NamedTuple):
     """How a schedule's task is tried.
 
@@ -122,6 +141,8 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "personas-expire": Case(_personas),
+    "api-keys-expire": Case(_keys),
     "personas-measure": Case(_measures),
     "health-rollup": Case(_hours),
     "vacuum": Case(_dead_rows, (("least_bytes", 0),)),
