@@ -13,7 +13,7 @@ QUERIES = Queries("stale")
 
 
 class Looked(NamedTuple):
-    """What a look at a page came to: its last task (None: behind the last there is), how many it had, how many ended."""
+    """What a look at a page came to: its last task (None: behind the last one), how many it had, how many ended."""
 
     last: UUID | None
     size: int

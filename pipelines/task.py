@@ -112,7 +112,7 @@ class Task(Generic[P]):
     may name another.
     `scope` is `tenant` (the handler sees its tenant's rows only) or `system` (works across tenants).
     `pending_limit` is for what somebody waits for: a task that was due, and that nothing happened to, for longer than
-    that ends as cancelled, also where it is held or its queue is paused. Left out, a task waits for as long as it takes.
+    that ends as cancelled, also where it is held or its queue is paused. Left out, it waits for as long as it takes.
     `outside` says that its handler writes by `context.outside()`, where statements commit one by one: after a kill they
     are repeated. It takes scope `system`, and its tasks travel alone.
     """

@@ -1,4 +1,4 @@
-"""Default policies of retention, each with its design; task types say how long their tasks may be pending (pre-deploy)."""
+"""Default policies of retention; task types may say how long their tasks may be pending (pre-deploy)."""
 
 from db.migrations.script import run_sql
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import LiteralString
 from uuid import UUID
 
 import pytest
+from psycopg import sql
 
 from core import events
 from db import stale, tasks
@@ -120,9 +122,10 @@ def test_held_and_paused_tasks_are_cancelled_too(relay: Connection) -> None:
     ],
     ids=["claimed", "running", "waiting for another"],
 )
-def test_what_somebody_has_or_what_waits_for_others_stays(relay: Connection, change: str) -> None:
+def test_what_somebody_has_or_what_waits_for_others_stays(relay: Connection, change: LiteralString) -> None:
     task_id = aged(relay, LONG)
-    relay.execute(f"UPDATE queue.tasks_live SET {change} WHERE id = %s".encode(), (task_id,))
+    query = sql.SQL("UPDATE queue.tasks_live SET {} WHERE id = %s").format(sql.SQL(change))
+    relay.execute(query, (task_id,))
     assert cancelled(relay) == {}
 
 

@@ -1,4 +1,4 @@
-"""Each policy that a migrated database has takes what is just too old, and neither what is just too young nor what is held.
+"""Each default policy takes what is just too old, and neither what is just too young nor what is held.
 
 All are run once, by the task that schedules enqueue, in runs whose cutoffs were fixed before. One row stands at a
 policy's cutoff and is too young by nothing, one a microsecond before it, and one as long before it that is held. What
@@ -58,7 +58,8 @@ VALUES ('audit', 'audit', 'audit_log', 'changed_at', '7 years', %s)
 CASCADES = "SELECT child FROM ops.dependents(%s::regclass) WHERE child = %s::regclass"
 RUN = "SELECT ops.run_retention(%s)"
 TOLD = """
-SELECT name, table_schema || '.' || table_name, age_column, age::text, action, cadence, source, CASE WHEN is_enabled THEN 'on' ELSE 'off' END
+SELECT name, table_schema || '.' || table_name, age_column, age::text, action, cadence,
+    source, CASE WHEN is_enabled THEN 'on' ELSE 'off' END
 FROM ops.retention_policies ORDER BY name
 """
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "retention.md"
@@ -221,7 +222,7 @@ def enforced(migrated: Database, policies: list[Policy]) -> Enforced:
     enqueue(system, EnforceRetention(policies=tuple(policy.name for policy in run)))
     drain(migrated, Registry(TASKS))
     left = {policy.name: keys(migrated, policy) for policy in policies}
-    return Enforced(rows, left, {name: rest for name, *rest in migrated.rows(RUNS)})
+    return Enforced(rows, left, {name: tuple(rest) for name, *rest in migrated.rows(RUNS)})
 
 
 def keys(migrated: Database, policy: Policy, condition: str = "true") -> set[Any]:
@@ -243,7 +244,7 @@ def test_too_old_goes_and_too_young_and_held_stay(enforced: Enforced, name: str)
     assert rows.old not in left
     assert rows.held in left
     assert rows.others <= left
-    assert enforced.runs[name] == ["completed", 1, 1, None]
+    assert enforced.runs[name] == ("completed", 1, 1, None)
 
 
 @pytest.mark.parametrize("name", sorted(ARCHIVED))
@@ -305,5 +306,7 @@ def test_a_deleted_server_that_another_tenant_has_configured_is_passed_over(
 
 def test_operators_read_what_goes_by_default(database: Database) -> None:
     section = PAGE.read_text(encoding="utf-8").partition("## What goes by default")[2].partition("\n## ")[0]
-    told = [tuple(cell.strip().strip("`") for cell in row.split("|")[1:-1]) for row in section.splitlines() if "| `" in row]
+    told = [
+        tuple(cell.strip().strip("`") for cell in row.split("|")[1:-1]) for row in section.splitlines() if "| `" in row
+    ]
     assert told == database.rows(TOLD)

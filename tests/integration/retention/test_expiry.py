@@ -1,4 +1,4 @@
-"""`personas.expire` and `api_keys.expire`: what has a time to live is marked when it is over, and nothing else is touched."""
+"""`personas.expire` and `api_keys.expire`: what has a time to live is marked when it is over, and nothing else is."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,9 @@ MARKED: dict[Kind, str] = {
     "persona": "SELECT id FROM people.personas WHERE tenant_id = %s AND expired_at IS NOT NULL",
     "api_key": "SELECT id FROM identity.api_keys WHERE tenant_id = %s AND status = 'expired'",
 }
-EVENTS = "SELECT resource_id FROM audit.audit_events WHERE event_type = %s AND tenant_id = %s AND event_category = 'system'"
+EVENTS = (
+    "SELECT resource_id FROM audit.audit_events WHERE event_type = %s AND tenant_id = %s AND event_category = 'system'"
+)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 KINDS = sorted(TABLES)
 
