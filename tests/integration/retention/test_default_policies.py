@@ -23,7 +23,7 @@ from pipelines.retention.enforce import TASKS, EnforceRetention
 from tests.support.database import Database, cloned
 from tests.support.engine import publish
 from tests.support.factory import Factory, Row, partition_key, table
-from tests.support.statements import value
+from tests.support.statements import column, value
 from tests.support.tenants import ids, named, new_tenant
 from workers.testing import drain
 
@@ -256,6 +256,19 @@ def test_an_archive_would_take_too_old_and_neither_too_young_nor_held(
     rows = enforced.rows[name]
     assert {rows.young, rows.old, rows.held} | rows.others <= enforced.left[name]
     assert keys(migrated, policy, condition) == {rows.old}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in CASES if name.startswith("deleted-")))
+def test_what_is_purged_is_found_by_its_index(
+    migrated: Database, policies: list[Policy], enforced: Enforced, name: str
+) -> None:
+    """Whatever else the condition asks, rows that live are not looked at."""
+    [policy] = [policy for policy in policies if policy.name == name]
+    condition = migrated.value(CONDITION, (policy.cutoff, name))
+    explain = sql.SQL("EXPLAIN SELECT FROM {} r0 WHERE ").format(named(policy.table)).as_string() + condition
+    plan = column(migrated.connect("system"), explain + " ORDER BY r0.deleted_at LIMIT 500")
+    index = f"{policy.table.partition('.')[2]}_deleted_at_idx"
+    assert [line for line in plan if line.lstrip(" ->").startswith(f"Index Scan using {index} on ")] != []
 
 
 # ------------------------------------------------------------------------------------------------ what is left alone
