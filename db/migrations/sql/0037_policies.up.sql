@@ -228,10 +228,10 @@ DECLARE
     meant text;
 BEGIN
     SELECT * INTO wanted FROM ops.retention_policies p WHERE p.id = policy AND p.is_enabled AND NOT p.is_held;
-    target := to_regclass(format('%I.%I', wanted.table_schema, wanted.table_name));
-    IF target IS NULL THEN
+    IF NOT FOUND THEN
         RETURN NULL;
     END IF;
+    target := format('%I.%I', wanted.table_schema, wanted.table_name)::regclass;
     bound := CASE wanted.action WHEN 'archive' THEN date_trunc('month', cutoff)
         WHEN 'drop_partition' THEN COALESCE((SELECT max(m.until) FROM ops.months() m
             WHERE m.relation = target AND m.until <= cutoff), '-infinity')
