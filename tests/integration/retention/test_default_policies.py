@@ -18,10 +18,11 @@ from psycopg.types.json import Jsonb
 
 from db.embedded import EmbeddedServer
 from pipelines.enqueue import enqueue
-from pipelines.registry import Registry
+from pipelines.registry import Registry, provide_resources
+from pipelines.resources import Resources
 from pipelines.retention.enforce import TASKS, EnforceRetention
 from tests.support.database import Database, cloned
-from tests.support.engine import publish
+from tests.support.engine import fast_settings, publish
 from tests.support.factory import Factory, Row, partition_key, table
 from tests.support.statements import column, value
 from tests.support.tenants import ids, named, new_tenant
@@ -125,8 +126,6 @@ CASES = {
     "user-sessions": Case(since("started_at"), ({"ended_at": None, "status": "active"},), {"status": "ended"}),
 }
 """By the policy's name. Who adds a default policy adds its case."""
-ARCHIVED = {"messages", "runs", "tool-executions"}
-"""Policies that archive: what they would take is asked here, how they take it in test_archive*.py."""
 
 
 class Policy(NamedTuple):
@@ -210,17 +209,17 @@ def policies(migrated: Database) -> list[Policy]:
 
 
 @pytest.fixture(scope="module")
-def enforced(migrated: Database, policies: list[Policy]) -> Enforced:
-    """All policies that do not archive, switched on and run once."""
+def enforced(migrated: Database, policies: list[Policy], tmp_path_factory: pytest.TempPathFactory) -> Enforced:
+    """All policies, switched on and run once."""
     ours = Factory(migrated.connect(), migrated.value("SELECT identity.default_tenant_id()"))
     migrated.rows("UPDATE ops.retention_policies SET is_enabled = true")
     rows = {policy.name: seeded(ours, policy) for policy in policies}
     system = migrated.connect("system")
-    run = [policy for policy in policies if policy.action != "archive"]
-    for policy in run:
+    for policy in policies:
         system.execute(BEGIN, (policy.cutoff, policy.name))
-    enqueue(system, EnforceRetention(policies=tuple(policy.name for policy in run)))
-    drain(migrated, Registry(TASKS))
+    enqueue(system, EnforceRetention())
+    settings = fast_settings(storage={"root": tmp_path_factory.mktemp("storage")})
+    drain(migrated, Registry(TASKS), resources=provide_resources(Resources(), settings))
     left = {policy.name: keys(migrated, policy) for policy in policies}
     return Enforced(rows, left, {name: tuple(rest) for name, *rest in migrated.rows(RUNS)})
 
@@ -237,7 +236,7 @@ def test_each_default_policy_has_a_case(policies: list[Policy]) -> None:
     assert {policy.name for policy in policies} == set(CASES)
 
 
-@pytest.mark.parametrize("name", sorted(set(CASES) - ARCHIVED))
+@pytest.mark.parametrize("name", sorted(CASES))
 def test_too_old_goes_and_too_young_and_held_stay(enforced: Enforced, name: str) -> None:
     rows, left = enforced.rows[name], enforced.left[name]
     assert rows.young in left
@@ -245,17 +244,6 @@ def test_too_old_goes_and_too_young_and_held_stay(enforced: Enforced, name: str)
     assert rows.held in left
     assert rows.others <= left
     assert enforced.runs[name] == ("completed", 1, 1, None)
-
-
-@pytest.mark.parametrize("name", sorted(ARCHIVED))
-def test_an_archive_would_take_too_old_and_neither_too_young_nor_held(
-    migrated: Database, policies: list[Policy], enforced: Enforced, name: str
-) -> None:
-    [policy] = [policy for policy in policies if policy.name == name]
-    condition = migrated.value(CONDITION, (policy.cutoff, name))
-    rows = enforced.rows[name]
-    assert {rows.young, rows.old, rows.held} | rows.others <= enforced.left[name]
-    assert keys(migrated, policy, condition) == {rows.old}
 
 
 @pytest.mark.parametrize("name", sorted(name for name in CASES if name.startswith("deleted-")))
