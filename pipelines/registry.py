@@ -26,6 +26,7 @@ OUR_MODULES = (
     "pipelines.health.rollup",
     "pipelines.replay",
     "pipelines.retention.enforce",
+    "pipelines.retention.expiry",
     "pipelines.retention.files",
     "pipelines.retention.forgetting",
     "pipelines.retention.orphans",

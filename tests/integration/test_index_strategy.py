@@ -35,8 +35,6 @@ IDLE = {
     "governance_events_user_idx",
     "mailboxes_due_idx",
     "messages_external_id_idx",
-    "personas_unmarked_idx",
-    "persons_deleted_at_idx",
     "retention_runs_running_idx",
     "retention_runs_started_at_idx",
     "retention_runs_table_schema_table_name_started_at_idx",

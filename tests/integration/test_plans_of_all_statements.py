@@ -188,6 +188,7 @@ UNGUARDED = {
     "spaces.unready": "looks at each chunk that is shown, once before a switch",
     "spaces.unshown": "looks at each document, once at the end of a filling",
     "spaces.vectors": "counts all vectors of a space, for who fills it",
+    "stale.is_any": ROW_A_PROCESS,
     "statistics.begin": ROW_A_PROCESS,
     "statistics.reach": ROW_A_PROCESS,
     "statistics.to_next_minute": NO_TABLE,

@@ -199,8 +199,11 @@ INSERT INTO assistants.clients (id, tenant_id, user_id, name)
 SELECT fill.key('clients', n), fill.tenant(n), fill.key('users', n), 'c' FROM generate_series(1, 60000) n;
 INSERT INTO people.mapper_configs (id, tenant_id, config_id, version, configuration)
 SELECT fill.key('mappers', n), fill.tenant(n), 'c' || n, 1, '{}' FROM generate_series(1, 60000) n;
-INSERT INTO people.personas (id, tenant_id, person_id, mapper_id, core)
-SELECT fill.key('generated', n), fill.tenant(n), fill.key('persons', n), fill.key('mappers', n), '{}' FROM generate_series(1, 60000) n;
+INSERT INTO people.personas (id, tenant_id, person_id, mapper_id, core, expires_at)
+SELECT fill.key('generated', n), fill.tenant(n), fill.key('persons', n), fill.key('mappers', n), '{}',
+    now() + CASE WHEN n % 600 = 0 THEN interval '-1 d' ELSE interval '1 d' END
+FROM generate_series(1, 60000) n;
+UPDATE identity.api_keys SET expires_at = now() - interval '1 d' WHERE id = ANY (ARRAY(SELECT fill.key('api_keys', 600 * n) FROM generate_series(1, 100) n));
 INSERT INTO billing.tenant_quotas (id, tenant_id, metric_type, limit_value, period)
 SELECT fill.key('quotas', 3 * k + p), fill.key('tenants', k), 'm1', 5, (ARRAY['day', 'month', 'total'])[p]
 FROM generate_series(1, 502) k, generate_series(1, 3) p;

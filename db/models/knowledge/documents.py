@@ -47,6 +47,7 @@ class Document(Keyed, Tenanted, Touched, SoftDeleted, Base):
         Index("documents_file_key_idx", "file_path"),  # COLLATE "C"
         Index("documents_name_idx", "name", "tenant_id"),
         Index(None, "tenant_id", "id"),
+        Index("documents_deleted_at_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
         Index(
             "documents_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}
         ),

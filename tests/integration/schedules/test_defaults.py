@@ -56,6 +56,8 @@ INSERT INTO governance.agent_sessions (tenant_id, user_id, agent_type, status, c
 SELECT tenant_id, id, 'researcher', 'completed', '2020-01-01' FROM identity.users LIMIT 1
 """
 USED = "SELECT DISTINCT usage_count FROM people.mapper_configs"
+LONG_AGO = "2020-02-03 00:00+00"
+MARKED = "SELECT id FROM people.personas WHERE expired_at IS NOT NULL"
 WAITED = "UPDATE queue.schedules SET settled_at = now() - interval '40 days' WHERE name = %s RETURNING id"
 """For longer than the period of any: the last time that was missed is made up for."""
 HOME = Path(tempfile.gettempdir()) / f"greenroom-defaults-{os.getpid()}"
@@ -122,10 +124,25 @@ def _hours(database: Database) -> Mended:
     return lambda: database.rows(ROLLED_UP) == [(count, count)]
 
 
+def _factory(database: Database) -> Factory:
+    return Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
+
+
+def _personas(database: Database) -> Mended:
+    """Generated personas whose time to live is over."""
+    made = _factory(database).row("people.personas", expires_at=LONG_AGO)["id"]
+    return lambda: database.rows(MARKED) == [(made,)]
+
+
+def _keys(database: Database) -> Mended:
+    """API keys whose time is over."""
+    made = _factory(database).row("identity.api_keys", expires_at=LONG_AGO)["id"]
+    return lambda: database.rows("SELECT id FROM identity.api_keys WHERE status = 'expired'") == [(made,)]
+
+
 def _old_sessions(database: Database) -> Mended:
     """Sessions that have expired long ago."""
-    maker = Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
-    maker.row("identity.sessions", created_at="2020-01-01", expires_at="2020-01-02")
+    _factory(database).row("identity.sessions", created_at="2020-01-01", expires_at="2020-01-02")
     return lambda: bool(database.value(OLD_SESSIONS) == 0)
 
 
@@ -191,6 +208,8 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "personas-expire": Case(_personas),
+    "api-keys-expire": Case(_keys),
     "personas-measure": Case(_measures),
     "health-rollup": Case(_hours),
     "vacuum": Case(_dead_rows, (("least_bytes", 0),)),
