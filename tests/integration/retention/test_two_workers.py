@@ -5,10 +5,11 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from db import archives
+from db import archives, retention_runs
 from pipelines.retention.archive import parts
 from pipelines.retention.archive.errors import ChangedArchiveError
 from tests.support.archives import HISTORY, MESSAGES, Archiving, archiving, old_messages, printed, small_pages
@@ -118,3 +119,19 @@ def test_a_part_that_was_broken_off_takes_no_other_files_along(database: Databas
     before += printed(database, HISTORY)
     assert run.work() is None
     assert run.archived() == before
+
+
+def test_a_policy_that_is_of_another_table_by_now_takes_nothing_of_the_first(
+    database: Database, tmp_path: Path
+) -> None:
+    ours = Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
+    old_messages(database, ours, 3)
+    run = archiving(database, tmp_path / "archives", MESSAGES, "created_at")
+    database.rows("DELETE FROM ops.retention_policies WHERE table_name = 'rag_queries'")
+    become = "UPDATE ops.retention_policies SET table_schema = 'knowledge', table_name = 'rag_queries' WHERE id = %s"
+    database.rows(become, (run.run.policy_id,))
+    run.work()
+    assert (run.parts(), printed(database, MESSAGES).total()) == ([], 3)
+    begun, state = retention_runs.begin(run.connection, run.run.policy_name, uuid4(), is_confirmed=False)
+    assert (begun == run.run.id, state) == (False, "running")
+    assert database.rows("SELECT status FROM ops.retention_runs WHERE id = %s", (run.run.id,)) == [("cancelled",)]

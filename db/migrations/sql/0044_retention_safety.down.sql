@@ -1,0 +1,57 @@
+-- As 0038 to 0041 have it.
+
+DO $$
+DECLARE
+    edit record;
+    known text;
+BEGIN
+    FOR edit IN SELECT * FROM (VALUES
+        ('ops.archive_scope', $q$AND NOT p.is_held AND p.action = 'archive'
+        AND (p.table_schema, p.table_name) = (r.table_schema, r.table_name);$q$,
+            $q$AND NOT p.is_held AND p.action = 'archive';$q$),
+        ('ops.drop_archived', $q$emptied_at = GREATEST(clock_timestamp(), a.verified_at),
+        rows_deleted = a.row_count$q$,
+            $q$emptied_at = clock_timestamp(), rows_deleted = a.row_count$q$),
+        ('ops.forget_deleted', $q$OR EXISTS (SELECT FROM ops.archives a WHERE a.status = 'writing')
+            OR current_setting('transaction_isolation') <> 'read committed') -- which does not see what began since it did$q$,
+            $q$OR EXISTS (SELECT FROM ops.archives a WHERE a.status = 'writing'))$q$),
+        ('ops.restore_page', $q$    -- Where no unique index tells that a row is there already, two would both write it.
+    PERFORM pg_advisory_xact_lock(hashtextextended('ops.restore_page ' || stored."table", 0));
+    statement := CASE stored.kind WHEN 'links'$q$,
+            $q$    statement := CASE stored.kind WHEN 'links'$q$),
+        ('ops.begin_retention', $q$    IF (known.action, known.table_schema, known.table_name) <> (policy.action, policy.table_schema, policy.table_name) THEN
+        UPDATE ops.retention_runs r SET status = 'cancelled', ended_at = clock_timestamp() WHERE r.id = known.id;
+        known := NULL;
+    END IF;
+    run := known.id;
+    state := 'running';$q$,
+            $q$    run := known.id;
+    state := 'running';$q$)
+    ) AS e (function, said, says) LOOP
+        known := pg_get_functiondef(edit.function::regproc);
+        ASSERT strpos(known, edit.said) > 0, edit.function || ' is another one';
+        EXECUTE replace(known, edit.said, edit.says);
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION ops.archive_columns(relation regclass) RETURNS TABLE (name name, type text, is_key boolean) LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE beneath (attnum, type) AS (
+        SELECT a.attnum, a.atttypid FROM pg_attribute a
+        WHERE a.attrelid = archive_columns.relation AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL
+        SELECT b.attnum, t.typbasetype FROM beneath b JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
+    ), key (numbers) AS (
+        SELECT i.indkey::int2[] FROM pg_index i
+        WHERE i.indrelid = archive_columns.relation AND i.indpred IS NULL AND i.indexprs IS NULL
+        ORDER BY i.indisprimary DESC,
+            i.indnatts = 1 AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[0] AND a.attname = 'id')
+            DESC, i.indnatts DESC, i.indexrelid
+        LIMIT 1
+    )
+    SELECT a.attname, format_type(b.type, NULL), COALESCE(a.attnum = ANY ((SELECT numbers FROM key)::int2[]), false)
+    FROM beneath b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'
+    JOIN pg_attribute a ON a.attrelid = archive_columns.relation AND a.attnum = b.attnum
+    ORDER BY a.attnum
+$$;

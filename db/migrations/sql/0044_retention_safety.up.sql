@@ -1,0 +1,61 @@
+-- Retention loses nothing where rows have no key of their own, where two restore at once, where a policy is made another one in
+-- mid-run, and where the clock steps back.
+
+-- As 0039 has it, but that a table with neither a primary key nor an `id` is told by all columns that are never NULL: a task has
+-- many attempts.
+CREATE OR REPLACE FUNCTION ops.archive_columns(relation regclass) RETURNS TABLE (name name, type text, is_key boolean) LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE beneath (attnum, type) AS (
+        SELECT a.attnum, a.atttypid FROM pg_attribute a
+        WHERE a.attrelid = archive_columns.relation AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL
+        SELECT b.attnum, t.typbasetype FROM beneath b JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
+    ), key (numbers) AS (
+        SELECT i.indkey::int2[] FROM pg_index i
+        WHERE i.indrelid = archive_columns.relation AND i.indpred IS NULL AND i.indexprs IS NULL AND (i.indisprimary OR i.indnatts = 1
+            AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[0] AND a.attname = 'id'))
+        ORDER BY i.indisprimary DESC, i.indexrelid
+        LIMIT 1
+    )
+    SELECT a.attname, format_type(b.type, NULL), COALESCE(a.attnum = ANY ((SELECT numbers FROM key)::int2[]), a.attnotnull)
+    FROM beneath b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'
+    JOIN pg_attribute a ON a.attrelid = archive_columns.relation AND a.attnum = b.attnum
+    ORDER BY a.attnum
+$$;
+
+-- An archive's run takes nothing for a policy that speaks of another table by now, and a run that its policy is no more is given up.
+-- A deletion whose snapshot is older than itself may not see the archive that is being written. Two restores of a table take turns.
+DO $$
+DECLARE
+    edit record;
+    known text;
+BEGIN
+    FOR edit IN SELECT * FROM (VALUES
+        ('ops.archive_scope', $q$AND NOT p.is_held AND p.action = 'archive';$q$,
+            $q$AND NOT p.is_held AND p.action = 'archive'
+        AND (p.table_schema, p.table_name) = (r.table_schema, r.table_name);$q$),
+        ('ops.drop_archived', $q$emptied_at = clock_timestamp(), rows_deleted = a.row_count$q$,
+            $q$emptied_at = GREATEST(clock_timestamp(), a.verified_at),
+        rows_deleted = a.row_count$q$),
+        ('ops.forget_deleted', $q$OR EXISTS (SELECT FROM ops.archives a WHERE a.status = 'writing'))$q$,
+            $q$OR EXISTS (SELECT FROM ops.archives a WHERE a.status = 'writing')
+            OR current_setting('transaction_isolation') <> 'read committed') -- which does not see what began since it did$q$),
+        ('ops.restore_page', $q$    statement := CASE stored.kind WHEN 'links'$q$,
+            $q$    -- Where no unique index tells that a row is there already, two would both write it.
+    PERFORM pg_advisory_xact_lock(hashtextextended('ops.restore_page ' || stored."table", 0));
+    statement := CASE stored.kind WHEN 'links'$q$),
+        ('ops.begin_retention', $q$    run := known.id;
+    state := 'running';$q$,
+            $q$    IF (known.action, known.table_schema, known.table_name) <> (policy.action, policy.table_schema, policy.table_name) THEN
+        UPDATE ops.retention_runs r SET status = 'cancelled', ended_at = clock_timestamp() WHERE r.id = known.id;
+        known := NULL;
+    END IF;
+    run := known.id;
+    state := 'running';$q$)
+    ) AS e (function, said, says) LOOP
+        known := pg_get_functiondef(edit.function::regproc);
+        ASSERT strpos(known, edit.said) > 0, edit.function || ' is another one';
+        EXECUTE replace(known, edit.said, edit.says);
+    END LOOP;
+END
+$$;
