@@ -25,6 +25,7 @@ $$;
 
 -- An archive's run takes nothing for a policy that speaks of another table by now, and a run that its policy is no more is given up.
 -- A deletion whose snapshot is older than itself may not see the archive that is being written. Two restores of a table take turns.
+-- A lock and the read after it are two statements: rows that were chosen and locked are asked once more whether a hold keeps them.
 DO $$
 DECLARE
     edit record;
@@ -51,7 +52,18 @@ BEGIN
         known := NULL;
     END IF;
     run := known.id;
-    state := 'running';$q$)
+    state := 'running';$q$),
+        ('ops.take_page', $q$            'AND (r0.tableoid, r0.ctid) IN (SELECT * FROM unnest(%L::oid[], %L::tid[]))',
+            page.places, age_column, page.first, page.last, page.tables, page.places), page.size);$q$,
+            $q$            'AND (r0.tableoid, r0.ctid) IN (SELECT * FROM unnest(%L::oid[], %L::tid[]))%s',
+            page.places, age_column, page.first, page.last, page.tables, page.places,
+            -- what came to refer to them before they were locked, and a hold speaks of, keeps them
+            ' AND NOT (' || ops.held_condition(relation) || ')'), page.size);$q$),
+        ('ops.clear_month', $q$format('r0.%I >= %L AND r0.%I < %L AND r0.ctid = ANY (%L::tid[])',
+        month.key, month.since, month.key, month.until, page.places), page.size);$q$,
+            $q$format('r0.%I >= %L AND r0.%I < %L AND r0.ctid = ANY (%L::tid[])%s',
+        month.key, month.since, month.key, month.until, page.places,
+        ' AND NOT (' || ops.held_condition(month.relation) || ')'), page.size);$q$)
     ) AS e (function, said, says) LOOP
         known := pg_get_functiondef(edit.function::regproc);
         ASSERT strpos(known, edit.said) > 0, edit.function || ' is another one';

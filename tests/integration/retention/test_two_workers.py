@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from db import archives, retention_runs
@@ -15,8 +17,12 @@ from pipelines.retention.archive.errors import ChangedArchiveError
 from tests.support.archives import HISTORY, MESSAGES, Archiving, archiving, old_messages, printed, small_pages
 from tests.support.database import Database
 from tests.support.factory import Factory
+from tests.support.forgetting import ERASURES
 from tests.support.months import old_tasks
+from tests.support.retention_runs import add, enforced, hold
+from tests.support.waiting import eventually
 
+SESSIONS, INTERACTIONS = "governance.agent_sessions", "governance.agent_interactions"
 MONTH = date(2020, 2, 1)
 
 
@@ -135,3 +141,46 @@ def test_a_policy_that_is_of_another_table_by_now_takes_nothing_of_the_first(
     begun, state = retention_runs.begin(run.connection, run.run.policy_name, uuid4(), is_confirmed=False)
     assert (begun == run.run.id, state) == (False, "running")
     assert database.rows("SELECT status FROM ops.retention_runs WHERE id = %s", (run.run.id,)) == [("cancelled",)]
+
+
+def test_a_deletion_that_looks_at_the_past_is_followed_up_whatever_it_sees(database: Database, tmp_path: Path) -> None:
+    ours = Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
+    person = ours.row("people.persons")["id"]
+    old_messages(database, ours, 3)
+    run = archiving(database, tmp_path / "archives", MESSAGES, "created_at")
+    with psycopg.connect(database.owner_url) as owner:
+        owner.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        owner.execute("SELECT FROM ops.archives")
+        archives.begin(run.connection, run.run.id, MONTH)
+        owner.execute("DELETE FROM people.persons WHERE id = %s", (person,))
+    assert len(database.rows(ERASURES)) == 1
+
+
+SLOW = """
+CREATE FUNCTION public.waits() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(42);
+    RETURN true;
+END
+$$;
+CREATE POLICY slow ON governance.agent_sessions AS RESTRICTIVE FOR UPDATE TO greenroom_owner USING (public.waits())
+"""
+WAITS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted"
+
+
+def test_a_held_row_that_comes_while_a_page_is_chosen_keeps_what_it_refers_to(database: Database) -> None:
+    ours = Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
+    database.rows("DELETE FROM ops.retention_policies")
+    add(database, SESSIONS)
+    hold(database, INTERACTIONS)
+    kept, gone = (ours.row(SESSIONS, created_at="2020-02-03")["id"] for _ in "ab")
+    with psycopg.connect(database.superuser_url, autocommit=True) as other, ThreadPoolExecutor() as beside:
+        other.execute(SLOW)
+        other.execute("SELECT pg_advisory_lock(42)")
+        enforcing = beside.submit(enforced, database)
+        eventually(lambda: other.execute(WAITS).fetchone() == (1,))
+        ours.row(INTERACTIONS, agent_session_id=kept)
+        other.execute("SELECT pg_advisory_unlock(42)")
+        assert enforcing.result().outcome == "done"
+    assert database.rows("SELECT id FROM governance.agent_sessions") == [(kept,)]
+    assert gone != kept
