@@ -37,7 +37,29 @@ BEGIN
         month.key, month.since, month.key, month.until, page.places,
         ' AND NOT (' || ops.held_condition(month.relation) || ')'), page.size);$q$,
             $q$format('r0.%I >= %L AND r0.%I < %L AND r0.ctid = ANY (%L::tid[])',
-        month.key, month.since, month.key, month.until, page.places), page.size);$q$)
+        month.key, month.since, month.key, month.until, page.places), page.size);$q$),
+        ('ops.taken_condition', $q$date_trunc('hour', cutoff)) ELSE '' END
+        -- a month that was brought back is let be for a while
+        || COALESCE((SELECT ' AND NOT (' || string_agg(DISTINCT format('r0.%1$I >= %2$L AND r0.%1$I < %3$L', p.age_column,
+                a.month::timestamptz, a.month::timestamptz + interval '1 month'), ' OR ') || ')'
+            FROM ops.archives a WHERE p.action = 'archive' AND (a.table_schema, a.table_name) = (p.table_schema, p.table_name)
+                AND a.restored_until > now()), '')
+    FROM$q$,
+            $q$date_trunc('hour', cutoff)) ELSE '' END
+    FROM$q$),
+        ('ops.weigh_retention', $q$    SELECT COALESCE(max(p.updated_at), '-infinity') INTO changed FROM ops.retention_policies p
+    WHERE p.id = known.policy_id AND p.updated_at <= now();
+    IF known.rows_planned IS NULL OR changed > known.started_at THEN$q$,
+            $q$    IF known.rows_planned IS NULL THEN$q$),
+        ('ops.weigh_retention', $q$CASE WHEN COALESCE(r.confirmed_at < changed, true) AND planned$q$,
+            $q$CASE WHEN r.confirmed_at IS NULL AND planned$q$),
+        ('ops.weigh_retention', $q$    said text;
+    changed timestamptz; -- by then, and after a count or an answer it asks anew
+$q$,
+            $q$    said text;
+$q$),
+        ('ops.begin_retention', $q$CASE WHEN is_confirmed AND (r.confirmed_at IS NULL OR r.status = 'asking') THEN now() ELSE$q$,
+            $q$CASE WHEN is_confirmed THEN COALESCE(r.confirmed_at, now()) ELSE$q$)
     ) AS e (function, said, says) LOOP
         known := pg_get_functiondef(edit.function::regproc);
         ASSERT strpos(known, edit.said) > 0, edit.function || ' is another one';

@@ -62,6 +62,18 @@ def test_two_restores_at_once_bring_each_ended_task_back_once(shelf: Shelf) -> N
     assert shelf.text_of(HISTORY, "completed_at") == before
 
 
+def test_the_plan_leaves_a_month_alone_that_was_brought_back_as_the_run_does(shelf: Shelf) -> None:
+    old_tasks(shelf.database, 3)
+    shelf.archive(HISTORY, "completed_at")
+    assert shelf.restored(HISTORY)["restored"] == 3
+    plan = "SELECT row_count FROM ops.plan_retention('archive queue.tasks_history')"
+    assert shelf.database.rows(plan) == []
+    shelf.archive(HISTORY, "completed_at", is_kept=True)
+    assert shelf.text_of(HISTORY, "completed_at")[0] == 3
+    shelf.database.rows("UPDATE ops.archives SET restored_until = now() - interval '1 second'")
+    assert shelf.database.rows(plan) == [(3,)]
+
+
 def encode_all(shelf: Shelf, file: File) -> str:
     """Return all rows of an archived file as a page is written."""
     with tempfile.TemporaryDirectory() as folder:

@@ -184,3 +184,22 @@ def test_a_held_row_that_comes_while_a_page_is_chosen_keeps_what_it_refers_to(da
         assert enforcing.result().outcome == "done"
     assert database.rows("SELECT id FROM governance.agent_sessions") == [(kept,)]
     assert gone != kept
+
+
+def test_a_policy_that_takes_more_since_its_run_began_asks_again(database: Database) -> None:
+    ours = Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
+    database.rows("DELETE FROM ops.retention_policies")
+    policy = add(database, SESSIONS, most_share=0.5, filter={"status": "completed"})
+    for _ in range(3):
+        ours.row(SESSIONS, created_at="2020-02-03")
+    system = database.connect("system")
+    task = uuid4()
+    run, _ = retention_runs.begin(system, policy, task, is_confirmed=False)
+    assert run is not None
+    assert retention_runs.weigh(system, run)
+    database.rows("UPDATE ops.retention_policies SET filter = '{}' WHERE name = %s", (policy,))
+    assert not retention_runs.weigh(system, run)
+    assert retention_runs.begin(system, policy, task, is_confirmed=True) == (run, "running")
+    assert retention_runs.weigh(system, run)
+    database.rows("UPDATE ops.retention_policies SET description = 'x' WHERE name = %s", (policy,))
+    assert not retention_runs.weigh(system, run)
