@@ -85,7 +85,10 @@ $q$),
         ('ops.weigh_retention', $q$CASE WHEN r.confirmed_at IS NULL AND planned$q$,
             $q$CASE WHEN COALESCE(r.confirmed_at < changed, true) AND planned$q$),
         ('ops.begin_retention', $q$CASE WHEN is_confirmed THEN COALESCE(r.confirmed_at, now()) ELSE$q$,
-            $q$CASE WHEN is_confirmed AND (r.confirmed_at IS NULL OR r.status = 'asking') THEN now() ELSE$q$)
+            $q$CASE WHEN is_confirmed AND (r.confirmed_at IS NULL OR r.status = 'asking') THEN now() ELSE$q$),
+        ('ops.check_retention_policy', $q$'ops.retention_policies', 'ops.retention_runs')$q$,
+            $q$'ops.retention_policies', 'ops.retention_runs',
+                'ops.archives', 'ops.archive_subjects', 'ops.released_files') -- without these files are of nobody$q$)
     ) AS e (function, said, says) LOOP
         known := pg_get_functiondef(edit.function::regproc);
         ASSERT strpos(known, edit.said) > 0, edit.function || ' is another one';
