@@ -123,7 +123,11 @@ def write(job: Job, month: date) -> bool:
         manifest = _manifest(job, begun, month, writer, writer.times)
         for each in manifest.files:
             _compare(job, each, Path(folder) / "back")
-        _note(job, manifest, writer.subjects(), goes_on_at)
+        try:
+            _note(job, manifest, writer.subjects(), goes_on_at)
+        except LostError:
+            job.store.clear(folder_of(job.run.table, month, begun.part, begun.id))  # no row says whose it holds
+            raise
     return True
 
 

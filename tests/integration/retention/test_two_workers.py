@@ -101,6 +101,7 @@ def test_a_part_that_another_worker_gave_up_is_not_verified(
         assert run.work() is not None
     assert kept(run) == before
     assert database.rows("SELECT rows_archived FROM ops.retention_runs WHERE id = %s", (run.run.id,)) == [(3,)]
+    assert len(run.store.keys("")) == 2
 
 
 def test_a_verified_part_that_is_broken_later_drops_no_month(database: Database, tmp_path: Path) -> None:
