@@ -53,6 +53,7 @@ class Pending:
     pages_emptied: int
     rows: int
     manifest_key: str
+    """'' of one that is being written."""
     manifest_sha256: str | None
 
 
@@ -164,11 +165,15 @@ def check(connection: Connection, table: str, names: Sequence[str], pieces: Iter
 
 def verify(
     connection: Connection, archive_id: UUID, run_id: UUID, part: Verified, subjects: Mapping[tuple[str, str], int]
-) -> None:
-    """Note that a part stands in storage, whole, and whom it speaks of (rows by kind and id). In a transaction."""
+) -> bool:
+    """Note that a part stands in storage, whole, and whom it speaks of (rows by kind and id). In a transaction.
+
+    Returns False, and notes nothing, where the part is not being written any more: another worker gave it up.
+    """
     values = {name: getattr(part, name) for name in Verified.__slots__}
     noted = {"archive_id": archive_id, "run_id": run_id, **values, "files": Jsonb(part.files)}
-    QUERIES.run(connection, "verify", noted)
+    if not QUERIES.run(connection, "verify", noted):
+        return False
     QUERIES.run(connection, "note_written", noted)
     keys = list(subjects)
     counted = {
@@ -177,6 +182,7 @@ def verify(
         "counts": list(subjects.values()),
     }
     QUERIES.run(connection, "add_subjects", {"archive_id": archive_id, **counted})
+    return True
 
 
 def end_scan(connection: Connection, run_id: UUID, month: date) -> None:
@@ -198,21 +204,39 @@ def empty(
     return None if gone is None else set(gone)
 
 
-def note(connection: Connection, run_id: UUID, archive_id: UUID, pages: int, deleted: int, left: list[int]) -> None:
-    """Note that so many pages of a part are emptied: `deleted` rows of the last, but for those `left`."""
-    values = {"run_id": run_id, "archive_id": archive_id, "pages": pages, "deleted": deleted, "left": left}
-    QUERIES.run(connection, "note_emptied", values)
-    QUERIES.run(connection, "note_deleted", values)
+def note(connection: Connection, run_id: UUID, part: Pending, pages: int, deleted: int, left: list[int]) -> bool:
+    """Note that so many pages of a part are emptied: `deleted` rows of the last, but for those `left`.
+
+    Returns False, and notes nothing, where that page is not the next one of the files that `part` names: another worker
+    was first, or somebody was erased from it. The transaction is then to be rolled back.
+    """
+    values = {
+        "archive_id": part.id,
+        "manifest_key": part.manifest_key,
+        "pages": pages,
+        "deleted": deleted,
+        "left": left,
+    }
+    if not QUERIES.run(connection, "note_emptied", values):
+        return False
+    QUERIES.run(connection, "note_deleted", {"run_id": run_id, "deleted": deleted})
+    return True
 
 
-def end_part(connection: Connection, archive_id: UUID) -> int:
-    """End a part that was emptied; return how many rows were deleted for it."""
-    found = QUERIES.run(connection, "end_part", {"archive_id": archive_id})
-    return int(found[0][0]) if found else 0
+def end_part(connection: Connection, part: Pending) -> int | None:
+    """End a part that was emptied; return how many rows were deleted for it, None where it is another by now."""
+    values = {"archive_id": part.id, "manifest_key": part.manifest_key}
+    found = QUERIES.run(connection, "end_part", values)
+    return int(found[0][0]) if found else None
+
+
+def is_void(connection: Connection, archive_id: UUID) -> bool:
+    """Lock a part to the end of the transaction; return whether it was not verified, or emptied without a row."""
+    return bool(QUERIES.run(connection, "lock_void", {"archive_id": archive_id}))
 
 
 def discard(connection: Connection, archive_id: UUID) -> None:
-    """Forget a part for which no row was deleted; its files are gone."""
+    """Forget a part that `is_void` has locked; its files are gone."""
     QUERIES.run(connection, "discard", {"archive_id": archive_id})
 
 

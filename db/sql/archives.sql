@@ -55,10 +55,11 @@ SELECT total, wrong FROM ops.check_stage(%(columns)s::name[]);
 
 -- name: verify
 -- The part stands in storage, whole.
-UPDATE ops.archives SET status = 'verified', verified_at = clock_timestamp(), row_count = %(rows)s, byte_count = %(bytes)s,
+UPDATE ops.archives SET status = 'verified', verified_at = GREATEST(clock_timestamp(), created_at), row_count = %(rows)s, byte_count = %(bytes)s,
     hash_sum = %(hash_sum)s, files = %(files)s, manifest_key = %(manifest_key)s, manifest_sha256 = %(manifest_sha256)s, since = %(since)s,
     until = %(until)s, goes_on_at = %(goes_on_at)s
-WHERE id = %(archive_id)s AND status = 'writing';
+WHERE id = %(archive_id)s AND status = 'writing'
+RETURNING id;
 
 -- name: add_subjects
 INSERT INTO ops.archive_subjects (kind, subject_id, archive_id, row_count)
@@ -78,19 +79,26 @@ UPDATE ops.archives SET goes_on_at = NULL WHERE run_id = %(run_id)s AND month = 
 SELECT ops.empty_archive(%(run_id)s, %(archive_id)s, %(rows)s, %(known)s::bigint[]);
 
 -- name: note_emptied
--- A page's rows are gone, but for those that stay.
+-- A page's rows are gone, but for those that stay: the next page, of the files that were read. Nothing where another worker was first, or the
+-- part was written anew.
 UPDATE ops.archives SET pages_emptied = %(pages)s, rows_deleted = rows_deleted + %(deleted)s, left_behind = left_behind || %(left)s::integer[]
-WHERE id = %(archive_id)s AND status = 'verified';
+WHERE id = %(archive_id)s AND status = 'verified' AND pages_emptied = %(pages)s - 1 AND manifest_key = %(manifest_key)s
+RETURNING id;
 
 -- name: note_deleted
 UPDATE ops.retention_runs SET rows_deleted = rows_deleted + %(deleted)s WHERE id = %(run_id)s;
 
 -- name: end_part
-UPDATE ops.archives SET status = 'emptied', emptied_at = clock_timestamp() WHERE id = %(archive_id)s AND status = 'verified'
+UPDATE ops.archives SET status = 'emptied', emptied_at = GREATEST(clock_timestamp(), verified_at)
+WHERE id = %(archive_id)s AND status = 'verified' AND manifest_key = %(manifest_key)s
 RETURNING rows_deleted;
 
+-- name: lock_void
+-- A part for which no row was deleted nor will be: whoever writes or empties it meanwhile waits, and finds it gone.
+SELECT id FROM ops.archives WHERE id = %(archive_id)s AND (status = 'writing' OR status = 'emptied' AND rows_deleted = 0) FOR UPDATE;
+
 -- name: discard
-DELETE FROM ops.archives WHERE id = %(archive_id)s AND (status = 'writing' OR rows_deleted = 0);
+DELETE FROM ops.archives WHERE id = %(archive_id)s AND (status = 'writing' OR status = 'emptied' AND rows_deleted = 0);
 
 -- name: drop_month
 SELECT ops.drop_archived(%(run_id)s, %(month)s);

@@ -63,6 +63,7 @@ UNGUARDED = {
             "emptied_months",
             "end_part",
             "end_scan",
+            "lock_void",
             "note_deleted",
             "note_emptied",
             "note_written",

@@ -22,7 +22,7 @@ from db.connection import Connection
 from pipelines.retention.archive.columns import to_text
 from pipelines.retention.archive.errors import ChangedArchiveError
 from pipelines.retention.archive.manifest import ArchivedFile, Manifest
-from pipelines.retention.archive.parts import Job, Layout, OffError, forget, write
+from pipelines.retention.archive.parts import Job, Layout, LostError, OffError, forget, write
 from pipelines.retention.archive.reading import FileReader
 from pipelines.retention.archive.store import ArchiveStore
 from pipelines.retention.archive.writing import ROW_HASH
@@ -31,7 +31,6 @@ from pipelines.task import TaskContext
 
 _TIME = "the attempt's time is up"
 _CHANGING = "rows change while they are archived"
-_OFF = "its policy is off, held or another by now"
 
 
 def step(context: TaskContext, connection: Connection, run: Run, pacer: Pacer) -> str | None:
@@ -54,8 +53,8 @@ def step(context: TaskContext, connection: Connection, run: Run, pacer: Pacer) -
             reason = _advance(job, month, [part for part in parts if part.month == month])
             if reason is not None or pacer.is_over:
                 return reason or _TIME
-    except OffError:
-        return _OFF
+    except OffError as off:
+        return f"{off.reason}: {run.table}"
     except psycopg.errors.LockNotAvailable:
         return f"in use: {run.table}"
 
@@ -64,18 +63,33 @@ def _advance(job: Job, month: date, parts: list[Pending]) -> str | None:
     """Bring one month forward: write its next part, or let go of what its verified parts hold."""
     if not parts or _goes_on(job, month, parts):
         return None if write(job, month) else f"{_CHANGING}: {job.run.table} {month:%Y-%m}"
-    outcome = archives.drop_month(job.connection, job.run.id, month)
-    if outcome == "busy":
-        return f"in use: {job.run.table} {month:%Y-%m}"
-    if outcome == "dropped":
-        return None
+    if _is_whole(job, month, parts):
+        _fetch_all(job, parts)
+        outcome = archives.drop_month(job.connection, job.run.id, month)
+        if outcome == "busy":
+            return f"in use: {job.run.table} {month:%Y-%m}"
+        if outcome == "dropped":
+            return None
     return next((reason for part in parts if (reason := _empty(job, part))), None)
 
 
 def _goes_on(job: Job, month: date, parts: list[Pending]) -> bool:
     """Whether all parts of a month are written before any is emptied, and one is still to be written."""
-    is_begun = any(part.pages_emptied or not part.is_own for part in parts)
-    return not is_begun and parts[-1].goes_on_at is not None and archives.is_whole(job.connection, job.run.id, month)
+    return parts[-1].goes_on_at is not None and all(part.is_own for part in parts) and _is_whole(job, month, parts)
+
+
+def _is_whole(job: Job, month: date, parts: list[Pending]) -> bool:
+    """Whether a month may go as it stands, when all of it is in its parts."""
+    return not any(part.pages_emptied for part in parts) and archives.is_whole(job.connection, job.run.id, month)
+
+
+def _fetch_all(job: Job, parts: list[Pending]) -> None:
+    """See that parts, which may have been verified long ago, stand in storage as they were written."""
+    with tempfile.TemporaryDirectory(prefix="greenroom-archive-") as folder:
+        for part in parts:
+            manifest = Manifest.decode(job.store.read(part.manifest_key), part.manifest_key, part.manifest_sha256)
+            for file in manifest.files:
+                job.store.fetch(file.key, Path(folder) / "file", file.sha256)
 
 
 def _drop_emptied(job: Job) -> str | None:
@@ -97,7 +111,10 @@ def _empty(job: Job, part: Pending) -> str | None:
                     return _TIME  # each call gets further, however little time it has
                 _empty_page(job, part, number, first, rows, _hashes(others, page))
             first += len(rows)
-    if archives.end_part(job.connection, part.id) == 0:
+    deleted = archives.end_part(job.connection, part)
+    if deleted is None:
+        raise LostError
+    if deleted == 0:
         forget(job, part)
         return f"{_CHANGING}: {job.run.table} {part.month:%Y-%m}"
     return None
@@ -110,7 +127,8 @@ def _empty_page(job: Job, part: Pending, number: int, first: int, rows: pa.Table
         if gone is None:
             raise OffError
         left = [place for place in range(first, first + len(rows)) if place not in gone]
-        archives.note(job.connection, job.run.id, part.id, number + 1, len(gone), left)
+        if not archives.note(job.connection, job.run.id, part, number + 1, len(gone), left):
+            raise LostError
 
 
 def _keyed(job: Job, rows: pa.Table, first: int) -> list[dict[str, Any]]:

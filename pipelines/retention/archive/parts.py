@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from db import archives, forgetting
 from db.connection import Connection
@@ -30,7 +30,15 @@ _FIRST_BLOCKS, _MOST_BLOCKS = 16, 1024
 
 
 class OffError(Exception):
-    """The run takes nothing any more: its policy was switched off, held or changed."""
+    """The run takes nothing any more: its policy was switched off, held or changed. `reason` says so to people."""
+
+    reason: ClassVar[str] = "its policy is off, held or another by now"
+
+
+class LostError(OffError):
+    """The part is not as this worker knows it: another one is at the run, or somebody was erased from the part."""
+
+    reason = "another worker is at it, or somebody is erased from it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,7 @@ class PartWriter:
 def write(job: Job, month: date) -> bool:
     """Write and verify the next part of a month; false where the whole month was looked through and has no row.
 
-    Raises OffError, UnavailableError of the store, ChangedArchiveError where it gives back something else,
+    Raises OffError, LostError, UnavailableError of the store, ChangedArchiveError where it gives back something else,
     LockNotAvailable while somebody is deleted of whom it may speak; the part is left as `writing` then, for `forget`.
     """
     begun = archives.begin(job.connection, job.run.id, month)
@@ -115,16 +123,26 @@ def write(job: Job, month: date) -> bool:
         manifest = _manifest(job, begun, month, writer, writer.times)
         for each in manifest.files:
             _compare(job, each, Path(folder) / "back")
-        _note(job, manifest, writer.subjects(), goes_on_at)
+        try:
+            _note(job, manifest, writer.subjects(), goes_on_at)
+        except LostError:
+            job.store.clear(folder_of(job.run.table, month, begun.part, begun.id))  # no row says whose it holds
+            raise
     return True
 
 
 def forget(job: Job, part: archives.Pending) -> None:
-    """Remove what is there of a part for which no row was deleted, files first."""
-    job.store.clear(folder_of(job.run.table, part.month, part.part, part.id))
-    if part.manifest_key is not None:  # of one that was written anew
-        job.store.clear(part.manifest_key.rpartition("/")[0])
-    archives.discard(job.connection, part.id)
+    """Remove what is there of a part for which no row was deleted, files first.
+
+    The part is locked meanwhile: one that another worker has verified by then, or emptied, stays as it is.
+    """
+    with job.connection.transaction():
+        if not archives.is_void(job.connection, part.id):
+            return
+        job.store.clear(folder_of(job.run.table, part.month, part.part, part.id))
+        if part.manifest_key:  # of one that was written anew
+            job.store.clear(part.manifest_key.rpartition("/")[0])
+        archives.discard(job.connection, part.id)
 
 
 def _fill(job: Job, begun: archives.Begun, month: date, writer: PartWriter) -> int | None:
@@ -233,4 +251,5 @@ def _note(job: Job, manifest: Manifest, subjects: Counter[Subject], goes_on_at: 
         goes_on_at=goes_on_at,
     )
     with job.connection.transaction():
-        archives.verify(job.connection, manifest.archive_id, job.run.id, verified, subjects)
+        if not archives.verify(job.connection, manifest.archive_id, job.run.id, verified, subjects):
+            raise LostError

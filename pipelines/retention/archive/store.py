@@ -75,7 +75,9 @@ class ArchiveStore(ABC):
             self.put(key, Path(folder) / "file")
 
     def clear(self, folder: str) -> None:
-        """Remove all files below a folder: of a part that is forgotten."""
+        """Remove all files below a folder: of a part that is forgotten. Raises ValueError for the store as a whole."""
+        if not folder.strip("/"):
+            raise ValueError("a folder of the archives' store is cleared, not all of it")
         for key in self.keys(folder):
             self.delete(key)
 

@@ -15,6 +15,11 @@ from tests.support.tenants import acting, ids, let_go
 
 POLICIES, RUNS = "ops.retention_policies", "ops.retention_runs"
 REFUSED: dict[str, tuple[Row, str]] = {
+    "index of archives": ({"table_schema": "ops", "table_name": "archives", "age_column": "created_at"}, "table_name"),
+    "released files": (
+        {"table_schema": "ops", "table_name": "released_files", "age_column": "released_at"},
+        "table_name",
+    ),
     "no such table": ({"table_name": "agent_session"}, "table_name"),
     "a view": ({"table_name": "active_agent_sessions", "age_column": "created_at"}, "table_name"),
     "the server's own table": ({"table_schema": "pg_catalog", "table_name": "pg_class"}, "table_name"),
