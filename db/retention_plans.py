@@ -14,7 +14,8 @@ import psycopg
 from core.errors import GreenroomError
 from db.connection import Connection
 from db.queries import Row
-from db.retention_runs import QUERIES, Action, Cadence
+from db.retention import Action, Cadence
+from db.retention_runs import QUERIES
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from core.settings import Settings
 from db import retention_runs
 from db.connection import Connection
 from db.queries import is_unavailable, unavailable
-from db.retention_runs import Action, Cadence, CameTo
+from db.retention import Action, Cadence
+from db.retention_runs import CameTo
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
