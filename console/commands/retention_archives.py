@@ -1,6 +1,7 @@
 """`greenroom retention archives` and `restore`: what stands in storage, and rows of it brought back to their table."""
 
 import re
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pipelines.retention.restoring.task import RestoreArchive
 
 OfMonth = Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="Only that month.")]
-_KEEP = re.compile(r"(\d+) ?(hour|day|week)s?")
+_KEEP = re.compile(r"([0-9]{1,12}) ?(hour|day|week)s?")
 
 
 def archives(
@@ -128,7 +129,9 @@ def _month(text: str | None) -> date | None:
 
 def _span(text: str) -> timedelta:
     given = _KEEP.fullmatch(text)
-    return timedelta(**{f"{given[2]}s": int(given[1])}) if given else span_of(text)
+    with suppress(OverflowError):
+        return timedelta(**{f"{given[2]}s": int(given[1])}) if given else span_of(text)
+    raise UsageError(f"{text!r} is too long a time to keep anything: write '90 days'")
 
 
 def _tenant(operation: Operation, name: str) -> UUID:
