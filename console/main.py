@@ -102,6 +102,10 @@ def _run(arguments: Sequence[str]) -> int:
         return 1
     except (KeyboardInterrupt, typer.Abort):
         return _exit_status(INTERRUPTED)
+    except UnicodeEncodeError as error:
+        output.show_error(f"{error.object!r} holds bytes that are no UTF-8: write it as text")
+        _trace(arguments)
+        return 2
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
         output.show_error(f"unexpected {type(error).__name__}: {first}; `greenroom --debug …` shows where")

@@ -133,16 +133,29 @@ def gather(connection: Connection, archive_id: UUID, first_block: int, last_bloc
     return {place: int(count) for place, count in QUERIES.run(connection, "gather", values)}
 
 
-def copied(connection: Connection, file: PartFile) -> bytes:
-    """Return what was gathered for a file, as CSV: its columns, the hash of each row, and whom it speaks of."""
+def copied(connection: Connection, file: PartFile, most: int | None = None) -> bytes | None:
+    """Return what was gathered for a file, as CSV: its columns, the hash of each row, and whom it speaks of.
+
+    None where that is more than `most` bytes: the transaction is of no more use then.
+    """
     wanted = sql.SQL(", ").join(map(sql.Identifier, [*file.columns, "_row_hash", "_subjects"]))
     source = sql.Identifier("pg_temp", f"archive_{file.place}")
     statement = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv)").format(wanted, source)
     try:
         with connection.cursor().copy(statement) as copy:
-            return b"".join(copy)
+            return _joined(copy, most)
     except psycopg.OperationalError as error:
         raise _translated(error) from error
+
+
+def _joined(pieces: Iterable[bytes | bytearray | memoryview], most: int | None) -> bytes | None:
+    """Return pieces as one, or None of more than `most` bytes; all are read, as a COPY that is left open asks."""
+    found, size = bytearray(), 0
+    for piece in pieces:
+        size += len(piece)
+        if most is None or size <= most:
+            found += piece
+    return bytes(found) if most is None or size <= most else None
 
 
 def check(connection: Connection, table: str, names: Sequence[str], pieces: Iterable[bytes]) -> tuple[int, int]:

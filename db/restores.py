@@ -10,11 +10,11 @@ from typing import Any, Literal, cast
 from uuid import UUID
 
 from db.connection import Connection
+from db.forgetting import Subject
 from db.queries import Queries
 
 QUERIES = Queries("restores")
 Status = Literal["writing", "verified", "emptied", "erased"]
-Kind = Literal["tenant", "user", "person", "client", "persona", "document"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ def list_archives(
     *,
     table: str | None = None,
     month: date | None = None,
-    subject: tuple[Kind, UUID] | None = None,
+    subject: Subject | None = None,
 ) -> list[Archive]:
     """Return parts by table, month and number: of all, or of one table, one month, or with rows of one subject."""
-    kind, subject_id = subject or (None, None)
+    kind, subject_id = (None, None) if subject is None else (subject.kind, subject.id)
     values = {"table": table, "month": month, "kind": kind, "subject_id": subject_id}
     found = [Archive(*row) for row in QUERIES.run(connection, "list", values)]
     return [replace(each, files=tuple(map(_file, cast("Any", each.files)))) for each in found]

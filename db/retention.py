@@ -152,7 +152,7 @@ def effective(
 
 def columns(connection: Connection, table: str) -> list[Column]:
     """Return the columns of a table; raises RetentionError where there is none of that name."""
-    found = [Column(*row) for row in QUERIES.run(connection, "columns", {"table": table})]
+    found = [Column(*row) for row in QUERIES.run(connection, "columns", {"table": table})] if _is_pair(table) else []
     if not found:
         raise RetentionError(f"there is no table {table!r}: write it with its schema, such as assistants.messages")
     return found
@@ -262,12 +262,21 @@ def _policy(row: tuple[Any, ...]) -> Policy:
     return Policy(**dict(zip(_ORDER, row, strict=True)))
 
 
+def _is_pair(table: str) -> bool:
+    """Tell whether a name is a schema's and a table's; Postgres refuses three parts, and what is no Unicode."""
+    return table.count(".") == 1 and table.isprintable()
+
+
 def _meet(said: UUID | None, asked: UUID | None) -> bool:
     return said is None or asked is None or said == asked
 
 
 def _judge(connection: Connection, spec: PolicySpec) -> None:
-    """Raise RetentionError for columns that there are not, and for values that they cannot have."""
+    """Raise RetentionError for a name and a reason that nobody can read, and for columns and values there are not."""
+    if not spec.name.isprintable():
+        raise RetentionError(f"a policy's name {spec.name!r} holds control characters: leave them out")
+    if spec.hold_reason is not None and not spec.hold_reason.strip():
+        raise RetentionError("a hold's reason has 1 to 2000 characters")
     known = {each.name: each for each in columns(connection, spec.table)}
     times = ", ".join(each.name for each in known.values() if each.type == _TIME)
     if spec.age_column not in known or known[spec.age_column].type != _TIME:

@@ -14,7 +14,11 @@ import psycopg
 from core.errors import GreenroomError
 from db.connection import Connection
 from db.queries import Row
-from db.retention_runs import QUERIES, Action, Cadence
+from db.retention import Action, Cadence
+from db.retention_runs import QUERIES
+
+_MOST_MILLISECONDS = 2**31 - 1
+"""What Postgres counts a timeout in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ def _reading(connection: Connection, seconds: float) -> Iterator[None]:
     connection.isolation_level, connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
     try:
         with connection.transaction():
-            QUERIES.run(connection, "plan_bound", {"milliseconds": str(int(seconds * 1000))})
+            QUERIES.run(connection, "plan_bound", {"milliseconds": str(int(min(seconds * 1000, _MOST_MILLISECONDS)))})
             yield
     finally:
         connection.isolation_level, connection.read_only = before

@@ -13,10 +13,9 @@ import psycopg
 
 from db.connection import Connection
 from db.queries import Queries
+from db.retention import Action, Cadence
 
 QUERIES = Queries("retention_runs")
-Action = Literal["delete", "archive", "roll_up", "drop_partition"]
-Cadence = Literal["hourly", "daily", "monthly"]
 BeginState = Literal["running", "asking", "busy", "off"]
 PageState = Literal["more", "over", "ended", "busy"]
 

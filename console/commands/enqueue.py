@@ -11,6 +11,7 @@ from console import output
 from console.options import AsJson, Tenant, Timeout, id_of, task_ids
 from console.runtime import Operation, operate
 from console.values import moment_of, payload_of
+from console.watching import watch
 from core.errors import GreenroomError, UnknownTaskTypeError
 from db import tasks
 from db.connection import tenant_transaction
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 UniqueMode = Literal["keep", "replace", "debounce"]
 ParentPolicy = Literal["fail", "cancel", "run"]
+_A_DAY = 86_400.0
 
 
 def enqueue(
@@ -113,6 +115,13 @@ def end_of(operation: Operation, task_id: UUID, timeout: float) -> TaskEnd:
     if task is not None and task.completed_at is None:
         operation.require_worker(task.queue)
     return wait_for(operation.connection, task_id, timeout=timeout)
+
+
+def followed(operation: Operation, task_id: UUID, *, as_json: bool) -> TaskEnd:
+    """Wait for a task's end for up to a day, and show people its changes meanwhile; raises as `end_of` does."""
+    if not as_json:
+        watch(operation, task_id, as_json=False)
+    return end_of(operation, task_id, _A_DAY)
 
 
 def show_end(end: TaskEnd) -> None:

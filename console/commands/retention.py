@@ -1,5 +1,6 @@
 """`greenroom retention`: for how long rows are kept, what becomes of them then, and what a hold keeps."""
 
+import math
 import re
 from typing import Annotated, Any
 from uuid import UUID
@@ -235,7 +236,7 @@ def _filter_of(operation: Operation, table: str, pairs: list[str]) -> dict[str, 
     types = {each.name: each.type for each in retention.columns(operation.connection, table)}
     found: dict[str, Any] = {}
     for pair in pairs:
-        name, sign, text = pair.partition("=")
+        name, sign, text = pair.encode().decode().partition("=")  # which a lone surrogate does not outlive
         if not (name and sign):
             raise RetentionError(f"{pair!r} is no COLUMN=VALUE")
         if name in found:
@@ -251,7 +252,8 @@ def _value_of(text: str, type_name: str) -> Any:
         return _TRUTH.get(text, text)
     if type_name.startswith(_NUMBERS):
         try:
-            return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+            number = int(text) if re.fullmatch(r"-?\d+", text) else float(text)
         except ValueError:
             return text
+        return text if isinstance(number, float) and not math.isfinite(number) else number
     return text

@@ -1,6 +1,7 @@
 """`greenroom retention archives` and `restore`: what stands in storage, and rows of it brought back to their table."""
 
 import re
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
@@ -10,22 +11,21 @@ import typer
 from pydantic import ValidationError
 
 from console import output
-from console.commands.enqueue import end_of
+from console.commands.enqueue import followed
 from console.options import AsJson, task_id
 from console.runtime import Operation, operate
 from console.values import span_of
-from console.watching import watch
 from core.errors import GreenroomError, UsageError
 from db import audit, restores, tenants
 from db.connection import tenant_transaction
-from db.restores import Archive, Kind
+from db.forgetting import Kind, Subject
+from db.restores import Archive
 
 if TYPE_CHECKING:
     from pipelines.retention.restoring.task import RestoreArchive
 
 OfMonth = Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="Only that month.")]
-_LONGEST = 86_400.0
-_KEEP = re.compile(r"(\d+) ?(hour|day|week)s?")
+_KEEP = re.compile(r"([0-9]{1,12}) ?(hour|day|week)s?")
 
 
 def archives(
@@ -44,7 +44,7 @@ def archives(
     if tenant is not None and subject is not None:
         raise UsageError("--tenant is a subject, too: give one of --tenant and --subject")
     with operate() as operation:
-        whose = _subject(subject) if tenant is None else _subject(f"tenant:{_tenant(operation, tenant)}")
+        whose = _subject(subject) if tenant is None else Subject("tenant", _tenant(operation, tenant))
         found = restores.list_archives(operation.connection, table=table, month=_month(month), subject=whose)
         problems = _problems(operation, found) if verify else {}
     if as_json:
@@ -88,9 +88,7 @@ def restore(
         if not wait:
             output.show_json({"task_id": task}) if as_json else output.show_line(f"the task {task} restores {table}")
             return
-        if not as_json:
-            watch(operation, task, as_json=False)
-        end = end_of(operation, task, _LONGEST)
+        end = followed(operation, task, as_json=as_json)
     if as_json:
         output.show_json(asdict(end))
     if end.status != "done":
@@ -131,20 +129,22 @@ def _month(text: str | None) -> date | None:
 
 def _span(text: str) -> timedelta:
     given = _KEEP.fullmatch(text)
-    return timedelta(**{f"{given[2]}s": int(given[1])}) if given else span_of(text)
+    with suppress(OverflowError):
+        return timedelta(**{f"{given[2]}s": int(given[1])}) if given else span_of(text)
+    raise UsageError(f"{text!r} is too long a time to keep anything: write '90 days'")
 
 
 def _tenant(operation: Operation, name: str) -> UUID:
     return tenants.find(operation.connection, name).id
 
 
-def _subject(text: str | None) -> tuple[Kind, UUID] | None:
+def _subject(text: str | None) -> Subject | None:
     if text is None:
         return None
     kind, _, subject = text.partition(":")
     if kind not in get_args(Kind):
         raise UsageError(f"{text!r} is no subject: write {', '.join(get_args(Kind)[:-1])} or {get_args(Kind)[-1]}:ID")
-    return cast("Kind", kind), task_id(subject)
+    return Subject(cast("Kind", kind), task_id(subject))
 
 
 def _problems(operation: Operation, found: list[Archive]) -> dict[UUID, list[str]]:

@@ -6,14 +6,12 @@ from uuid import UUID
 import typer
 
 from console import output
-from console.commands.enqueue import end_of
+from console.commands.enqueue import followed
 from console.options import AsJson
 from console.runtime import Operation, operate
-from console.watching import watch
 from core.errors import GreenroomError, UsageError
 from db import audit
 
-_LONGEST = 86_400.0
 _QUEUE = "default"
 
 
@@ -54,9 +52,7 @@ def _checked(operation: Operation, tenant_id: UUID | None, *, is_removing: bool,
         if is_removing:
             told = "removal of stored files that no row owns requested"
             audit.record(operation.connection, "files.requested", told, audit.Resource("task", task_id, tenant_id))
-    if not as_json:
-        watch(operation, task_id, as_json=False)
-    end = end_of(operation, task_id, _LONGEST)
+    end = followed(operation, task_id, as_json=as_json)
     if end.status != "done":
         raise GreenroomError(f"storage and rows were not compared: {end.error or end.status}")
     found: dict[str, Any] = end.result

@@ -9,18 +9,15 @@ import typer
 
 from console import output
 from console.bars import sparkline
-from console.commands.enqueue import end_of
+from console.commands.enqueue import followed
 from console.options import AsJson, Timeout
 from console.runtime import Operation, operate
-from console.watching import watch
 from core.errors import GreenroomError, NotFoundError
 from db import audit, retention_plans, retention_runs
 from db.connection import tenant_transaction
-from db.queue import TaskEnd
 from db.retention_plans import Month, Plan
 
 _WIDTH = 24
-_LONGEST = 86_400.0
 
 
 def plan(
@@ -73,7 +70,7 @@ def run(
         if wait:
             operation.require_worker(RETENTION_QUEUE)
         task_id = _enqueue(operation, tuple(policies or ()), is_confirmed=confirm)
-        end = _followed(operation, task_id, as_json=as_json) if wait else None
+        end = followed(operation, task_id, as_json=as_json) if wait else None
     if end is None:
         _show_task(task_id, as_json=as_json)
         return
@@ -153,12 +150,6 @@ def _enqueue(operation: Operation, policies: tuple[str, ...], *, is_confirmed: b
             metadata={"policies": list(policies), "is_confirmed": is_confirmed},
         )
     return task_id
-
-
-def _followed(operation: Operation, task_id: UUID, *, as_json: bool) -> TaskEnd:
-    if not as_json:
-        watch(operation, task_id, as_json=False)
-    return end_of(operation, task_id, _LONGEST)
 
 
 def _show_task(task_id: UUID, *, as_json: bool) -> None:

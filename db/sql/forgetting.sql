@@ -1,26 +1,31 @@
 -- Archives without somebody who is erased: the parts that hold rows of them, one written anew after the other.
 
+-- part: alive
+-- A task that lives is at the run of a part.
+EXISTS (SELECT FROM ops.retention_runs r JOIN queue.tasks_live t ON t.id = r.task_id
+    WHERE r.id = a.run_id AND r.status = 'running')
+
 -- name: unwritten
 -- Parts that are being written, and whether a task that lives is at it: nobody knows yet whose they are, but that one tenant's are not
 -- another's.
 SELECT a.id, a.table_schema || '.' || a.table_name, a.month, a.part,
-    EXISTS (SELECT FROM ops.retention_runs r JOIN queue.tasks_live t ON t.id = r.task_id WHERE r.id = a.run_id AND r.status = 'running')
+    -- include: alive
 FROM ops.archives a WHERE a.status = 'writing' AND (a.tenant_id IS NULL OR a.tenant_id = COALESCE(%(tenant_id)s, a.tenant_id))
 ORDER BY a.id;
 
 -- name: next
 -- The next part that holds rows of somebody, and whether a task that lives is emptying its table of it.
 SELECT a.id, a.table_schema || '.' || a.table_name, a.month, a.part, a.manifest_key, a.manifest_sha256, a.left_behind, a.pages_emptied,
-    a.status = 'verified' AND EXISTS (SELECT FROM ops.retention_runs r JOIN queue.tasks_live t ON t.id = r.task_id
-        WHERE r.id = a.run_id AND r.status = 'running')
+    a.status = 'verified' AND
+    -- include: alive
 FROM ops.archive_subjects s JOIN ops.archives a ON a.id = s.archive_id
 WHERE s.kind = %(kind)s AND s.subject_id = %(id)s AND a.id > %(after)s AND a.status IN ('verified', 'emptied')
 ORDER BY a.id LIMIT 1;
 
 -- name: discard
 -- A part that was being written, and that nobody goes on with: no row was deleted for it.
-DELETE FROM ops.archives a WHERE a.id = %(id)s AND a.status = 'writing' AND NOT EXISTS (SELECT FROM ops.retention_runs r
-    JOIN queue.tasks_live t ON t.id = r.task_id WHERE r.id = a.run_id AND r.status = 'running')
+DELETE FROM ops.archives a WHERE a.id = %(id)s AND a.status = 'writing' AND NOT
+    -- include: alive
 RETURNING a.id;
 
 -- name: lock_run
@@ -34,8 +39,9 @@ UPDATE ops.archives a SET files = %(files)s, manifest_key = COALESCE(%(manifest_
     left_behind = %(left_behind)s, pages_emptied = %(pages_emptied)s,
     status = CASE WHEN %(manifest_key)s IS NULL THEN 'erased' ELSE a.status END
 WHERE a.id = %(id)s AND a.manifest_key = %(was)s AND a.status IN ('verified', 'emptied')
-    AND (a.status = 'emptied' OR NOT EXISTS (SELECT FROM ops.retention_runs r JOIN queue.tasks_live t ON t.id = r.task_id
-        WHERE r.id = a.run_id AND r.status = 'running'))
+    AND (a.status = 'emptied' OR NOT
+    -- include: alive
+    )
 RETURNING a.id;
 
 -- name: drop_subjects

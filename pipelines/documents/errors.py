@@ -1,19 +1,18 @@
 """Why a document cannot be ingested: one class a cause, each a plain sentence that says what to do.
 
 PermanentError
-├── DocumentRefusedError            the file itself has to change
-│   ├── EmptyFileError              zero bytes
-│   ├── NoTextError                 a valid file without any text
-│   ├── TooLargeError               more bytes or characters than the limits allow
-│   ├── TooManyPagesError           more pages than the limits allow
-│   ├── WrongTypeError              the content is not what the name says, or a format that we do not read
-│   ├── BrokenFileError             damaged
-│   ├── TruncatedFileError          cut off before its end
-│   ├── EncryptedFileError          needs a password
-│   ├── ParserTimeoutError          parsing did not end in the time that the limits allow
-│   └── ParserOutOfMemoryError      parsing needs more memory than the limits allow
-├── FileVanishedError               nothing stands where the document's file should
-├── StoragePathError                a storage key that points outside its storage
+├── FileRefusedError                of pipelines.storage: the storage will not take or give the file
+│   └── DocumentRefusedError        the file itself has to change
+│       ├── EmptyFileError          zero bytes
+│       ├── NoTextError             a valid file without any text
+│       ├── TooLargeError           more bytes or characters than the limits allow
+│       ├── TooManyPagesError       more pages than the limits allow
+│       ├── WrongTypeError          the content is not what the name says, or a format that we do not read
+│       ├── BrokenFileError         damaged
+│       ├── TruncatedFileError      cut off before its end
+│       ├── EncryptedFileError      needs a password
+│       ├── ParserTimeoutError      parsing did not end in the time that the limits allow
+│       └── ParserOutOfMemoryError  parsing needs more memory than the limits allow
 ├── AddressRefusedError             a URL that leads where no file is fetched from
 ├── FetchRefusedError               a server that will not give the file
 ├── ModelFilesError                 the embedding model's files are missing or not the pinned ones
@@ -29,9 +28,10 @@ The texts name sizes, limits and formats, never the document's content: they are
 from datetime import timedelta
 
 from core.errors import PermanentError, RetryableError
+from pipelines.storage.errors import FileRefusedError
 
 
-class DocumentRefusedError(PermanentError):
+class DocumentRefusedError(FileRefusedError):
     """The document cannot be ingested as it is."""
 
 
@@ -73,14 +73,6 @@ class ParserTimeoutError(DocumentRefusedError):
 
 class ParserOutOfMemoryError(DocumentRefusedError):
     """Parsing needs more memory than the limits allow."""
-
-
-class FileVanishedError(PermanentError):
-    """The file does not exist (any more)."""
-
-
-class StoragePathError(PermanentError):
-    """A storage key points outside its storage."""
 
 
 class AddressRefusedError(PermanentError):

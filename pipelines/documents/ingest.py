@@ -9,7 +9,7 @@ from uuid import UUID
 from core.errors import RetryableError, UnavailableError
 from db import documents, spaces
 from pipelines.documents.embedders import Models
-from pipelines.documents.errors import DocumentRefusedError, ParserBusyError
+from pipelines.documents.errors import ParserBusyError
 from pipelines.documents.headers import Headers, HeaderTemplate
 from pipelines.documents.parsing import Block, ParsedDocument, ParseLimits, ParserProcess, media_type_of
 from pipelines.documents.payloads import ChunkDocument, IngestDocument
@@ -20,6 +20,7 @@ from pipelines.documents.versions import enqueue_slices, swap_if_complete
 from pipelines.outcomes import Cancel, Done, Outcome, Snooze
 from pipelines.resources import Resources
 from pipelines.storage import Content, Storage
+from pipelines.storage.errors import FileRefusedError
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 
@@ -87,7 +88,7 @@ def _read(context: TaskContext, document: documents.Document, *, force: bool) ->
             parsed = context.resources.get(ParserProcess).parse(
                 content.path, media_type=media_type_of(document.name), limits=context.resources.get(ParseLimits)
             )
-        except DocumentRefusedError:
+        except FileRefusedError:
             if _newest(context, source) is None:
                 return Snooze(_AGAIN)
             raise

@@ -7,11 +7,11 @@ from uuid import UUID
 
 from core.errors import RetryableError
 from db import audit, collections, documents, files
-from pipelines.documents.errors import FileVanishedError
 from pipelines.documents.fetching import Fetcher
 from pipelines.documents.payloads import DeleteFile, IngestDocument
 from pipelines.outcomes import Done, Outcome
 from pipelines.storage import Storage, StoredObject
+from pipelines.storage.errors import FileVanishedError
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 

@@ -18,16 +18,16 @@ from core.settings import Settings
 from db import retention_runs
 from db.connection import Connection
 from db.queries import is_unavailable, unavailable
-from db.retention_runs import Action, Cadence, CameTo
+from db.retention import Action, Cadence
+from db.retention_runs import CameTo
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
-from pipelines.registry import AnyTask
 from pipelines.resources import Resources
 from pipelines.retention import deleting, months
 from pipelines.retention.archive.store import ArchiveStore, archive_store
-from pipelines.retention.runs import RETENTION_QUEUE, Pacer, Run, Step
+from pipelines.retention.runs import Pacer, Run, Step, paced_task
 from pipelines.schedule import Schedule
-from pipelines.task import UNCOUNTED, Task, TaskContext
+from pipelines.task import TaskContext
 
 # What is in use is tried again ever more seldom: a reader of a minute is outlasted in a dozen looks, one of a day in a
 # hundred.
@@ -163,15 +163,4 @@ def provide(resources: Resources, settings: Settings) -> None:
     resources.provide(ArchiveStore, lambda: archive_store(settings))
 
 
-TASKS: tuple[AnyTask, ...] = (
-    Task(
-        payload=EnforceRetention,
-        run=enforce,
-        queue=RETENTION_QUEUE,
-        scope="system",
-        outside=True,
-        batch_size=1,
-        time_limit=timedelta(minutes=15),
-        max_snoozes=UNCOUNTED,
-    ),
-)
+TASKS = (paced_task(EnforceRetention, enforce),)

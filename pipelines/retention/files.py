@@ -16,7 +16,6 @@ from core.settings import Settings
 from db import files, standings
 from db.connection import Connection
 from pipelines.care.rounds import care_task
-from pipelines.documents.errors import StoragePathError
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.resources import Resources
@@ -24,6 +23,7 @@ from pipelines.schedule import Schedule
 from pipelines.storage import Found, Storage
 from pipelines.storage.base import TEMPORARY, tenant_of
 from pipelines.storage.discarding import discard
+from pipelines.storage.errors import StoragePathError
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 

@@ -17,7 +17,6 @@ from db import audit, files, standings
 from db.connection import Connection
 from db.files import Named
 from pipelines.care.rounds import care_task
-from pipelines.documents.errors import FileVanishedError, StoragePathError
 from pipelines.outcomes import Done, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.retention.archive.store import ArchiveStore
@@ -27,6 +26,7 @@ from pipelines.schedule import Schedule
 from pipelines.storage import Found, Storage
 from pipelines.storage.base import in_bytes, tenant_of
 from pipelines.storage.discarding import discard
+from pipelines.storage.errors import FileVanishedError, StoragePathError
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 

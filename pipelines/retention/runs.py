@@ -7,14 +7,19 @@ was. Between two pages it rests: retention takes at most half of a connection's 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
 
 from core.clock import Clock, SystemClock
 from db import retention_runs
 from db.connection import Connection
 from db.retention_runs import Run
-from pipelines.task import TaskContext
+from pipelines.outcomes import Outcome
+from pipelines.payload import Payload
+from pipelines.registry import AnyTask
+from pipelines.task import UNCOUNTED, Task, TaskContext
 
-__all__ = ["RETENTION_QUEUE", "Pacer", "Run", "Step"]
+__all__ = ["RETENTION_QUEUE", "Pacer", "Run", "Step", "paced_task"]
 
 RETENTION_QUEUE = "retention"
 Step = Callable[[TaskContext, Connection, Run, "Pacer"], str | None]
@@ -74,3 +79,17 @@ class Pacer:
         if not self.is_over:
             waits = retention_runs.waiting_seconds(self._connection, RETENTION_QUEUE)
             self._rest(min(took * min(1 + _FOR_EACH_SECOND * waits, _TIMES), _LONGEST_REST))
+
+
+def paced_task(payload: type[Payload], run: Callable[[TaskContext, Any], Outcome]) -> AnyTask:
+    """Declare a task that works page by page beside the work, for a `Pacer`'s time an attempt."""
+    return Task(
+        payload=payload,
+        run=run,
+        queue=RETENTION_QUEUE,
+        scope="system",
+        outside=True,
+        batch_size=1,
+        time_limit=timedelta(minutes=15),
+        max_snoozes=UNCOUNTED,
+    )

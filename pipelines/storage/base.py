@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 from uuid import UUID, uuid4
 
-from pipelines.documents.errors import DocumentRefusedError, FileVanishedError, StoragePathError, WrongTypeError
+from pipelines.storage.errors import FileRefusedError, FileVanishedError, StoragePathError
 
 TEMPORARY: Final = "temporary"
 """The folder of a tenant's whose files go by their age."""
@@ -164,7 +164,7 @@ def content_key(tenant_id: UUID, sha256: str) -> str:
 def open_regular(source: Path) -> BinaryIO:
     """Open a regular file for reading; a pipe or a device would block for ever or never end.
 
-    Raises FileVanishedError, WrongTypeError, DocumentRefusedError where reading is not permitted.
+    Raises FileVanishedError, and FileRefusedError for one that is not regular or may not be read.
     """
     try:
         # Non-blocking, or the open of a pipe that nobody writes to would wait; regular files do not care.
@@ -172,10 +172,10 @@ def open_regular(source: Path) -> BinaryIO:
     except (FileNotFoundError, NotADirectoryError):
         raise FileVanishedError("The file does not exist; check its path and ingest it again.") from None
     except PermissionError:
-        raise DocumentRefusedError("The file may not be read by this process; change its permissions.") from None
+        raise FileRefusedError("The file may not be read by this process; change its permissions.") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise WrongTypeError("The path is not that of a regular file; give the path of a document.")
+        raise FileRefusedError("The path is not that of a regular file; give the path of a document.")
     return os.fdopen(handle, "rb")
 
 

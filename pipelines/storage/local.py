@@ -10,8 +10,8 @@ from pathlib import Path
 from uuid import UUID
 
 from core.errors import UnavailableError
-from pipelines.documents.errors import FileVanishedError, StoragePathError
 from pipelines.storage.base import Content, Found, Storage, StoredObject, copy, hash_of, in_bytes, open_regular
+from pipelines.storage.errors import FileVanishedError, StoragePathError
 
 _INCOMING = ".incoming-"
 # A copy that goes on has been written to more recently.

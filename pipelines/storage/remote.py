@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 import fsspec
 
 from core.errors import GreenroomError, SettingsError, UnavailableError
-from pipelines.documents.errors import BrokenFileError, FileVanishedError, TooLargeError
 from pipelines.storage.base import (
     Content,
     Found,
@@ -22,6 +21,7 @@ from pipelines.storage.base import (
     in_bytes,
     open_regular,
 )
+from pipelines.storage.errors import FileRefusedError, FileVanishedError
 
 # What we ask about is what was written a moment ago, by another process perhaps.
 _NOTHING_KEPT: Final = {"use_listings_cache": False, "skip_instance_cache": True}
@@ -81,7 +81,7 @@ class RemoteStorage(Storage):
                 # Before the bytes: should they change on the way, the stamp is one of those before.
                 found = self._info(path)
                 if found["size"] > self._most_bytes:
-                    raise TooLargeError(
+                    raise FileRefusedError(
                         f"The file has more than {self._most_bytes:,} bytes; split it and ingest the parts."
                     )
                 self._files.get_file(path, str(copied))
@@ -253,7 +253,9 @@ def _modified(found: Mapping[str, Any]) -> datetime | None:
 
 
 def _check(key: str, sha256: str) -> None:
-    """Raise BrokenFileError where a key that was made of a content has another one behind it."""
+    """Raise FileRefusedError where a key that was made of a content has another one behind it."""
     name = key.rpartition("/")[2]
     if len(name) == len(sha256) and key.endswith(f"/{name[:2]}/{name}") and name != sha256:
-        raise BrokenFileError("The stored file is not what was stored: remove it from the storage and ingest it again.")
+        raise FileRefusedError(
+            "The stored file is not what was stored: remove it from the storage and ingest it again."
+        )

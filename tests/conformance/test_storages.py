@@ -17,14 +17,8 @@ import s3fs
 
 from core.errors import SettingsError, UnavailableError
 from core.settings import load_settings
-from pipelines.documents.errors import (
-    BrokenFileError,
-    FileVanishedError,
-    StoragePathError,
-    TooLargeError,
-    WrongTypeError,
-)
 from pipelines.storage import LocalStorage, Storage, storage_of
+from pipelines.storage.errors import FileRefusedError, FileVanishedError, StoragePathError
 from pipelines.storage.remote import RemoteStorage
 from tests.support.s3_server import BUCKET, S3Server, s3_server
 
@@ -246,7 +240,7 @@ def test_no_key_is_made_of_a_path_that_leaves_the_folder(path: str) -> None:
 def test_only_regular_files_are_stored(place: Place, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(WrongTypeError):
+        with pytest.raises(FileRefusedError, match="not that of a regular file"):
             place.storage.put(TENANT, path)
     with pytest.raises(FileVanishedError):
         place.storage.put(TENANT, tmp_path / "gone")
@@ -292,7 +286,7 @@ def test_an_object_that_is_too_large_is_refused_unread(server: S3Server, monkeyp
     bucket = Bucket(server)
     bucket.write(f"{TENANT}/large", os.urandom(MOST_BYTES + 1))
     monkeypatch.delattr(s3fs.S3FileSystem, "_get_file")
-    with pytest.raises(TooLargeError, match="more than 3,000,000 bytes"):
+    with pytest.raises(FileRefusedError, match="more than 3,000,000 bytes"):
         content_of(bucket.storage, f"{TENANT}/large")
 
 
@@ -300,7 +294,7 @@ def test_an_object_that_is_not_what_was_stored_is_refused(server: S3Server, sour
     bucket = Bucket(server)
     key = bucket.storage.put(TENANT, source).key
     bucket.write(key, b"other")
-    with pytest.raises(BrokenFileError, match="not what was stored"):
+    with pytest.raises(FileRefusedError, match="not what was stored"):
         content_of(bucket.storage, key)
 
 

@@ -320,8 +320,8 @@ $$;
 COMMENT ON FUNCTION ops.is_secret IS 'Whether a table has secrets or what is compared with them.';
 
 -- As 0032 has it, and it looks as the owner, since a tenant's operator does not see what others may contradict: an age is an hour at the
--- least, values fit their columns, archives hold no secrets and need keys, measures alone are rolled up, policies do not
--- contradict. Whoever writes another policy of the table meanwhile waits.
+-- least, values fit their columns, archives hold no secrets and need keys (history has none, and is told by its hashes), measures alone are
+-- rolled up, policies do not contradict. Whoever writes another policy of the table meanwhile waits.
 CREATE OR REPLACE FUNCTION ops.check_retention_policy() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -350,7 +350,7 @@ BEGIN
         WHEN NEW.action = 'roll_up' AND name <> 'ops.persona_health_metrics' THEN 'action'
         WHEN NEW.action = 'archive' AND NOT NEW.is_held AND (ops.is_secret(relation)
             OR EXISTS (SELECT FROM ops.dependents(relation) d WHERE d.action = 'cascade' AND ops.is_secret(d.child))
-            OR NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = relation AND i.indisprimary)) THEN 'action'
+            OR NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = relation AND i.indisprimary) AND NEW.table_schema <> 'queue') THEN 'action'
         WHEN NEW.tenant_id IS NOT NULL AND name <> 'identity.tenants' AND NOT EXISTS
             (SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = 'tenant_id') THEN 'tenant_id'
         WHEN NEW.persona_id IS NOT NULL AND NOT EXISTS

@@ -62,6 +62,7 @@ CREATE TABLE ops.archives (
     CONSTRAINT archives_emptied_at_check CHECK (emptied_at >= verified_at)
 );
 CREATE INDEX archives_run_id_idx ON ops.archives (run_id);
+CREATE INDEX archives_writing_idx ON ops.archives (id) WHERE status = 'writing';
 COMMENT ON TABLE ops.archives IS 'One part of one month of one table in storage: what it holds, where, and how far its rows have left the table.';
 COMMENT ON COLUMN ops.archives.policy_name IS 'Kept when the policy is gone';
 COMMENT ON COLUMN ops.archives.tenant_id IS 'Whose rows it holds, there or gone; NULL: of every tenant';
@@ -152,28 +153,42 @@ CREATE FUNCTION ops.subject_columns(relation regclass) RETURNS TABLE (column_nam
 $$;
 COMMENT ON FUNCTION ops.subject_columns IS 'The columns by which rows of a table name whom they speak of.';
 
--- Whom a row speaks of, by itself or by what it refers to, two steps far, as SQL over an alias: a text such as `tenant:… user:…`.
--- A message names its conversation alone, and that its user or client. NULL where the table names nobody.
-CREATE FUNCTION ops.archive_subjects_of(relation regclass, alias text, depth integer DEFAULT 0) RETURNS text LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp AS $$
+-- Whom a row speaks of, by itself or by what it refers to, as SQL over an alias: a text such as `tenant:… -user:…`, NULL where the table
+-- names nobody. A name says what the erasure of whom it names makes of the row. A tenant's, a person's and a client's rows go
+-- with them. Of the others `-user:…` says that the row goes, as a cascade would take it, over any number of tables; `~user:…` that it is
+-- emptied of the name, as SET NULL does, and as identity.erase_user does with what the log of changes holds of a user; `user:…` that it
+-- stays, since it says who did something.
+CREATE FUNCTION ops.archive_subjects_of(relation regclass, alias text, depth integer DEFAULT 0) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     kinds CONSTANT text := $q$('tenant', 'user', 'person', 'client', 'persona', 'document')$q$;
     above CONSTANT text := 's' || depth + 1;
     said text[] := ARRAY(SELECT CASE WHEN c.kind IS NULL
             THEN format('CASE WHEN %1$I.%2$I IN %4$s THEN %1$I.%2$I || '':'' || %1$I.%3$I END', alias, c.kind_column, c.column_name, kinds)
-            ELSE format('%L || %I.%I', c.kind || ':', alias, c.column_name) END
-        FROM ops.subject_columns(relation) c
-        WHERE depth = 0 OR c.kind <> 'tenant' AND c.column_name = c.kind || '_id'); -- who made a tool is not who used it
+            ELSE format('%L || %I.%I', f.fate || c.kind || ':', alias, c.column_name) END
+        FROM ops.subject_columns(relation) c CROSS JOIN LATERAL (
+            SELECT CASE WHEN c.kind IN ('tenant', 'person', 'client') THEN '' WHEN c.column_name = 'id' THEN '-' ELSE COALESCE(max(
+                CASE WHEN k.confdeltype IN ('n', 'd') THEN '~' ELSE '-' END), '') END AS fate
+            FROM pg_attribute a JOIN pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'f' AND a.attnum = ANY (k.conkey)
+            WHERE a.attrelid = relation AND a.attname = c.column_name
+        ) AS f
+        WHERE depth = 0 OR c.column_name <> 'id' AND (f.fate = '-' OR c.kind IN ('person', 'client')));
     key record;
     inner_said text;
 BEGIN
+    IF relation = 'audit.audit_log'::regclass THEN
+        said := array_append(said, format($q$(SELECT string_agg('~user:' || n.id, ' ')
+            FROM unnest(ARRAY[CASE WHEN (%1$I.table_schema, %1$I.table_name) = ('identity', 'users') THEN %1$I.record_id END,
+                %1$I.old_values ->> 'user_id', %1$I.new_values ->> 'user_id',
+                %1$I.old_values ->> 'owner_id', %1$I.new_values ->> 'owner_id']) AS n (id)
+            WHERE num_nonnulls(%1$I.old_values, %1$I.new_values) > 0 AND pg_input_is_valid(n.id, 'uuid')
+                AND (%1$I.table_schema, %1$I.table_name) <> ('governance', 'governance_events'))$q$, alias));
+    END IF;
     FOR key IN SELECT k.confrelid::regclass AS relation, (SELECT string_agg(format('%I.%I = %I.%I', above, p.attname, alias, c.attname), ' AND ')
             FROM unnest(k.conkey, k.confkey) AS u (child, parent) JOIN pg_attribute c ON c.attrelid = k.conrelid AND c.attnum = u.child
             JOIN pg_attribute p ON p.attrelid = k.confrelid AND p.attnum = u.parent) AS refers
-        FROM pg_constraint k WHERE k.conrelid = archive_subjects_of.relation AND k.contype = 'f' AND depth < 2
-            AND k.confrelid <> k.conrelid AND NOT (SELECT c.relispartition FROM pg_class c WHERE c.oid = k.confrelid)
-            AND k.confrelid NOT IN ('identity.tenants'::regclass, 'identity.users'::regclass,
-                'people.persons'::regclass, 'assistants.clients'::regclass, 'assistants.personas'::regclass, 'knowledge.documents'::regclass)
+        FROM pg_constraint k WHERE k.conrelid = archive_subjects_of.relation AND k.contype = 'f' AND k.confdeltype = 'c' AND k.conparentid = 0
+            AND k.confrelid <> k.conrelid AND k.confrelid <> 'identity.tenants'::regclass AND depth < 5
         ORDER BY k.conname LOOP
         inner_said := ops.archive_subjects_of(key.relation, above, depth + 1);
         IF inner_said IS NOT NULL THEN
@@ -452,7 +467,7 @@ BEGIN
     SELECT string_agg(format('%I %s', c.name, c.type), ', '), string_agg(format('r0.%1$I = k.%1$I', c.name), ' AND ') INTO key, refers
     FROM ops.archive_columns(scope.relation) c WHERE c.is_key;
     goes := format('%s AND %s AND %s = k.h', refers, scope.condition, ops.row_hash(own, 'r0'));
-    PERFORM set_config('app.erasing', 'on', true);
+    PERFORM set_config('app.erasing', 'on', true), set_config('app.archiving', 'on', true);
     IF NOT EXISTS (SELECT FROM ops.references_to(scope.relation)) THEN
         EXECUTE format('WITH k AS MATERIALIZED (SELECT * FROM jsonb_to_recordset(%L) AS k (n integer, h bigint, %s)), '
             'gone AS (DELETE FROM %s r0 USING k WHERE %s RETURNING k.n) SELECT array_agg(n) FROM gone', rows, key, scope.relation, goes) INTO gone;
@@ -554,14 +569,6 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION ops.drop_archived IS 'Drops a month whose rows are all in verified archives.';
-
--- History has no primary key: its rows are told by their hashes.
-DO $$
-BEGIN
-    EXECUTE replace(pg_get_functiondef('ops.check_retention_policy'::regproc),
-        'WHERE i.indrelid = relation AND i.indisprimary))', $q$WHERE i.indrelid = relation AND i.indisprimary) AND NEW.table_schema <> 'queue')$q$);
-END
-$$;
 
 -- ---------------------------------------------------------------------------------------------------- row security and grants
 

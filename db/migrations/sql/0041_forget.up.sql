@@ -1,52 +1,4 @@
--- Erasure reaches the archives: each archived row says what becomes of it when somebody goes, whoever is deleted is forgotten there too,
--- and nothing that is being archived at that moment is missed.
-
--- ---------------------------------------------------------------------------------------------------- whose a row is
-
--- As 0039 has it, but that a name says what the erasure of whom it names makes of the row. A tenant's, a person's and a client's rows go
--- with them. Of the others `-user:…` says that the row goes, as a cascade would take it, over any number of tables; `~user:…` that it is
--- emptied of the name, as SET NULL does, and as identity.erase_user does with what the log of changes holds of a user; `user:…` that it
--- stays, since it says who did something.
-CREATE OR REPLACE FUNCTION ops.archive_subjects_of(relation regclass, alias text, depth integer DEFAULT 0) RETURNS text
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    kinds CONSTANT text := $q$('tenant', 'user', 'person', 'client', 'persona', 'document')$q$;
-    above CONSTANT text := 's' || depth + 1;
-    said text[] := ARRAY(SELECT CASE WHEN c.kind IS NULL
-            THEN format('CASE WHEN %1$I.%2$I IN %4$s THEN %1$I.%2$I || '':'' || %1$I.%3$I END', alias, c.kind_column, c.column_name, kinds)
-            ELSE format('%L || %I.%I', f.fate || c.kind || ':', alias, c.column_name) END
-        FROM ops.subject_columns(relation) c CROSS JOIN LATERAL (
-            SELECT CASE WHEN c.kind IN ('tenant', 'person', 'client') THEN '' WHEN c.column_name = 'id' THEN '-' ELSE COALESCE(max(
-                CASE WHEN k.confdeltype IN ('n', 'd') THEN '~' ELSE '-' END), '') END AS fate
-            FROM pg_attribute a JOIN pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'f' AND a.attnum = ANY (k.conkey)
-            WHERE a.attrelid = relation AND a.attname = c.column_name
-        ) AS f
-        WHERE depth = 0 OR c.column_name <> 'id' AND (f.fate = '-' OR c.kind IN ('person', 'client')));
-    key record;
-    inner_said text;
-BEGIN
-    IF relation = 'audit.audit_log'::regclass THEN
-        said := array_append(said, format($q$(SELECT string_agg('~user:' || n.id, ' ')
-            FROM unnest(ARRAY[CASE WHEN (%1$I.table_schema, %1$I.table_name) = ('identity', 'users') THEN %1$I.record_id END,
-                %1$I.old_values ->> 'user_id', %1$I.new_values ->> 'user_id',
-                %1$I.old_values ->> 'owner_id', %1$I.new_values ->> 'owner_id']) AS n (id)
-            WHERE num_nonnulls(%1$I.old_values, %1$I.new_values) > 0 AND pg_input_is_valid(n.id, 'uuid')
-                AND (%1$I.table_schema, %1$I.table_name) <> ('governance', 'governance_events'))$q$, alias));
-    END IF;
-    FOR key IN SELECT k.confrelid::regclass AS relation, (SELECT string_agg(format('%I.%I = %I.%I', above, p.attname, alias, c.attname), ' AND ')
-            FROM unnest(k.conkey, k.confkey) AS u (child, parent) JOIN pg_attribute c ON c.attrelid = k.conrelid AND c.attnum = u.child
-            JOIN pg_attribute p ON p.attrelid = k.confrelid AND p.attnum = u.parent) AS refers
-        FROM pg_constraint k WHERE k.conrelid = archive_subjects_of.relation AND k.contype = 'f' AND k.confdeltype = 'c' AND k.conparentid = 0
-            AND k.confrelid <> k.conrelid AND k.confrelid <> 'identity.tenants'::regclass AND depth < 5
-        ORDER BY k.conname LOOP
-        inner_said := ops.archive_subjects_of(key.relation, above, depth + 1);
-        IF inner_said IS NOT NULL THEN
-            said := said || format('(SELECT %s FROM %s %s WHERE %s)', inner_said, key.relation, above, key.refers);
-        END IF;
-    END LOOP;
-    RETURN 'concat_ws('' '', ' || NULLIF(array_to_string(said, ', '), '') || ')';
-END
-$$;
+-- Erasure reaches the archives: whoever is deleted is forgotten there too, and nothing that is being archived at that moment is missed.
 
 -- ---------------------------------------------------------------------------------------------------- who is deleted
 
@@ -84,21 +36,7 @@ CREATE FUNCTION ops.await_deletions() RETURNS void LANGUAGE sql SECURITY DEFINER
 $$;
 COMMENT ON FUNCTION ops.await_deletions IS 'Waits a moment for deletions of whom archives may speak.';
 
--- What an archive deletes from its table stays in the archive.
-DO $$
-DECLARE
-    known CONSTANT text := pg_get_functiondef('ops.empty_archive'::regproc);
-    changed CONSTANT text := replace(known, $q$    PERFORM set_config('app.erasing', 'on', true);$q$,
-        $q$    PERFORM set_config('app.erasing', 'on', true), set_config('app.archiving', 'on', true);$q$);
-BEGIN
-    ASSERT changed <> known, 'ops.empty_archive is another one';
-    EXECUTE changed;
-END
-$$;
-
 -- ---------------------------------------------------------------------------------------------------- a part without somebody
-
-CREATE INDEX archives_writing_idx ON ops.archives (id) WHERE status = 'writing';
 
 -- SQL that reads rows of an archive's file, given as an array of arrays of texts ($1), as rows `s` of the table that they were of, each
 -- with its number: columns that the table has no more are texts, those that came since are empty.

@@ -9,10 +9,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Say whose archived rows are, and enqueue the erasure of who is deleted."""
+    """Enqueue the erasure of who is deleted; hash and judge archived rows that are written anew."""
     run_sql("0041_forget.up.sql")
 
 
 def downgrade() -> None:
-    """Deletions leave archives as they are; what archives say of their rows stays."""
+    """Deletions leave archives as they are."""
     run_sql("0041_forget.down.sql")

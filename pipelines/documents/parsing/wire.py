@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final
 from core.errors import PermanentError
 from pipelines.documents import errors
 from pipelines.documents.parsing.types import Block, ParsedDocument, ParseLimits
+from pipelines.storage import errors as storage_errors
 
 Message = dict[str, Any]
 
@@ -94,8 +95,9 @@ def error_message(error: PermanentError) -> Message:
 
 
 def error_from(message: Message) -> PermanentError:
-    """Return the refusal in an answer: one of this pipeline's classes, whatever the parser wrote."""
-    found = getattr(errors, str(message["error"]), errors.DocumentRefusedError)
-    is_ours = isinstance(found, type) and issubclass(found, PermanentError)
-    error: PermanentError = (found if is_ours else errors.DocumentRefusedError)(str(message["text"]))
-    return error
+    """Return the refusal in an answer: one of this pipeline's classes or the storage's, whatever the parser wrote."""
+    name, text = str(message["error"]), str(message["text"])
+    for found in (getattr(errors, name, None), getattr(storage_errors, name, None)):
+        if isinstance(found, type) and issubclass(found, PermanentError):
+            return found(text)
+    return errors.DocumentRefusedError(text)

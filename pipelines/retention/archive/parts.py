@@ -25,6 +25,8 @@ from pipelines.retention.runs import Pacer, Run
 MOST_ROWS: Final = 200_000
 # Whatever a page takes: what it costs by itself, however few its rows, is some 20 ms, and far more on a busy machine.
 _LEAST_ROWS, _PAGE_ROWS, _PAGE_BYTES = 2_000, 10_000, 16_000_000
+# A page stands in memory, several times over: one of more text is gathered again from fewer blocks.
+_MOST_BYTES = 64_000_000
 # A page is of so many blocks of the table at first, and at most: 8 MB of them.
 _FIRST_BLOCKS, _MOST_BLOCKS = 16, 1024
 
@@ -69,6 +71,10 @@ class Job:
     run: Run
     pacer: Pacer
     layout: Layout
+
+
+class _WidePageError(Exception):
+    """The blocks of a page hold more text than is read at once."""
 
 
 class PartWriter:
@@ -151,7 +157,11 @@ def _fill(job: Job, begun: archives.Begun, month: date, writer: PartWriter) -> i
     end = archives.blocks(job.connection, job.run.id, month)
     while block < end and not (job.pacer.is_over and writer.own.rows):
         with job.pacer.page() as wanted:
-            texts = _gather(job, begun, writer, block, block + blocks)
+            try:
+                texts = _gather(job, begun, writer, block, block + blocks)
+            except _WidePageError:
+                blocks = max(blocks // 8, 1)
+                continue
             if texts is None:
                 return block
             before = writer.own.rows
@@ -169,14 +179,25 @@ def _fill(job: Job, begun: archives.Begun, month: date, writer: PartWriter) -> i
 def _gather(
     job: Job, begun: archives.Begun, writer: PartWriter, first: int, last: int
 ) -> dict[archives.PartFile, bytes] | None:
-    """Return what COPY gives of some blocks, by file; None where the part has no room for it."""
+    """Return what COPY gives of some blocks, by file; None where the part has no room for it.
+
+    Raises _WidePageError where that is too much to be read at once, and fewer blocks would give less.
+    """
     with job.connection.transaction(force_rollback=True):
         counted = archives.gather(job.connection, begun.id, first, last)
         if not counted:
             raise OffError
         if writer.own.rows and writer.own.rows + counted[0] > MOST_ROWS:
             return None
-        return {file: archives.copied(job.connection, file) for file in writer.files if counted.get(file.place)}
+        texts: dict[archives.PartFile, bytes] = {}
+        room = _MOST_BYTES if last - first > 1 else None
+        for file in (each for each in writer.files if counted.get(each.place)):
+            text = archives.copied(job.connection, file, room)
+            if text is None:
+                raise _WidePageError
+            texts[file] = text
+            room = None if room is None else room - len(text)
+        return texts
 
 
 def _next_blocks(blocks: int, rows: int, wanted: int, size: int) -> int:

@@ -21,12 +21,11 @@ from db.connection import Connection
 from db.restores import Column, File, Part, Reference, Written
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
-from pipelines.registry import AnyTask
 from pipelines.retention.archive.errors import ChangedArchiveError
 from pipelines.retention.archive.store import ArchiveStore
 from pipelines.retention.restoring import shape
-from pipelines.retention.runs import RETENTION_QUEUE, Pacer
-from pipelines.task import UNCOUNTED, Task, TaskContext
+from pipelines.retention.runs import Pacer, paced_task
+from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -275,15 +274,4 @@ def _record(applying: Transaction, payload: RestoreArchive, reached: Standing) -
     audit.record(applying.connection, "archive.restored", told, resource, metadata=asked | reached.counts)
 
 
-TASKS: tuple[AnyTask, ...] = (
-    Task(
-        payload=RestoreArchive,
-        run=restore,
-        queue=RETENTION_QUEUE,
-        scope="system",
-        outside=True,
-        batch_size=1,
-        time_limit=timedelta(minutes=15),
-        max_snoozes=UNCOUNTED,
-    ),
-)
+TASKS = (paced_task(RestoreArchive, restore),)

@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from core.errors import UnavailableError
-from pipelines.documents.errors import StoragePathError
 from pipelines.storage import LocalStorage
+from pipelines.storage.errors import StoragePathError
 
 TENANT = UUID("00000000-0000-7000-8000-000000000001")
 

@@ -16,6 +16,7 @@ from core.errors import PermanentError, RetryableError
 from pipelines.documents import errors
 from pipelines.documents.parsing import ParsedDocument, ParserProcess
 from pipelines.documents.parsing.types import normalise
+from pipelines.storage.errors import FileRefusedError, FileVanishedError
 from tests.integration.documents.parsed import Parse, limits_of, texts
 
 SECRET = "quetzalcoatl"
@@ -208,11 +209,11 @@ def test_a_200_mb_file_is_refused_without_reading_it(tmp_path: Path) -> None:
 
 
 def test_vanished_files_and_folders_and_pipes(parser: ParserProcess, tmp_path: Path) -> None:
-    with pytest.raises(errors.FileVanishedError):
+    with pytest.raises(FileVanishedError):
         parser.parse(tmp_path / "gone.txt", limits=limits_of())
     os.mkfifo(tmp_path / "pipe.txt")
     for path in (tmp_path, tmp_path / "pipe.txt"):
-        with pytest.raises(errors.WrongTypeError):
+        with pytest.raises(FileRefusedError, match="not that of a regular file"):
             parser.parse(path, limits=limits_of())
 
 

@@ -1,5 +1,20 @@
-"""One database for each module's tests, and two tenants of a test's own in it, as for tests of the data model."""
+"""One database for each module's tests, and two tenants of a test's own in it, as for tests of the data model.
 
+Runs rest for no time between their pages.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from pipelines.retention import runs
 from tests.integration.data_model.conftest import ours, shared, theirs
 
 __all__ = ["ours", "shared", "theirs"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_rests() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "_LONGEST_REST", 0.0)
+        yield

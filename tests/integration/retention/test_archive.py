@@ -3,10 +3,12 @@
 from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from db import archives
 from pipelines.retention.archive import parts
 from pipelines.retention.archive.manifest import Manifest
 from tests.support.archives import (
@@ -293,3 +295,26 @@ def test_each_table_that_is_parted_by_months_goes_and_is_in_its_parts(database: 
         assert run.archived() == before, table
         database.rows("DELETE FROM ops.archives")
     assert database.rows(PAST) == []
+
+
+def test_what_is_too_wide_for_a_page_comes_in_smaller_ones(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "_MOST_BYTES", 100_000)
+    old_tasks(database, 200)
+    widen = "UPDATE queue.tasks_history SET result = jsonb_build_object('said', repeat(md5(id::text), 50))"
+    database.rows(widen)
+    before, pages = printed(database, HISTORY), list[int]()
+    copied = archives.copied
+
+    def noted(*asked: Any) -> bytes | None:
+        found = copied(*asked)
+        pages.append(len(found or b""))
+        return found
+
+    monkeypatch.setattr(archives, "copied", noted)
+    run = archiving(database, tmp_path / "archives")
+    assert run.work() is None
+    assert run.archived() == before
+    assert 0 in pages, "the first page was not too wide"
+    assert max(pages) <= 100_000

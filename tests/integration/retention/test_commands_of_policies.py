@@ -11,7 +11,6 @@ from tests.support.factory import Factory
 
 DOCUMENTS = ("--table", "knowledge.documents")
 EVENTS = "SELECT event_type FROM audit.audit_events WHERE resource_id = %s ORDER BY created_at"
-SENTENCE = "greenroom: "
 
 
 @pytest.fixture(scope="module")
@@ -106,18 +105,20 @@ def test_tables_are_explained(cli: Inline, added: dict[str, Any], slug: str, nam
     cli.ok("retention", "hold", f"{name} h", "--table", "knowledge.chunks", "--tenant", slug, "--reason", "an audit")
     lines = cli.ok("retention", "show", "knowledge.documents", "--tenant", slug).splitlines()
     assert [line.partition(":")[0] for line in lines] == [
-        name, f"{name} b", f"held by {name} h", "go along",
+        name, f"{name} b", "deleted-documents", f"held by {name} h", "go along",
     ]  # fmt: skip
     assert f"but for what {name} speaks of" in lines[1]
-    assert "knowledge.chunks" in lines[3]
+    assert "knowledge.chunks" in lines[4]
     found = cli.json("retention", "show", "knowledge.documents", "--tenant", slug)
-    assert [(each["name"], each["yields_to"]) for each in found["policies"]] == [(name, []), (f"{name} b", [name])]
+    assert [(each["name"], each["yields_to"]) for each in found["policies"]] == [
+        (name, []), (f"{name} b", [name]), ("deleted-documents", [name, f"{name} b"]),
+    ]  # fmt: skip
     assert [each["hold_reason"] for each in found["holds"]] == ["an audit"]
     assert {each["effect"] for each in found["dependents"]} == {"cascade"}
     tools = cli.ok("retention", "show", "tools.tools")
     assert "keep what they refer to: tools.tool_executions" in tools
     assert "are changed: assistants.run_steps (tool_id)" in tools
-    assert cli.ok("retention", "show", "people.persons").startswith("people.persons: no policy, rows stay\n")
+    assert cli.ok("retention", "show", "mail.mailboxes").startswith("mail.mailboxes: no policy, rows stay\n")
 
 
 def test_all_are_listed_and_those_of_a_tenant(cli: Inline, added: dict[str, Any], slug: str, name: str) -> None:
@@ -166,7 +167,7 @@ ADD: dict[str, tuple[tuple[str, ...], str]] = {
     "an age below zero": ((*DOCUMENTS, "--age", "-3 days"), "is no age: write '12 hours'"),
     "an age without a unit": ((*DOCUMENTS, "--age", "30"), "is no age"),
     "no age at all": ((*DOCUMENTS, "--age", "soon"), "is no age"),
-    "an age of many years": ((*DOCUMENTS, "--age", "5000 years"), "from 1 hour to 1000 years"),
+    "an age of many years": ((*DOCUMENTS, "--where", "title=z", "--age", "5000 years"), "from 1 hour to 1000 years"),
     "a column that there is not": ((*DOCUMENTS, *AGE, "--column", "made"), "has no time 'made' to go by: it has"),
     "a column that is no time": ((*DOCUMENTS, *AGE, "--column", "title"), "has no time 'title'"),
     "a filter by nothing": ((*DOCUMENTS, *AGE, "--where", "title"), "'title' is no COLUMN=VALUE"),
@@ -177,7 +178,7 @@ ADD: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "a filter of two values": ((*DOCUMENTS, *AGE, "--where", "title=a", "--where", "title=b"), "title is given twice"),
     "no such action": ((*DOCUMENTS, *AGE, "--action", "forget"), "it is one of delete, archive"),
-    "months of what has none": ((*DOCUMENTS, *AGE, "--action", "drop-partition"), "goes by the column that a table is"),
+    "months of what has none": (("--table", "mail.emails", *AGE, "--action", "drop-partition"), "goes by the column"),
     "an archive of secrets": (("--table", "vault.secrets", *AGE, "--action", "archive"), "archives hold no secrets"),
     "months of a tenant": (
         ("--table", "assistants.messages", *AGE, "--action", "drop-partition", "--tenant", "default"),
@@ -197,6 +198,13 @@ ADD: dict[str, tuple[tuple[str, ...], str]] = {
         ("--table", "governance.agent_sessions", *AGE, "--where", "agent_type=x"),
         "contradicts the policy agent-sessions",
     ),
+    "a number that JSON has not": ((*DOCUMENTS, *AGE, "--where", "page_count=nan"), "'nan' is no value of"),
+    "a number without end": ((*DOCUMENTS, *AGE, "--where", "page_count=1e400"), "'1e400' is no value of"),
+    "a number of many digits": ((*DOCUMENTS, *AGE, "--where", f"page_count={9:0<400}"), "is no value of"),
+    "a table of three parts": (("--table", "a.b.c", *AGE), "there is no table 'a.b.c'"),
+    "a name that rings": ((*DOCUMENTS, *AGE, "--name", "a\x07"), "holds control characters"),
+    "a name that is no Unicode": ((*DOCUMENTS, *AGE, "--name", "\udcff"), "holds control characters"),
+    "a value that is no Unicode": ((*DOCUMENTS, *AGE, "--where", "title=\udcff"), "holds bytes that are no UTF-8"),
     "an empty name": ((*DOCUMENTS, *AGE, "--name", ""), "1 to 100 characters"),
     "a share of nothing": ((*DOCUMENTS, *AGE, "--share", "0"), "0.001"),
 }  # fmt: skip
@@ -247,5 +255,15 @@ def test_a_policy_that_there_is_not_is_said(cli: Inline, command: str) -> None:
 def test_a_hold_of_what_has_no_time_or_reason_is_refused(cli: Inline, name: str) -> None:
     done = cli.run("retention", "hold", name, "--table", "knowledge.chunk_terms", "--reason", "why")
     assert (done.returncode, "has no time" in done.stderr) == (2, True)
-    done = cli.run("retention", "hold", name, *DOCUMENTS, "--reason", "")
-    assert (done.returncode, "1 to 2000 characters" in done.stderr) == (2, True)
+    for reason in ("", "  "):
+        done = cli.run("retention", "hold", name, *DOCUMENTS, "--reason", reason)
+        assert (done.returncode, "1 to 2000 characters" in done.stderr) == (2, True)
+
+
+def test_a_plan_has_as_much_time_as_postgres_can_count(cli: Inline) -> None:
+    assert cli.json("retention", "plan", "--timeout", "1e300")["plans"]
+
+
+def test_a_restore_that_lets_be_for_ever_is_refused(cli: Inline) -> None:
+    done = cli.run("retention", "restore", "assistants.messages", "--keep", "999999999999 days")
+    assert (done.returncode, "too long" in done.stderr) == (2, True)

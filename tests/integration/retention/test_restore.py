@@ -29,7 +29,6 @@ from tests.support.tenants import new_tenant
 
 PARTED = "SELECT relation::text, key::text FROM ops.parted_tables() ORDER BY 1"
 COUNTS = "SELECT id, message_count FROM assistants.conversations ORDER BY id"
-BACK = "SELECT month, restored_until IS NOT NULL FROM ops.archives WHERE table_name = 'messages' ORDER BY month, part"
 
 
 @pytest.fixture(scope="module")
