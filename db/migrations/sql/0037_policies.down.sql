@@ -1,6 +1,16 @@
 -- Policies are looked at one by one, and runs go by what the policy alone says. A run that asks has not ended: it is cancelled. Where two
 -- holds, or a hold and a policy, speak of the same, the index is refused: one of them is to be written otherwise before.
 
+-- The former key has one hold of a scope, and no policy beside it: the first has the reasons of all, and the policy, whose rows all stay, goes.
+UPDATE ops.retention_policies p SET hold_reason = left((SELECT string_agg(o.hold_reason, '; ' ORDER BY o.id) FROM ops.retention_policies o
+    WHERE o.is_held AND (o.table_schema, o.table_name, o.filter, o.tenant_id, o.persona_id)
+        IS NOT DISTINCT FROM (p.table_schema, p.table_name, p.filter, p.tenant_id, p.persona_id)), 2000)
+WHERE p.is_held AND EXISTS (SELECT FROM ops.retention_policies o WHERE o.is_held AND o.id > p.id
+    AND (o.table_schema, o.table_name, o.filter, o.tenant_id, o.persona_id)
+        IS NOT DISTINCT FROM (p.table_schema, p.table_name, p.filter, p.tenant_id, p.persona_id));
+DELETE FROM ops.retention_policies p WHERE EXISTS (SELECT FROM ops.retention_policies o
+    WHERE o.is_held AND (NOT p.is_held OR o.id < p.id) AND (o.table_schema, o.table_name, o.filter, o.tenant_id, o.persona_id)
+        IS NOT DISTINCT FROM (p.table_schema, p.table_name, p.filter, p.tenant_id, p.persona_id));
 UPDATE ops.retention_runs SET status = 'cancelled', ended_at = clock_timestamp() WHERE status = 'asking';
 CREATE OR REPLACE TRIGGER log_cleanup AFTER INSERT OR UPDATE ON ops.retention_runs FOR EACH ROW WHEN (NEW.status <> 'running')
     EXECUTE FUNCTION audit.log_cleanup();
