@@ -143,7 +143,7 @@ class ApiKey(Keyed, Tenanted, Touched, Base):
     __table_args__ = (
         UniqueConstraint("key_hash"),
         Index("api_keys_status_idx", "tenant_id", "status"),
-        Index("api_keys_status_expires_at_idx", "status", "expires_at"),
+        Index("api_keys_expires_at_idx", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     )
 
     user_id: Mapped[UUID | None] = reference("identity.users")

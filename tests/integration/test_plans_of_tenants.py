@@ -58,7 +58,7 @@ GUARDS = [
         guard
         for rows, relation, index in (
             ("generated", "personas", "personas_unmarked_idx"),
-            ("api_keys", "api_keys", "api_keys_status_expires_at_idx"),
+            ("api_keys", "api_keys", "api_keys_expires_at_idx"),
         )
         for guard in (
             Guard("system", f"expiry.due_{relation}", {"most": 1000}, (index,), 150, 250),

@@ -15,7 +15,7 @@ BEGIN
 END
 $$;
 
-DROP INDEX identity.api_keys_status_expires_at_idx;
+DROP INDEX identity.api_keys_expires_at_idx;
 DROP INDEX tools.mcp_servers_deleted_at_idx;
 DROP INDEX knowledge.documents_deleted_at_idx;
 DROP INDEX knowledge.collections_deleted_at_idx;

@@ -17,8 +17,8 @@ CREATE INDEX users_deleted_at_idx ON identity.users (deleted_at) WHERE deleted_a
 CREATE INDEX collections_deleted_at_idx ON knowledge.collections (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX documents_deleted_at_idx ON knowledge.documents (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX mcp_servers_deleted_at_idx ON tools.mcp_servers (deleted_at) WHERE deleted_at IS NOT NULL;
--- Which keys are to be marked as expired, and which of the expired ones are to go.
-CREATE INDEX api_keys_status_expires_at_idx ON identity.api_keys (status, expires_at);
+-- Which keys are to be marked as expired, and which of those are to go. Not by their status: a look-up by hash would go by it.
+CREATE INDEX api_keys_expires_at_idx ON identity.api_keys (expires_at) WHERE expires_at IS NOT NULL;
 
 -- ---------------------------------------------------------------------------------------------------- servers in use
 
