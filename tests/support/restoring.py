@@ -97,8 +97,8 @@ class Shelf:
         """Return how many rows a table has, and a hash over the text of all; of the old ones, where a time is named."""
         aged = sql.SQL("true") if column is None else sql.SQL("{} < '2021-01-01'").format(sql.Identifier(column))
         query = sql.SQL("SELECT count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text)) FROM {} t WHERE {}")
-        [found] = self.owner.execute(query.format(named(table), aged)).fetchall()
-        return found
+        [(count, text)] = self.owner.execute(query.format(named(table), aged)).fetchall()
+        return count, text
 
     def of(self, table: str, tenant_id: UUID) -> list[tuple[Any, ...]]:
         """Return a tenant's rows of a table, as text."""
