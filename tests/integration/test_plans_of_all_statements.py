@@ -28,6 +28,8 @@ CATALOGUE = "reads the catalogue, and a handful of policies and runs"
 WHOLE_MONTH = "counts a month that is over, all of it, before it goes"
 A_ROW_MORE = "it adds a row"
 AN_ARCHIVE = "a part of an archive is a row: up to 200,000 rows of a month"
+RUNS = "a run of retention is a row: some a day"
+PLANS = "counts all that a policy would take, for operators, who say how long it may"
 SCHEDULES = "a schedule is a row, and has a name: there are hundreds, and one is changed at a time"
 SCHEDULES_OF_DOCTOR = "looks at all schedules, for operators: there are hundreds"
 KIT = "the kit for tests runs it, no process does"
@@ -71,6 +73,24 @@ UNGUARDED = {
     "processes.stop_serving": ROW_A_PROCESS,
     "processes.unregister_process": ROW_A_PROCESS,
     "queue.publish_task_type": ROW_A_PROCESS,
+    "retention_runs.asking": RUNS,
+    "retention_runs.begin": CATALOGUE,
+    "retention_runs.cancel_stale": RUNS,
+    "retention_runs.drop_emptied": CATALOGUE,
+    "retention_runs.end": "counts what a hold keeps, once a run, where there is a hold",
+    "retention_runs.fail": RUNS,
+    "retention_runs.months_over": CATALOGUE,
+    "retention_runs.page": "ops.retention_page is it",
+    "retention_runs.plan": PLANS,
+    "retention_runs.plan_bound": NO_TABLE,
+    "retention_runs.plan_dependents": PLANS,
+    "retention_runs.plan_total": PLANS,
+    "retention_runs.planned_policies": CATALOGUE,
+    "retention_runs.policies": CATALOGUE,
+    "retention_runs.runs_of": RUNS,
+    "retention_runs.show": RUNS,
+    "retention_runs.unknown": CATALOGUE,
+    "retention_runs.weigh": "counts what a run is to take, once",
     "queue.ring": ROW_A_PROCESS,
     "replays.plan_for_values": NO_TABLE,
     "restores.columns": CATALOGUE,
@@ -157,6 +177,12 @@ UNCALLED = {
     "ops.allow_maintenance": CATALOGUE,
     "ops.begin_months": CATALOGUE,
     "ops.clear_month": WHOLE_MONTH,
+    "ops.drop_emptied": CATALOGUE,
+    "ops.end_retention": "counts what a hold keeps, once a run, where there is a hold",
+    "ops.plan_dependents": PLANS,
+    "ops.plan_retention": PLANS,
+    "ops.plan_total": PLANS,
+    "ops.weigh_retention": "counts what a run is to take, once",
     "ops.connections": NO_TABLE,
     "ops.create_months_of": CATALOGUE,
     "ops.drop_leftover_index": CATALOGUE,
