@@ -33,8 +33,30 @@ PLANS = "counts all that a policy would take, for operators, who say how long it
 SCHEDULES = "a schedule is a row, and has a name: there are hundreds, and one is changed at a time"
 SCHEDULES_OF_DOCTOR = "looks at all schedules, for operators: there are hundreds"
 KIT = "the kit for tests runs it, no process does"
+ARCHIVES = "a part is a row of its table's month: there are hundreds"
+PAGE_OF_MONTH = "a page of a month that is over, by the blocks or keys that it is told"
 # By statement, why it has no guard.
 UNGUARDED = {
+    **{
+        f"archives.{name}": ARCHIVES
+        for name in (
+            "add_subjects",
+            "begin",
+            "discard",
+            "emptied_months",
+            "end_part",
+            "end_scan",
+            "note_deleted",
+            "note_emptied",
+            "note_written",
+            "pending",
+            "verify",
+        )
+    },
+    **{f"archives.{name}": WHOLE_MONTH for name in ("drop_month", "is_whole", "next_month")},
+    **{f"archives.{name}": PAGE_OF_MONTH for name in ("check", "empty", "gather")},
+    **{f"archives.{name}": CATALOGUE for name in ("blocks", "columns", "files", "stage")},
+    "archives.pin": NO_TABLE,
     "alerts.begin": ROW_A_PROCESS,
     "alerts.sight_months": CATALOGUE,
     "dependencies.lock": NO_TABLE,
@@ -175,7 +197,12 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 UNCALLED = {
     "identity.erase_user": "a user with all that goes along, once",
     "ops.allow_maintenance": CATALOGUE,
+    "ops.archive_blocks": CATALOGUE,
+    "ops.archive_month": WHOLE_MONTH,
+    "ops.archive_stage": CATALOGUE,
+    "ops.archives_whole": WHOLE_MONTH,
     "ops.begin_months": CATALOGUE,
+    "ops.check_stage": PAGE_OF_MONTH,
     "ops.clear_month": WHOLE_MONTH,
     "ops.drop_emptied": CATALOGUE,
     "ops.end_retention": "counts what a hold keeps, once a run, where there is a hold",
@@ -185,9 +212,12 @@ UNCALLED = {
     "ops.weigh_retention": "counts what a run is to take, once",
     "ops.connections": NO_TABLE,
     "ops.create_months_of": CATALOGUE,
+    "ops.drop_archived": WHOLE_MONTH,
     "ops.drop_leftover_index": CATALOGUE,
     "ops.drop_month": WHOLE_MONTH,
+    "ops.empty_archive": PAGE_OF_MONTH,
     "ops.end_months": CATALOGUE,
+    "ops.gather_archive": PAGE_OF_MONTH,
     "ops.make_month": CATALOGUE,
     "ops.retention_condition": CATALOGUE,
     "ops.restore_month": CATALOGUE,
