@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -28,6 +29,10 @@ from tests.support.restoring import (
 from tests.support.tenants import new_tenant
 
 PARTED = "SELECT relation::text, key::text FROM ops.parted_tables() ORDER BY 1"
+NOTES = """
+SELECT (SELECT count(*) FROM audit.audit_log WHERE tenant_id = %(tenant_id)s),
+    (SELECT count(*) FROM audit.audit_events WHERE tenant_id = %(tenant_id)s AND event_type <> 'archive.restored')
+"""
 COUNTS = "SELECT id, message_count FROM assistants.conversations ORDER BY id"
 
 
@@ -82,14 +87,13 @@ def test_each_parted_table_is_what_it_was_to_the_byte_however_often_it_is_restor
 
 def test_what_was_archived_again_after_its_time_comes_back_once(crowd: Shelf) -> None:
     before = texts(crowd)
-    tables = crowd.database.rows(PARTED)
-    for table, key in tables:
+    tables = {MESSAGES: "created_at", EXECUTIONS: "started_at", "queue.tasks_history": "completed_at"}
+    for table, key in tables.items():
         crowd.archive(table, key)
-    assert [crowd.text_of(table, key) for table, key in tables] == [(0, None)] * len(tables)
-    for table, _ in tables:
+    assert [crowd.text_of(table, key) for table, key in tables.items()] == [(0, None)] * len(tables)
+    for table in tables:
         crowd.restored(table)
-    # calls came after the messages that they were of
-    assert crowd.restored(MESSAGES)["links"] == 1
+    assert crowd.restored(MESSAGES)["links"] == 1, "calls came after the messages that they were of"
     assert texts(crowd) == before
 
 
@@ -174,6 +178,21 @@ def test_a_conversation_comes_back_with_its_messages_counted_and_its_dates(share
     assert [shared.of(table, ours.tenant_id) for table in tables] == [[], [], []]
     shared.restored("assistants.conversations", tenant_id=ours.tenant_id)
     assert [shared.of(table, ours.tenant_id) for table in tables] == before
+
+
+def test_what_triggers_would_alter_or_note_comes_back_as_it_was_and_unnoted(shared: Shelf, ours: Factory) -> None:
+    session = uuid4()
+    ours.row(EVENTS, created_at=old(), agent_session_id=session, agent_type="coder")
+    ours.row("governance.agent_sessions", id=session, agent_type="tester")
+    ours.row(EXECUTIONS, started_at=old(), status="success")
+    before = [shared.of(table, ours.tenant_id) for table in (EVENTS, EXECUTIONS)]
+    shared.archive(EVENTS, tenant_id=ours.tenant_id)
+    shared.archive(EXECUTIONS, "started_at", tenant_id=ours.tenant_id)
+    noted = shared.database.rows(NOTES, {"tenant_id": ours.tenant_id})
+    for table in (EVENTS, EXECUTIONS):
+        assert shared.restored(table, tenant_id=ours.tenant_id)["restored"] == 1
+    assert [shared.of(table, ours.tenant_id) for table in (EVENTS, EXECUTIONS)] == before
+    assert shared.database.rows(NOTES, {"tenant_id": ours.tenant_id}) == noted
 
 
 def test_a_row_that_is_there_with_other_content_is_left_and_counted(shared: Shelf, ours: Factory) -> None:
