@@ -1,0 +1,85 @@
+"""The task that retains, run to its end by a worker of its own that is killed again and again."""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.enqueue import enqueue_fields
+from tests.faults.processes import Member
+from tests.faults.rig import Rig
+from tests.support.waiting import eventually, pass_time
+
+TASK_TYPE = "retention.enforce"
+_LIVE = "SELECT count(*) FROM queue.tasks_live WHERE task_type = %s"
+_OPEN = "SELECT policy_name, status FROM ops.retention_runs WHERE status <> 'completed' AND policy_name = ANY (%s)"
+_ENDED = (
+    "SELECT count(DISTINCT policy_name) FROM ops.retention_runs WHERE status = 'completed' AND policy_name = ANY (%s)"
+)
+_LOST = """
+SELECT count(*) FROM queue.attempts a JOIN queue.outbox_tasks t ON t.id = a.task_id
+WHERE t.task_type = %s AND a.outcome = 'lost'
+"""
+_LOOK = 0.05
+
+
+@dataclass
+class Tally:
+    """What was done: `hits` are attempts that a kill ended, `fires` is how often the task was enqueued."""
+
+    kills: int = 0
+    hits: int = 0
+    fires: int = 0
+    seconds: float = 0.0
+
+
+class Killer:
+    """Has policies enforced by one worker, and kills that by its process id at moments drawn from a seed."""
+
+    def __init__(self, rig: Rig, worker: Member, policies: Sequence[str], draw: random.Random) -> None:
+        self.tally = Tally()
+        self._rig, self._worker, self._policies, self._draw = rig, worker, list(policies), draw
+
+    def enforce(self, kills: int, within: float, seconds: float) -> Tally:
+        """Enqueue the task, as its schedule would, until its policies' runs are complete; fails after `seconds`."""
+        begun = time.monotonic()
+        while not self._is_complete():
+            assert time.monotonic() - begun < seconds, f"not within {seconds:g} s: {self._open()}"
+            if self._rig.tend() and not self._rig.database.value(_LIVE, (TASK_TYPE,)):
+                self._fire()
+            elif self.tally.kills < kills and self._is_at_it():
+                pass_time(self._draw.uniform(_LOOK, within))
+                self._kill()
+            else:
+                pass_time(_LOOK)
+        self.tally.seconds = time.monotonic() - begun
+        self.tally.hits = int(self._rig.database.value(_LOST, (TASK_TYPE,)))
+        return self.tally
+
+    def _fire(self) -> None:
+        with self._rig.database.connect("operator") as connection:
+            enqueue_fields(connection, TASK_TYPE, {"policies": self._policies})
+        self.tally.fires += 1
+
+    def _kill(self) -> None:
+        """Kill it if it still is at it, every other time with its children, as when its machine goes down."""
+        if self._is_at_it():
+            self._worker.kill(with_children=self.tally.kills % 2 == 1)
+            self._worker.start()
+            self.tally.kills += 1
+
+    def _is_at_it(self) -> bool:
+        return any(task_type == TASK_TYPE for _, task_type, _ in self._rig.running(self._worker))
+
+    def _is_complete(self) -> bool:
+        ended = self._rig.database.value(_ENDED, (self._policies,))
+        return ended == len(self._policies) and not self._open() and not self._rig.database.value(_LIVE, (TASK_TYPE,))
+
+    def _open(self) -> list[tuple[str, str]]:
+        rows: list[tuple[str, str]] = self._rig.database.rows(_OPEN, (self._policies,))
+        return rows
+
+
+def await_serving(rig: Rig, member: Member) -> None:
+    """Wait until a worker has made itself known."""
+    eventually(lambda: rig.is_serving(member), 60)
