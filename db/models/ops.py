@@ -186,6 +186,7 @@ class RetentionPolicy(Keyed, Touched, Base):
             "persona_id",
             unique=True,
             postgresql_nulls_not_distinct=True,
+            postgresql_where=text("NOT is_held"),
         ),
         CheckConstraint("persona_id IS NULL OR tenant_id IS NOT NULL", name="persona_has_tenant"),
         CheckConstraint("is_held = (hold_reason IS NOT NULL)", name="hold_reason_if_held"),
@@ -214,6 +215,13 @@ class RetentionPolicy(Keyed, Touched, Base):
     hold_reason: Mapped[str | None] = words(2000, least=1)
     source: Mapped[str] = words(100, least=1, default="operator", comment="Who wants it: a design, an operator, a law")
     description: Mapped[str | None] = words(2000)
+    cadence: Mapped[str] = one_of("hourly", "daily", "monthly", default="daily", comment="Which schedule runs it")
+    most_share: Mapped[Decimal] = column(
+        Numeric(4, 3),
+        default="0.5",
+        check="{0} > 0 AND {0} <= 1",
+        comment="Of the table's rows: a run that would take more asks first; 1: never",
+    )
 
 
 class RetentionRun(Keyed, Created, Base):
@@ -224,8 +232,9 @@ class RetentionRun(Keyed, Created, Base):
         Index(None, "table_schema", "table_name", "started_at"),
         Index(None, "started_at"),
         Index("retention_runs_running_idx", "policy_id", postgresql_where=text("status = 'running'")),
-        CheckConstraint("(status = 'running') = (ended_at IS NULL)", name="status_says_when"),
+        CheckConstraint("(status IN ('running', 'asking')) = (ended_at IS NULL)", name="status_says_when"),
         CheckConstraint("status <> 'failed' OR error_message IS NOT NULL", name="status_says_why"),
+        CheckConstraint("status <> 'asking' OR num_nulls(rows_planned, rows_total) = 0", name="asking_says_what"),
     )
 
     policy_id: Mapped[UUID | None] = reference("ops.retention_policies", shared=True, on_delete="SET NULL")
@@ -235,7 +244,7 @@ class RetentionRun(Keyed, Created, Base):
     table_schema: Mapped[str] = column(check=_IDENTIFIER)
     table_name: Mapped[str] = column(check=_IDENTIFIER)
     action: Mapped[str] = one_of(*_ACTIONS)
-    status: Mapped[str] = one_of("running", "completed", "failed", "cancelled", default="running")
+    status: Mapped[str] = one_of("running", "asking", "completed", "failed", "cancelled", default="running")
     cutoff: Mapped[datetime] = column(comment="Rows older than this were to go")
     resume_after: Mapped[JsonList | None] = column(comment="The key of the last row done: a killed run goes on there")
     rows_deleted: Mapped[int] = column(BigInteger, default="0", check="{0} >= 0")
@@ -250,6 +259,15 @@ class RetentionRun(Keyed, Created, Base):
     error_message: Mapped[str | None] = words(20000)
     started_at: Mapped[datetime] = column(default="now()")
     ended_at: Mapped[datetime | None] = column(check="{0} >= started_at")
+    rows_planned: Mapped[int | None] = column(
+        BigInteger, check="{0} >= 0", comment="That it was to take, counted at its beginning"
+    )
+    rows_total: Mapped[int | None] = column(
+        BigInteger, check="{0} >= 0", comment="Of the table, counted at its beginning"
+    )
+    confirmed_at: Mapped[datetime | None] = column(
+        check="{0} >= started_at", comment="When an operator let a run go on that asked"
+    )
 
 
 class Backup(Keyed, Touched, Base):

@@ -281,6 +281,8 @@ def _satisfying(predicate: str, of: Table) -> Row:
             found[filled[1]] = valid(of.columns[filled[1]])
         elif re.fullmatch(r"is_\w+", part):
             found[part] = True
+        elif unset := re.fullmatch(r"NOT (is_\w+)", part):
+            found[unset[1]] = False
         else:
             assert part.endswith(" IS NULL"), part
     return found

@@ -81,8 +81,15 @@ def policy(**given: Any) -> Row:
             "age_column": "created_at",
             "filter": {"approved": False},
             "action": "archive",
+            "is_enabled": False,
         },
-        {"table_schema": "queue", "table_name": "attempts", "age_column": "ended_at", "filter": {"number": 1}},
+        {
+            "table_schema": "queue",
+            "table_name": "attempts",
+            "age_column": "ended_at",
+            "age": "1 day",
+            "filter": {"number": 1},
+        },
         {"age": "1000 years"},
         {"table_name": "validation_results", "age_column": "event_created_at", "action": "drop_partition"},
     ],
@@ -178,7 +185,7 @@ def of_each(shared: Database, table: str, ours: Factory, theirs: Factory) -> dic
     """Write a row of each of two tenants, and one of none; return the rows' keys by tenant."""
     keys: dict[UUID | None, UUID] = {}
     for tenant_id in (ours.tenant_id, theirs.tenant_id, None):
-        values = policy(filter={"agent_type": str(uuid4())}) if table == POLICIES else {}
+        values = policy(filter={"status": "completed", "agent_type": str(uuid4())}) if table == POLICIES else {}
         keys[tenant_id] = ours.row(table, **values, tenant_id=tenant_id)["id"]
     return keys
 

@@ -232,9 +232,14 @@ def test_each_run_is_noted_also_one_that_found_nothing(ours: Factory, system: Co
     assert [rows(system, log, str(run_id)) for run_id in noted] == [[("CLEANUP", "greenroom_system", name)]] * 2
 
 
-@pytest.mark.parametrize("action", ["archive", "roll_up"])
-def test_what_is_archived_or_rolled_up_first_is_refused(ours: Factory, system: Connection, action: str) -> None:
-    name = policy(ours, action=action)
+@pytest.mark.parametrize(
+    ("action", "table", "age_column"),
+    [("archive", SESSIONS, "created_at"), ("roll_up", "ops.persona_health_metrics", "measured_at")],
+)
+def test_what_is_archived_or_rolled_up_first_is_refused(
+    ours: Factory, system: Connection, action: str, table: str, age_column: str
+) -> None:
+    name = policy(ours, table, age_column=age_column, action=action)
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"no policy {name} that deletes"):
         value(system, RUN, name)
 

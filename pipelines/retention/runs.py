@@ -1,0 +1,76 @@
+"""What all steps of retention have in common: the run that they work on, and the pace at which they work.
+
+A step takes page after page, each a transaction that holds what it did, so that a killed worker's run goes on where it
+was. Between two pages it rests: retention takes at most half of a connection's time, and a twentieth while tasks wait.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from core.clock import Clock, SystemClock
+from db import retention_runs
+from db.connection import Connection
+from db.retention_runs import Run
+from pipelines.task import TaskContext
+
+__all__ = ["RETENTION_QUEUE", "Pacer", "Run", "Step"]
+
+RETENTION_QUEUE = "retention"
+Step = Callable[[TaskContext, Connection, Run, "Pacer"], str | None]
+"""Works until nothing of the run is left (None), or the time is up or something is in use (why to come back)."""
+
+_PAGE_SECONDS = 0.1
+_FIRST, _MOST = 500, 20_000
+# A rest is as long as the page before it, and ten times that more for each second that the oldest due task waits, up to
+# so many times that: what waits for a worker that never comes would stop retention for ever.
+_FOR_EACH_SECOND, _TIMES = 10.0, 20.0
+_LONGEST_REST = 30.0
+# Pieces of a rest: one that is interrupted ends with its piece.
+_PIECE = 0.5
+
+
+def _rest(seconds: float) -> None:
+    never = threading.Event()
+    for _ in range(int(seconds / _PIECE)):
+        never.wait(_PIECE)
+    never.wait(seconds % _PIECE)
+
+
+class Pacer:
+    """Says how many rows the next page takes and when the attempt's time is up, and rests between pages.
+
+    `connection` is asked between pages, outside of any transaction, how long the oldest due task waits. `seconds` are
+    the attempt's own; a page that was begun before they are over comes to its end.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        seconds: float = 60.0,
+        most: int = _MOST,
+        clock: Clock | None = None,
+        rest: Callable[[float], None] = _rest,
+    ) -> None:
+        self._connection, self._clock, self._rest = connection, clock or SystemClock(), rest
+        self._deadline = self._clock.monotonic() + seconds
+        self._most = most
+        self._size = min(_FIRST, most)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the attempt's time is up: what is left is for the next one."""
+        return self._clock.monotonic() >= self._deadline
+
+    @contextmanager
+    def page(self) -> Iterator[int]:
+        """Time one page: yields how many rows it may take, about 0.1 s of them, and rests at its end."""
+        started = self._clock.monotonic()
+        yield self._size
+        took = self._clock.monotonic() - started
+        wanted = self._size * min(max(_PAGE_SECONDS / max(took, 1e-6), 0.5), 2.0)
+        self._size = min(max(int(wanted), 1), self._most)
+        if not self.is_over:
+            waits = retention_runs.waiting_seconds(self._connection, RETENTION_QUEUE)
+            self._rest(min(took * min(1 + _FOR_EACH_SECOND * waits, _TIMES), _LONGEST_REST))
