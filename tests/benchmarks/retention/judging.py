@@ -6,6 +6,7 @@ Each row that is read goes back into Postgres, so that its text, and by that eac
 import hashlib
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from tests.support.database import Database
 
 _BATCH = 20_000
 _ARCHIVES = """
-SELECT id, table_schema || '.' || table_name, to_char(month, 'YYYY-MM') || ' part ' || part, status, row_count, files,
-    manifest_key, manifest_sha256
-FROM ops.archives ORDER BY 2, 3
+SELECT table_schema || '.' || table_name, to_char(month, 'YYYY-MM') || ' part ' || part, status, row_count, files,
+    manifest_key, manifest_sha256, left_behind
+FROM ops.archives ORDER BY 1, 2
 """
 _COLUMNS = """
 SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
@@ -32,7 +33,7 @@ WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped
 _BACK = """
 DROP TABLE IF EXISTS book.{book}_back, book.{book}_found;
 CREATE UNLOGGED TABLE book.{book}_back (LIKE {relation});
-ALTER TABLE book.{book}_back ADD _row_hash bigint, ADD _archive uuid
+ALTER TABLE book.{book}_back ADD _row_hash bigint
 """
 _LINKS_BACK = "DROP TABLE IF EXISTS book.links_back; CREATE TABLE book.links_back (id uuid, message_id uuid)"
 # Once: what both sides of each comparison need.
@@ -76,6 +77,21 @@ _CHECKS_OF_OTHERS = {
         SELECT id FROM queue.outbox_tasks WHERE task_type = 'load.noop' AND status <> 'done'""",
 }
 _SHOWN = 3
+LINKS = "tools.tool_executions"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A row of ops.archives: `name` is its month and part."""
+
+    relation: str
+    name: str
+    status: str
+    row_count: int
+    files: list[dict[str, Any]]
+    manifest_key: str
+    manifest_sha256: str
+    left_behind: list[int]
 
 
 def judge(database: Database, folder: Path) -> list[str]:
@@ -85,9 +101,10 @@ def judge(database: Database, folder: Path) -> list[str]:
         _run(owner, _LINKS_BACK)
         for kept in KEPT:
             _run(owner, _named(_BACK, kept))
-        complaints = [
-            said for archive in owner.execute(_ARCHIVES).fetchall() for said in _read(owner, folder, *archive)
-        ]
+        complaints = []
+        for row in owner.execute(_ARCHIVES).fetchall():
+            archive = Archive(*row)
+            complaints += [f"{archive.relation} {archive.name} {what}" for what in _read(owner, folder, archive)]
         for kept in KEPT:
             [(columns,)] = owner.execute(_COLUMNS, (kept.relation,)).fetchall()
             _run(owner, _named(_FOUND, kept, columns=", ".join(f'b."{name}"' for name in columns)))
@@ -97,47 +114,46 @@ def judge(database: Database, folder: Path) -> list[str]:
 
 
 def strays(database: Database, folder: Path) -> list[str]:
-    """Return the files below the archives' folder that no archive names: a killed worker's."""
+    """Return the files below the archives' folder that no archive names: what a killed worker was writing."""
     named = {file["key"] for (files,) in database.rows("SELECT files FROM ops.archives") for file in files}
     named |= {key for (key,) in database.rows("SELECT manifest_key FROM ops.archives")}
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     return sorted(there - named)
 
 
-def _read(
-    owner: Connection,
-    folder: Path,
-    archive: Any,
-    relation: str,
-    name: str,
-    status: str,
-    row_count: int,
-    files: Any,
-    manifest_key: str,
-    manifest_sha256: str,
-) -> Iterator[str]:
-    """Read one archive back into the tables of the judge."""
-    if status != "emptied":
-        yield f"{relation} {name} is {status}"
-    if _sha256(folder / manifest_key) != manifest_sha256:
-        yield f"{relation} {name}: the manifest is not what was noted"
-    roots = [file for file in files if (file["table"], file["kind"]) == (relation, "rows")]
-    if sum(file["rows"] for file in roots) != row_count:
-        yield f"{relation} {name} has not the rows that it counts"
-    for file in files:
+def _read(owner: Connection, folder: Path, archive: Archive) -> Iterator[str]:
+    """Read an archive back into the judge's tables; yield what its files are not as they should be."""
+    if archive.status != "emptied":
+        yield f"is {archive.status}"
+    if not _is_whole(folder / archive.manifest_key, archive.manifest_sha256):
+        yield "has not the manifest that was noted"
+    for file in archive.files:
         path = folder / file["key"]
-        if _sha256(path) != file["sha256"] or path.stat().st_size != file["bytes"]:
-            yield f"{relation} {name}: {file['table']} {file['kind']} is not what was noted"
-        if pq.ParquetFile(path).metadata.num_rows != file["rows"]:
-            yield f"{relation} {name}: {file['table']} {file['kind']} has not the rows that were noted"
-    for file in roots:
-        [book] = [kept.book for kept in KEPT if kept.relation == relation]
-        for batch in pq.ParquetFile(folder / file["key"]).iter_batches(_BATCH):
-            _put_back(owner, f"{book}_back", batch.append_column("_archive", pa.repeat(str(archive), batch.num_rows)))
-    for file in files:
-        if file["kind"] == "links" and file["table"] == "tools.tool_executions":
-            links = pq.read_table(folder / file["key"], columns=["id", "message_id"])
-            _put_back(owner, "links_back", links)
+        if not _is_whole(path, file["sha256"], file["bytes"]):
+            yield f"has not the {file['kind']} of {file['table']} that were noted"
+        elif pq.ParquetFile(path).metadata.num_rows != file["rows"]:
+            yield f"has not as many {file['kind']} of {file['table']} as were noted"
+        else:
+            _put_file_back(owner, path, file, archive)
+    [root] = [file for file in archive.files if (file["table"], file["kind"]) == (archive.relation, "rows")]
+    if root["rows"] != archive.row_count:
+        yield "has not the rows that it counts"
+
+
+def _put_file_back(owner: Connection, path: Path, file: dict[str, Any], archive: Archive) -> None:
+    """Copy a file's rows into the book, but for those that changed since and are not the archive's own."""
+    parquet = pq.ParquetFile(path)
+    if file["kind"] == "links":
+        if file["table"] == LINKS:
+            _put_back(owner, "links_back", parquet.read(["id", "message_id"]))
+        return
+    books = {kept.relation: kept.book for kept in KEPT}
+    columns = [each["name"] for each in file["columns"]]
+    place = 0
+    for batch in parquet.iter_batches(_BATCH, columns=[*columns, "_row_hash"]):
+        own = [place + number not in archive.left_behind for number in range(batch.num_rows)]
+        place += batch.num_rows
+        _put_back(owner, f"{books[file['table']]}_back", batch.filter(pa.array(own)))
 
 
 def _put_back(owner: Connection, name: str, rows: pa.RecordBatch | pa.Table) -> None:
@@ -170,6 +186,8 @@ def _run(owner: Connection, statements: str) -> None:
         owner.execute(statement.encode())
 
 
-def _sha256(path: Path) -> str:
+def _is_whole(path: Path, sha256: str, size: int | None = None) -> bool:
+    if not path.is_file() or size not in (None, path.stat().st_size):
+        return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256

@@ -16,7 +16,7 @@ from tests.benchmarks.retention.producing import Producer
 from tests.benchmarks.retention.seeding import Tell, seed
 from tests.benchmarks.retention.tasks import MODULE
 from tests.faults.rig import Rig
-from tests.support.waiting import eventually, pass_time
+from tests.support.waiting import pass_time
 
 QUEUE = "retention"
 _TIMES = {
@@ -180,4 +180,4 @@ class Trial:
     @property
     def folder(self) -> Path:
         """Where the keys of archives begin."""
-        return self.rig.folder / "storage"
+        return self.rig.folder / "storage" / "archives"
