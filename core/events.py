@@ -195,6 +195,17 @@ class ScheduleRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionAsks(Event):
+    """A policy's run would take `rows`, more than its share of a table, and waits for an operator."""
+
+    name = "retention.asks"
+    level = "warning"
+    policy: str
+    table: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClockSetBack(Event):
     """Postgres' clock stands `seconds` before the time up to which a schedule is settled: it goes on from now."""
 

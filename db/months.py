@@ -5,7 +5,6 @@ each is a transaction of its own, and what it does it does whole or not at all. 
 queue up behind for longer than 50 ms: who holds it is let be, and the call says so.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -17,15 +16,6 @@ from db.queries import Queries
 
 QUERIES = Queries("months")
 MonthOutcome = Literal["dropped", "held", "filled", "busy", "kept"]
-
-
-@dataclass(frozen=True, slots=True)
-class CameTo:
-    """What a task's runs came to: names of dropped months, rows that holds keep, seconds since the oldest began."""
-
-    dropped: list[str]
-    rows_held: int
-    seconds: float
 
 
 def missing(connection: Connection) -> list[tuple[str, datetime]]:
@@ -52,20 +42,6 @@ def make_missing(connection: Connection) -> list[str]:
     if refused is not None:
         raise refused
     return sorted({relation for relation, _ in missing(connection)}) if lacking else []
-
-
-def policies(connection: Connection) -> list[str]:
-    """Return the names of the policies that take whole months and are neither off nor held."""
-    return [name for (name,) in QUERIES.run(connection, "policies")]
-
-
-def begin(connection: Connection, policy: str, task_id: UUID) -> UUID | None:
-    """Begin a policy's run, or take up one that was broken off.
-
-    None where another task that lives is at it, and where the policy is off, held or being changed just now.
-    """
-    [(run_id,)] = QUERIES.run(connection, "begin", {"policy": policy, "task_id": task_id})
-    return None if run_id is None else UUID(str(run_id))
 
 
 def to_go(connection: Connection, run_id: UUID) -> list[str]:
@@ -96,14 +72,3 @@ def drop(connection: Connection, run_id: UUID, leaf: str) -> tuple[MonthOutcome,
     except psycopg.errors.LockNotAvailable:
         return "busy", 0
     return outcome, int(held)
-
-
-def end(connection: Connection, run_id: UUID, held: int) -> None:
-    """End a run: `held` are the rows that stay because of a hold."""
-    QUERIES.run(connection, "end", {"run_id": run_id, "held": held})
-
-
-def came_to(connection: Connection, task_id: UUID) -> CameTo:
-    """Return what the runs of a task came to so far."""
-    [row] = QUERIES.run(connection, "came_to", {"task_id": task_id})
-    return CameTo(*row)

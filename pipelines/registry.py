@@ -25,6 +25,7 @@ OUR_MODULES = (
     "pipelines.health.measure",
     "pipelines.health.rollup",
     "pipelines.replay",
+    "pipelines.retention.enforce",
     "pipelines.retention.partitions",
     "pipelines.tenants.erasure",
     "pipelines.vault.rotation",

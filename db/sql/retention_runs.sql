@@ -21,3 +21,85 @@ FROM (SELECT queue FROM hop LIMIT 100) AS hop CROSS JOIN LATERAL (
 ) AS first
 WHERE hop.queue <> %(own_queue)s AND NOT EXISTS (
     SELECT FROM queue.queues q WHERE q.name = hop.queue AND q.paused_at IS NOT NULL AND COALESCE(q.resume_at > now(), true));
+
+-- name: policies
+-- The policies that are neither off nor holds, but for those that the asking task has come to the end of, or to a question: of a cadence,
+-- by their names, or all.
+SELECT p.name FROM ops.retention_policies p
+WHERE p.is_enabled AND NOT p.is_held AND (%(cadence)s::text IS NULL OR p.cadence = %(cadence)s)
+    AND (cardinality(%(names)s::text[]) = 0 OR p.name = ANY (%(names)s)) AND NOT EXISTS (
+        SELECT FROM ops.retention_runs r WHERE r.policy_id = p.id AND r.task_id = %(task_id)s AND r.status <> 'running')
+ORDER BY p.name;
+
+-- name: unknown
+-- Of some names, those of no policy.
+SELECT name FROM unnest(%(names)s::text[]) AS name WHERE NOT EXISTS (SELECT FROM ops.retention_policies p WHERE p.name = name.name)
+ORDER BY 1;
+
+-- name: begin
+SELECT run, state FROM ops.begin_retention(%(policy)s, %(task_id)s, %(is_confirmed)s);
+
+-- name: show
+SELECT r.id, r.policy_id, r.policy_name, r.action, format('%%s.%%s', r.table_schema, r.table_name), p.age_column, r.cutoff, p.tenant_id,
+    p.persona_id, COALESCE(r.rows_planned, 0), r.rows_deleted + r.rows_archived
+FROM ops.retention_runs r JOIN ops.retention_policies p ON p.id = r.policy_id WHERE r.id = %(run_id)s;
+
+-- name: weigh
+SELECT ops.weigh_retention(%(run_id)s);
+
+-- name: page
+SELECT rows_gone, state FROM ops.retention_page(%(run_id)s, %(most)s);
+
+-- name: months_over
+-- The months of a run's table that are over before its cutoff, the oldest first.
+SELECT m.leaf::text FROM ops.retention_runs r
+JOIN ops.months() m ON m.relation = to_regclass(format('%%I.%%I', r.table_schema, r.table_name)) AND m.until <= r.cutoff
+WHERE r.id = %(run_id)s ORDER BY m.until;
+
+-- name: drop_emptied
+SELECT ops.drop_emptied(%(run_id)s, %(leaf)s);
+
+-- name: end
+SELECT ops.end_retention(%(run_id)s);
+
+-- name: fail
+UPDATE ops.retention_runs SET status = 'failed', error_message = left(%(error)s, 20000), ended_at = clock_timestamp()
+WHERE id = %(run_id)s AND status = 'running';
+
+-- name: runs_of
+-- What a task's runs came to.
+SELECT r.policy_name, r.table_schema || '.' || r.table_name, r.action, r.status, r.rows_planned, r.rows_total, r.rows_deleted,
+    r.rows_archived, r.rows_held, r.byte_count, r.partitions_dropped, r.dependents, r.error_message,
+    extract(epoch FROM COALESCE(r.ended_at, clock_timestamp()) - r.started_at)::float8
+FROM ops.retention_runs r WHERE r.task_id = %(task_id)s ORDER BY r.policy_name, r.id;
+
+-- name: asking
+-- Runs that wait for an operator, the oldest first.
+SELECT r.policy_name, r.table_schema || '.' || r.table_name, r.rows_planned, r.rows_total,
+    extract(epoch FROM clock_timestamp() - r.started_at)::float8
+FROM ops.retention_runs r WHERE r.status = 'asking' ORDER BY r.id;
+
+-- name: planned_policies
+-- The policies that a plan is of: of that name, of that table, or all that are neither off nor holds.
+SELECT p.name, p.table_schema || '.' || p.table_name, p.action, p.cadence, p.most_share::float8, p.is_enabled, now() - p.age
+FROM ops.retention_policies p
+WHERE NOT p.is_held AND CASE WHEN %(wanted)s::text IS NULL THEN p.is_enabled
+    ELSE %(wanted)s IN (p.name, p.table_schema || '.' || p.table_name) END
+ORDER BY 2, 1;
+
+-- name: plan
+SELECT p.tenant_id, t.slug, p.month, p.row_count, p.byte_count, p.held_count
+FROM ops.plan_retention(%(policy)s, %(tenant_id)s) p LEFT JOIN identity.tenants t ON t.id = p.tenant_id;
+
+-- name: plan_dependents
+SELECT dependent, kind, row_count FROM ops.plan_dependents(%(policy)s, %(tenant_id)s);
+
+-- name: plan_total
+SELECT ops.plan_total(%(policy)s);
+
+-- name: plan_settings
+-- The first of a transaction: all that it reads is of one moment, and nothing is written.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+
+-- name: plan_bound
+SELECT set_config('statement_timeout', %(milliseconds)s, true);

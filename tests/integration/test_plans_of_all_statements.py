@@ -58,14 +58,10 @@ UNGUARDED = {
         for file, name in QUERIES
         if file == "maintenance"
     },
-    "months.begin": CATALOGUE,
-    "months.came_to": CATALOGUE,
     "months.clear": WHOLE_MONTH,
     "months.drop": WHOLE_MONTH,
-    "months.end": CATALOGUE,
     "months.make": CATALOGUE,
     "months.missing": CATALOGUE,
-    "months.policies": CATALOGUE,
     "months.to_go": CATALOGUE,
     "processes.beat": ROW_A_PROCESS,
     "processes.forget_processes": ROW_A_PROCESS,

@@ -85,12 +85,13 @@ GUARDS = [
         "worker", "UPDATE governance.agent_sessions SET status = 'running' WHERE id = %(id)s",
         {"id": Own("agents")}, ("agent_sessions_pkey", "governance_events_session_idx"), 10, 100, blind=False,
     ),
-    Guard("system", KEPT.format("sessions"), {}, ("sessions_expires_at_idx",), 200, 500),
+    # what refers to their tables is read in the catalogue: some 100 pages a table
+    Guard("system", KEPT.format("sessions"), {}, ("sessions_expires_at_idx",), 200, 700),
     Guard(
         "system", KEPT.format("user-sessions"),
-        {}, ("user_sessions_ended_at_idx", "agent_sessions_session_id_idx"), 200, 1500, blind=False,
+        {}, ("user_sessions_ended_at_idx", "agent_sessions_session_id_idx"), 200, 1750, blind=False,
     ),
-    Guard("system", KEPT.format("agent-sessions"), {}, ("agent_sessions_completed_at_idx",), 200, 3500),
+    Guard("system", KEPT.format("agent-sessions"), {}, ("agent_sessions_completed_at_idx",), 200, 4200),
     # no month of tasks is over: it looks at the catalogue
     Guard("system", KEPT.format("tasks"), {}, (), 200, 4000),
     # of one month its rows

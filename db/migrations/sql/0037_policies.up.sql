@@ -253,8 +253,10 @@ BEGIN
         'WHERE d.tableoid = o.tableoid AND d.ctid = o.ctid', relation, relation, ops.retention_condition(policy.id, cutoff), most);
     GET DIAGNOSTICS gone = ROW_COUNT;
     PERFORM set_config('app.erasing', '', true);
-    EXECUTE format('SELECT count(*) FROM %s r0 WHERE %s AND (%s)', relation, ops.retention_condition(policy.id, cutoff, false),
-        COALESCE(ops.held_condition(relation), 'false')) INTO kept;
+    IF ops.held_condition(relation) IS NOT NULL THEN
+        EXECUTE format('SELECT count(*) FROM %s r0 WHERE %s AND (%s)', relation, ops.retention_condition(policy.id, cutoff, false),
+            ops.held_condition(relation)) INTO kept;
+    END IF;
     INSERT INTO ops.retention_runs (policy_id, policy_name, tenant_id, table_schema, table_name, action, status, cutoff, rows_deleted,
         rows_held, schema_revision, ended_at)
     SELECT policy.id, policy.name, policy.tenant_id, policy.table_schema, policy.table_name, policy.action, 'completed', cutoff, gone,
