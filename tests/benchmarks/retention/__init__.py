@@ -2,7 +2,7 @@
 
 | part | asks | module |
 | --- | --- | --- |
-| `load` | is each aged row in one archive, and none left, whoever is killed; does a claim wait longer meanwhile? | `trial` |
+| `load` | is each aged row in one archive and none left, whoever is killed; do claims wait longer? | `trial` |
 | `drop` | does the drop of a month take longer the more rows it holds? | `dropping` |
 
 `seeding` writes the rows and a book of them, which no code of Greenroom reads; `judging` reads the archives by itself

@@ -28,8 +28,8 @@ from tests.support.redis_server import redis_server
 
 PARTS = ("load", "drop")
 CAVEATS = (
-    "producer, relay, workers and Postgres share the machine's processor: ratios count, absolute figures carry the machine",
-    "Postgres commits durably and vacuums by itself; workers, relay and retention have shipped settings but for short leases",
+    "producer, relay, workers and Postgres share the processor: ratios count, absolute figures carry the machine",
+    "Postgres commits durably and vacuums by itself; all processes have shipped settings but for short leases",
     "latency is from due to start, by Postgres' clock, of all tasks that came in the time",
 )
 _LIMIT = 2.0

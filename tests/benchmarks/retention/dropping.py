@@ -18,7 +18,8 @@ _MONTH = "SELECT queue.create_month('queue.tasks_history', timestamptz '2001-01-
 _FILL = """
 INSERT INTO queue.tasks_history (task_type, payload, payload_version, tenant_id, queue, priority, max_attempts, status,
     attempts, claim_number, run_after, started_at, completed_at)
-SELECT 'load.aged', jsonb_build_object('n', n), 1, identity.default_tenant_id(), 'default', 0, 5, 'done', 1, 1, at, at, at
+SELECT 'load.aged', jsonb_build_object('n', n), 1, identity.default_tenant_id(), 'default', 0, 5, 'done',
+    1, 1, at, at, at
 FROM generate_series(1, %(count)s) AS n,
     (SELECT timestamptz '2001-01-15' + make_interval(months => %(month)s)) AS month (at)
 """
@@ -28,7 +29,8 @@ SELECT leaf::text FROM ops.months() WHERE relation = 'queue.tasks_history'::regc
     AND until > timestamptz '2001-01-15' + make_interval(months => %(month)s)
 """
 _COUNT = """
-SELECT total FROM ops.months() m, ops.count_month(m.relation, 'completed_at', m.since, m.until) WHERE m.leaf = %s::regclass
+SELECT total FROM ops.months() m, ops.count_month(m.relation, 'completed_at', m.since, m.until)
+WHERE m.leaf = %s::regclass
 """
 _CUT = "SELECT ops.cut_month('queue.tasks_history'::regclass, %s::regclass, false)"
 _READ = "SELECT count(*) FROM queue.tasks_history WHERE id = '00000000-0000-0000-0000-000000000000'"

@@ -42,6 +42,10 @@ SELECT count(*), percentile_cont(ARRAY[0.5, 0.95, 0.99, 1.0]) WITHIN GROUP (ORDE
     extract(epoch FROM started_at - run_after)::float8 * 1000)
 FROM queue.tasks_history WHERE task_type = 'load.noop' AND created_at >= %s AND created_at < %s
 """
+_ARCHIVED = """
+SELECT count(*), sum(row_count)::bigint, sum(byte_count)::bigint FROM ops.archives
+WHERE table_schema || '.' || table_name = %s
+"""
 
 
 @dataclass
@@ -70,12 +74,12 @@ class Figures:
         """One line for people."""
         rows = sum(self.archived.values())
         return (
-            f"retention under load, seed {self.seed}: {rows:,} rows in {self.archives} archives of {self.bytes / 1e6:,.0f} MB, "
-            f"{self.tally.seconds:,.0f} s ({rows / self.tally.seconds:,.0f} rows/s), {self.tally.kills} kills "
-            f"({self.tally.hits} attempts lost, {self.tally.fires} fires, {self.strays} stray files); {self.tasks:,} tasks "
-            f"at {self.rate:,}/s of {self.saturation:,}/s, due to start p50 {self.baseline['p50_ms']:.1f} then "
-            f"{self.meanwhile['p50_ms']:.1f} ms, p99 {self.baseline['p99_ms']:.1f} then {self.meanwhile['p99_ms']:.1f} ms "
-            f"({self.ratio:.2f} ×); {len(self.complaints)} complaints"
+            f"retention under load, seed {self.seed}: {rows:,} rows in {self.archives} archives of "
+            f"{self.bytes / 1e6:,.0f} MB, {self.tally.seconds:,.0f} s ({rows / self.tally.seconds:,.0f} rows/s), "
+            f"{self.tally.kills} kills ({self.tally.hits} attempts lost, {self.tally.fires} fires, {self.strays} stray "
+            f"files); {self.tasks:,} tasks at {self.rate:,}/s of {self.saturation:,}/s, due to start p50 "
+            f"{self.baseline['p50_ms']:.1f} then {self.meanwhile['p50_ms']:.1f} ms, p99 {self.baseline['p99_ms']:.1f} "
+            f"then {self.meanwhile['p99_ms']:.1f} ms ({self.ratio:.2f} ×); {len(self.complaints)} complaints"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -169,8 +173,7 @@ class Trial:
         if done != found.tasks:
             found.complaints.append(f"{found.tasks} tasks were enqueued, {done} are done")
         for kept in KEPT:
-            query = "SELECT count(*), sum(row_count)::bigint, sum(byte_count)::bigint FROM ops.archives WHERE table_schema || '.' || table_name = %s"
-            [(archives, rows, size)] = database.rows(query, (kept.relation,))
+            [(archives, rows, size)] = database.rows(_ARCHIVED, (kept.relation,))
             found.archives += archives
             found.archived[kept.relation] = int(rows or 0)
             found.bytes += int(size or 0)

@@ -57,7 +57,9 @@ class ByHand:
         """Write one part with a table's rows, changed, and delete them from the table as the book knows them."""
         rows = self._rows(kept)
         links = self.database.rows(_LINKS) if kept is MESSAGES else []
-        self.part(kept, change(rows), [dict(zip(("id", "message_id"), link, strict=True)) for link in links], left_behind)
+        self.part(
+            kept, change(rows), [dict(zip(("id", "message_id"), link, strict=True)) for link in links], left_behind
+        )
         self.delete(kept)
 
     def part(self, kept: Kept, rows: Rows, links: Rows, left_behind: tuple[int, ...] = ()) -> None:
@@ -73,7 +75,9 @@ class ByHand:
 
     def delete(self, kept: Kept, condition: str = "") -> None:
         """Delete what is aged and not held."""
-        query = f"DELETE FROM {kept.relation} t USING book.{kept.book} b WHERE b.id = t.id AND NOT b.is_held {condition}"
+        query = (
+            f"DELETE FROM {kept.relation} t USING book.{kept.book} b WHERE b.id = t.id AND NOT b.is_held {condition}"
+        )
         self.database.rows(query)
 
     def judge(self) -> list[str]:
@@ -83,7 +87,10 @@ class ByHand:
     def _rows(self, kept: Kept) -> Rows:
         with connect(self.database.owner_url, name="by hand") as owner:
             owner.execute(PINNED)
-            columns = [column.name for column in owner.execute(f"SELECT * FROM {kept.relation} LIMIT 0".encode()).description or ()]
+            columns = [
+                column.name
+                for column in owner.execute(f"SELECT * FROM {kept.relation} LIMIT 0".encode()).description or ()
+            ]
             texts = sql.SQL(", ").join(sql.SQL("t.{}::text").format(sql.Identifier(name)) for name in columns)
             aged = sql.SQL(_AGED.format(relation=kept.relation, book=kept.book))
             query = sql.SQL("SELECT {}, hashtextextended(t::text, 0) {} ORDER BY t.id").format(texts, aged)
@@ -137,7 +144,7 @@ def _invent(rows: Rows) -> Rows:
         (_lose, ["is lost"]),
         (_double, ["is archived more than once"]),
         (_change, ["is archived, and not as it was", "is archived with a hash that is not its own"]),
-        (_invent, ["is archived, and nobody wrote it", "is archived with a hash that is not its own"]),
+        (_invent, ["is archived with a hash that is not its own", "is archived, and nobody wrote it"]),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -153,7 +160,9 @@ def test_a_row_that_is_lost_doubled_changed_or_invented_is_seen(
 def test_an_empty_text_that_became_none_is_seen(archives: ByHand) -> None:
     archives.archive_all(MESSAGES, _empty)
     archives.archive_all(TASKS)
-    assert "1 × of assistants.messages is archived, and not as it was" in [each.split(": ")[0] for each in archives.judge()]
+    assert "1 × of assistants.messages is archived, and not as it was" in [
+        each.split(": ")[0] for each in archives.judge()
+    ]
 
 
 def test_a_row_that_stays_though_it_is_archived_is_seen(archives: ByHand) -> None:
@@ -210,7 +219,9 @@ def test_a_link_that_is_not_archived_is_seen(archives: ByHand) -> None:
 def test_a_part_that_is_not_emptied_and_a_stray_file_are_seen(archives: ByHand) -> None:
     for kept in KEPT:
         archives.archive_all(kept)
-    archives.database.rows("UPDATE ops.archives SET status = 'verified', emptied_at = NULL WHERE table_name = 'messages'")
+    archives.database.rows(
+        "UPDATE ops.archives SET status = 'verified', emptied_at = NULL WHERE table_name = 'messages'"
+    )
     (archives.folder / "stray").write_bytes(b"")
     assert archives.judge() == ["assistants.messages 2020-01 part 1 is verified"] or archives.judge() == [
         "assistants.messages 2020-01 part 2 is verified"
