@@ -24,6 +24,7 @@ from console.commands import (
     ingest,
     processes,
     queues,
+    retention,
     schedules,
     search,
     statistics,
@@ -49,6 +50,7 @@ app.command()(enqueue.enqueue)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(retention.app, name="retention")
 app.command("statistics")(statistics.show)
 app.command("health")(health.show)
 app.command()(processes.relay)

@@ -8,6 +8,7 @@ GreenroomError
 │   ├── InvalidOptionsError    an enqueue option is out of range
 │   ├── RegistrationError      a task module or definition cannot be registered
 │   ├── ScheduleError          a schedule's times or policies make no sense
+│   ├── RetentionError         a retention policy makes no sense, or contradicts another
 │   └── ConstraintError        a row breaks a rule of the schema; `constraint` names it
 │       ├── DuplicateError     a key is taken
 │       ├── MissingMonthError  no month takes a row's time
@@ -68,6 +69,10 @@ class RegistrationError(UsageError):
 
 class ScheduleError(UsageError):
     """A schedule cannot be as it is wanted: its expression, zone, times or policies; the text says how to mend it."""
+
+
+class RetentionError(UsageError):
+    """A retention policy or hold cannot be as it is wanted; the text says how to mend it."""
 
 
 class ConstraintError(UsageError):

@@ -125,16 +125,11 @@ class WorkerSettings(Group):
         return commas(value)
 
 
-class StorageSettings(Group):
-    """Where documents' files are kept."""
+class _StoreSettings(Group):
+    """What opens a store: its URL, and options for whatever library knows it."""
 
-    root: Path | None = Field(None, description="Folder of the files, one subfolder a tenant; unset: storage/ in home.")
-    url: SecretStr | None = Field(
-        None, description="Another store instead of a folder, as fsspec names it: s3://bucket/folder (extra: s3)."
-    )
-    options: SecretStr | None = Field(
-        None, description='A JSON object that fsspec is given with it: {"endpoint_url": "https://s3.example.org"}.'
-    )
+    url: SecretStr | None = None
+    options: SecretStr | None = None
 
     def parsed_options(self) -> dict[str, Any]:
         """Return the options, none if there are none."""
@@ -147,8 +142,31 @@ class StorageSettings(Group):
         except ValueError:
             is_object = False
         if not is_object:
-            raise ValueError("storage.options is no JSON object")  # its text may hold a secret
+            raise ValueError("options is no JSON object")  # its text may hold a secret
         return self
+
+
+class StorageSettings(_StoreSettings):
+    """Where documents' files are kept."""
+
+    root: Path | None = Field(None, description="Folder of the files, one subfolder a tenant; unset: storage/ in home.")
+    url: SecretStr | None = Field(
+        None, description="Another store instead of a folder, as fsspec names it: s3://bucket/folder (extra: s3)."
+    )
+    options: SecretStr | None = Field(
+        None, description='A JSON object that fsspec is given with it: {"endpoint_url": "https://s3.example.org"}.'
+    )
+
+
+class ArchiveSettings(_StoreSettings):
+    """Where archives of aged rows are kept."""
+
+    url: SecretStr | None = Field(
+        None, description="A folder (file:///archives) or a store as fsspec names it; unset: archives/ in the storage."
+    )
+    options: SecretStr | None = Field(
+        None, description="A JSON object that fsspec is given with it; unset: the storage's, where url is unset, too."
+    )
 
 
 Language = Literal[

@@ -3,16 +3,18 @@
 The health check and the views of 002 and 004 stand in the migration alone.
 """
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     ForeignKeyConstraint,
     Index,
+    Integer,
     Interval,
     Numeric,
     UniqueConstraint,
@@ -267,6 +269,87 @@ class RetentionRun(Keyed, Created, Base):
     )
     confirmed_at: Mapped[datetime | None] = column(
         check="{0} >= started_at", comment="When an operator let a run go on that asked"
+    )
+
+
+class Archive(Keyed, Created, Base):
+    """One part of one month of one table in storage: what it holds, where, and how far its rows have left the table."""
+
+    __tablename__ = "archives"
+    __table_args__ = (
+        UniqueConstraint("table_schema", "table_name", "month", "part"),
+        CheckConstraint(
+            "status = 'writing' OR num_nulls(manifest_key, manifest_sha256, since, until, verified_at) = 0",
+            name="status_is_whole",
+        ),
+        CheckConstraint("status NOT IN ('writing', 'verified') OR emptied_at IS NULL", name="status_says_when"),
+        CheckConstraint("status <> 'emptied' OR emptied_at IS NOT NULL", name="emptied_says_when"),
+    )
+
+    run_id: Mapped[UUID | None] = reference("ops.retention_runs", shared=True, on_delete="SET NULL")
+    policy_name: Mapped[str] = words(100, least=1, comment="Kept when the policy is gone")
+    tenant_id: Mapped[UUID | None] = column(comment="Whose rows it holds, there or gone; NULL: of every tenant")
+    table_schema: Mapped[str] = column(check=_IDENTIFIER)
+    table_name: Mapped[str] = column(check=_IDENTIFIER)
+    month: Mapped[date] = column(check="EXTRACT(day FROM {0}) = 1", comment="Its first day, of the age column in UTC")
+    part: Mapped[int] = column(check="{0} >= 1")
+    status: Mapped[str] = one_of(
+        "writing", "verified", "emptied", "erased", default="writing",
+        comment="verified: read back and compared; emptied: deleted from the table; erased: the files are gone",
+    )  # fmt: skip
+    row_count: Mapped[int] = column(
+        BigInteger, default="0", check="{0} >= 0", comment="Of the table itself, without what goes along"
+    )
+    byte_count: Mapped[int] = column(BigInteger, default="0", check="{0} >= 0", comment="Bytes of the files")
+    hash_sum: Mapped[Decimal] = column(
+        Numeric(30, 0), default="0", comment="Sum of the hashes of its rows of the table"
+    )
+    files: Mapped[JsonList] = column(
+        default="'[]'",
+        check="jsonb_typeof({0}) = 'array'",
+        comment="Key, table, kind (rows or links), rows, bytes, SHA-256 and columns of each",
+    )
+    manifest_key: Mapped[str | None] = words(1000, least=1)
+    manifest_sha256: Mapped[str | None] = column(check="{0} ~ '^[0-9a-f]{{64}}$'")
+    schema_revision: Mapped[str] = words(64, least=1, comment="Of the migrations, when it was written")
+    since: Mapped[datetime | None] = column(comment="The least time of the age column in it")
+    until: Mapped[datetime | None] = column(check="{0} >= since", comment="The greatest time of the age column in it")
+    goes_on_at: Mapped[int | None] = column(
+        BigInteger,
+        check="{0} >= 0",
+        comment="The block of the table that the month's next part begins at; NULL: all was looked through",
+    )
+    pages_emptied: Mapped[int] = column(
+        default="0",
+        check="{0} >= 0",
+        comment="Pages of it whose rows have been deleted: a killed run goes on there",
+    )
+    rows_deleted: Mapped[int] = column(BigInteger, default="0", check="{0} >= 0")
+    left_behind: Mapped[list[int]] = column(
+        ARRAY(Integer),
+        default="'{}'",
+        comment="Rows of its first file, counted from 0, that changed or were held since, and so are not its own",
+    )
+    verified_at: Mapped[datetime | None] = column(check="{0} >= created_at", sort_order=95)
+    emptied_at: Mapped[datetime | None] = column(check="{0} >= verified_at", sort_order=96)
+    restored_until: Mapped[datetime | None] = column(
+        sort_order=97, comment="Its rows were brought back: runs let the month be until then"
+    )
+
+
+class ArchiveSubject(Base):
+    """Whom an archive speaks of: by a subject, the archives with rows of it."""
+
+    __tablename__ = "archive_subjects"
+
+    kind: Mapped[str] = mapped_column(
+        primary_key=True,
+        info={"check": "{0} IN ('tenant', 'user', 'person', 'client', 'persona', 'document')"},
+    )
+    subject_id: Mapped[UUID] = mapped_column(primary_key=True)
+    archive_id: Mapped[UUID] = mapped_column(primary_key=True, info={"references": ("ops.archives", "CASCADE", True)})
+    row_count: Mapped[int] = column(
+        BigInteger, check="{0} >= 1", comment="Rows that name the subject, with those that went along"
     )
 
 

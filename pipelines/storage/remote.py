@@ -40,17 +40,7 @@ class RemoteStorage(Storage):
 
     def __init__(self, url: str, options: Mapping[str, Any], *, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        try:
-            protocol = fsspec.core.split_protocol(url)[0]
-            if protocol is None or protocol in _LOCAL:
-                raise SettingsError("storage.url names a local folder: set storage.root to that instead")
-            times = {"config_kwargs": _S3_TIMES} if protocol in ("s3", "s3a") else {}
-            self._files, self._root = fsspec.url_to_fs(url, **{**_NOTHING_KEPT, **times, **options})
-        except ImportError as error:
-            hint = "For S3 install `greenroom[s3]`, for others the package that is named."
-            raise SettingsError(f"storage.url: {error}. {hint}") from error
-        except (ValueError, TypeError) as error:
-            raise SettingsError(f"storage.url or storage.options cannot be used: {error}") from error
+        self._files, self._root = opened(url, options, setting="storage")
 
     @property
     def place(self) -> str:
@@ -173,6 +163,25 @@ class RemoteStorage(Storage):
             raise _away(error) from None
         if not is_there:
             raise UnavailableError("the storage's bucket does not exist: check storage.url", retry_after=_AGAIN)
+
+
+def opened(url: str, options: Mapping[str, Any], *, setting: str) -> tuple[Any, str]:
+    """Return what fsspec opens by a URL, and the path in it; `setting` is the group that names it.
+
+    Raises SettingsError for a URL that cannot be opened, and for a local folder.
+    """
+    try:
+        protocol = fsspec.core.split_protocol(url)[0]
+        if protocol is None or protocol in _LOCAL:
+            raise SettingsError(f"{setting}.url names a local folder: set storage.root to that instead")
+        times = {"config_kwargs": _S3_TIMES} if protocol in ("s3", "s3a") else {}
+        files, root = fsspec.url_to_fs(url, **{**_NOTHING_KEPT, **times, **options})
+    except ImportError as error:
+        hint = "For S3 install `greenroom[s3]`, for others the package that is named."
+        raise SettingsError(f"{setting}.url: {error}. {hint}") from error
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"{setting}.url or {setting}.options cannot be used: {error}") from error
+    return files, str(root)
 
 
 def _away(error: Exception) -> UnavailableError:

@@ -50,6 +50,12 @@ CREATE TABLE ops.archives (
     CONSTRAINT archives_schema_revision_check CHECK (length(schema_revision) BETWEEN 1 AND 64),
     CONSTRAINT archives_until_check CHECK (until >= since),
     CONSTRAINT archives_goes_on_at_check CHECK (goes_on_at >= 0),
+    CONSTRAINT archives_since_range_check CHECK (since >= '0002-01-01 00:00+00' AND since < '9999-01-01 00:00+00'),
+    CONSTRAINT archives_until_range_check CHECK (until >= '0002-01-01 00:00+00' AND until < '9999-01-01 00:00+00'),
+    CONSTRAINT archives_created_at_range_check CHECK (created_at >= '0002-01-01 00:00+00' AND created_at < '9999-01-01 00:00+00'),
+    CONSTRAINT archives_verified_at_range_check CHECK (verified_at >= '0002-01-01 00:00+00' AND verified_at < '9999-01-01 00:00+00'),
+    CONSTRAINT archives_emptied_at_range_check CHECK (emptied_at >= '0002-01-01 00:00+00' AND emptied_at < '9999-01-01 00:00+00'),
+    CONSTRAINT archives_restored_until_range_check CHECK (restored_until >= '0002-01-01 00:00+00' AND restored_until < '9999-01-01 00:00+00'),
     CONSTRAINT archives_pages_emptied_check CHECK (pages_emptied >= 0),
     CONSTRAINT archives_rows_deleted_check CHECK (rows_deleted >= 0),
     CONSTRAINT archives_verified_at_check CHECK (verified_at >= created_at),
@@ -529,6 +535,14 @@ END
 $$;
 COMMENT ON FUNCTION ops.drop_archived IS 'Drops a month whose rows are all in verified archives.';
 
+-- History has no primary key: its rows are told by their hashes.
+DO $$
+BEGIN
+    EXECUTE replace(pg_get_functiondef('ops.check_retention_policy'::regproc),
+        'WHERE i.indrelid = relation AND i.indisprimary))', $q$WHERE i.indrelid = relation AND i.indisprimary) AND NEW.table_schema <> 'queue')$q$);
+END
+$$;
+
 -- ---------------------------------------------------------------------------------------------------- row security and grants
 
 DO $$
@@ -559,5 +573,5 @@ REVOKE EXECUTE ON FUNCTION ops.archive_columns, ops.row_hash, ops.subject_column
     ops.archive_files, ops.archive_list, ops.archive_follow, ops.gather_archive, ops.archive_blocks, ops.archive_stage, ops.check_stage,
     ops.empty_archive, ops.empty_with_all, ops.drop_archived FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ops.archive_columns, ops.subject_columns, ops.archive_month, ops.archives_whole, ops.archive_files,
-    ops.gather_archive, ops.archive_blocks, ops.archive_stage, ops.check_stage, ops.empty_archive, ops.drop_archived, ops.dependents
+    ops.gather_archive, ops.archive_blocks, ops.archive_stage, ops.check_stage, ops.empty_archive, ops.drop_archived
     TO greenroom_system;

@@ -11,5 +11,6 @@
 | `archiving` | the step of a run: parts, and the delete of what they hold |
 
 Only `manifest` and `store` may be imported by what has no use for pyarrow. The invariant: a row leaves its table only
-when a file that was read back from storage gave the same row, to the hash of its text (docs/decisions/0012-archives.md).
+when a file that was read back from storage gave the same row, to the hash of its text; see
+docs/decisions/0012-archives.md.
 """

@@ -5,9 +5,8 @@ is infinite is the greatest or least number of its type, as in Postgres itself.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -108,7 +107,9 @@ def _number(text: str, column: Column, ends: tuple[int, int]) -> int:
         micros = int((found[7] or "").ljust(6, "0"))
         number = days * _DAY_MICROS + ((hour * 60 + minute) * 60 + second) * 1_000_000 + micros
     if not ends[1] < number < ends[0]:
-        raise UnfitValueError(f"column {column.name} has a time beyond the year 292277, which no archive holds: mend it")
+        raise UnfitValueError(
+            f"column {column.name} has a time beyond the year 292277, which no archive holds: mend it"
+        )
     return number
 
 
@@ -138,5 +139,3 @@ def _civil(days: int) -> tuple[int, int, int]:
     shifted = (5 * of_year + 2) // 153
     month = shifted + (3 if shifted < 10 else -9)
     return year + era * 400 + (month <= 2), month, of_year - (153 * shifted + 2) // 5 + 1
-
-
