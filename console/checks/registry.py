@@ -24,6 +24,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     server.notify,
     work.queues,
     work.recurring,
+    work.asked,
     work.refused,
     work.raised,
     places.broker,

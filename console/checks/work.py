@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from console.checks.findings import Finding, Sight, check
 from console.output import duration
-from db import alerts, fires, limits, tasks
+from db import alerts, fires, limits, retention_runs, tasks
 
 KINDS = frozenset({"relay", "worker"})
 """The kinds of process without which nothing is done; where there are schedules, a scheduler too."""
@@ -103,6 +103,21 @@ def recurring(sight: Sight) -> Iterator[Finding]:
             yield Finding(name, "warning", detail)
     if not found:
         yield Finding("schedules", "ok", "none is overdue, none was refused")
+
+
+@check("retention", finds="a run of retention would take more than its policy's share, and asks")
+def asked(sight: Sight) -> Iterator[Finding]:
+    """No run of retention waits for an operator."""
+    found = retention_runs.asking(sight.connection)
+    for run in found:
+        detail = (
+            f"asks for {duration(run.seconds)}: it would take {run.rows_planned} of {run.rows_total} rows of "
+            f"{run.table}; see `greenroom retention plan {run.policy}`, then `greenroom retention run {run.policy} "
+            "--confirm`, or change the policy"
+        )
+        yield Finding(f"policy {run.policy}", "warning", detail)
+    if not found:
+        yield Finding("retention", "ok", "no run asks")
 
 
 @check("providers", finds="a provider refused, and what goes by its key waits")

@@ -270,6 +270,11 @@ class RetentionRun(Keyed, Created, Base):
     confirmed_at: Mapped[datetime | None] = column(
         check="{0} >= started_at", comment="When an operator let a run go on that asked"
     )
+    dependents: Mapped[Json] = column(
+        default="'{}'",
+        check="jsonb_typeof({0}) = 'object'",
+        comment="By table: rows that went along, links that were cleared",
+    )
 
 
 class Archive(Keyed, Created, Base):

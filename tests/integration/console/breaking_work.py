@@ -123,6 +123,16 @@ def a_fire_was_refused(bench: Bench) -> Sight:
     return bench.sight()
 
 
+@breaks("retention", "warning", "asks for 2 h: it would take 9 of 10 rows of identity.sessions")
+def a_run_of_retention_asks(bench: Bench) -> Sight:
+    bench.database.rows(
+        "INSERT INTO ops.retention_runs (policy_name, table_schema, table_name, action, status, cutoff, rows_planned, "
+        "rows_total, started_at) VALUES ('sessions', 'identity', 'sessions', 'delete', 'asking', now(), 9, 10, "
+        "now() - interval '2 h')"
+    )
+    return bench.sight()
+
+
 @breaks("providers", "warning", "nothing of it is claimed until")
 def a_provider_refuses(bench: Bench) -> Sight:
     bench.database.connect("worker").execute("SELECT queue.pause_key('example', 60)")
