@@ -13,6 +13,7 @@ from tests.support.waiting import eventually, pass_time
 TASK_TYPE = "retention.enforce"
 _LIVE = "SELECT count(*) FROM queue.tasks_live WHERE task_type = %s"
 _OPEN = "SELECT policy_name, status FROM ops.retention_runs WHERE status <> 'completed' AND policy_name = ANY (%s)"
+_SAID = "SELECT status, attempts, snoozes, hold_reason, last_error, progress_message, result FROM queue.outbox_tasks WHERE task_type = %s"
 _ENDED = (
     "SELECT count(DISTINCT policy_name) FROM ops.retention_runs WHERE status = 'completed' AND policy_name = ANY (%s)"
 )
@@ -44,7 +45,7 @@ class Killer:
         """Enqueue the task, as its schedule would, until its policies' runs are complete; fails after `seconds`."""
         begun = time.monotonic()
         while not self._is_complete():
-            assert time.monotonic() - begun < seconds, f"not within {seconds:g} s: {self._open()}"
+            assert time.monotonic() - begun < seconds, f"not within {seconds:g} s: {self._said()}"
             if self._rig.tend() and not self._rig.database.value(_LIVE, (TASK_TYPE,)):
                 self._fire()
             elif self.tally.kills < kills and self._is_at_it():
@@ -74,6 +75,9 @@ class Killer:
     def _is_complete(self) -> bool:
         ended = self._rig.database.value(_ENDED, (self._policies,))
         return ended == len(self._policies) and not self._open() and not self._rig.database.value(_LIVE, (TASK_TYPE,))
+
+    def _said(self) -> list[object]:
+        return [self._open(), *self._rig.database.rows(_SAID, (TASK_TYPE,))[-3:]]
 
     def _open(self) -> list[tuple[str, str]]:
         rows: list[tuple[str, str]] = self._rig.database.rows(_OPEN, (self._policies,))

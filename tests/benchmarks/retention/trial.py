@@ -122,7 +122,8 @@ class Trial:
         self.rig.add("relay", launcher=("console",), TASK_MODULES=MODULE, **_TIMES)
         for _ in range(self.plan.workers):
             self.rig.add("worker", TASK_MODULES=MODULE, WORKER_QUEUES="default", **_TIMES)
-        worker = self.rig.add("worker", TASK_MODULES=MODULE, WORKER_QUEUES=QUEUE, WORKER_THREADS="1", **_TIMES)
+        alone = {"WORKER_QUEUES": QUEUE, "WORKER_THREADS": "1", "DATABASE_SYSTEM_URL": self.rig.database.url("system")}
+        worker = self.rig.add("worker", TASK_MODULES=MODULE, **alone, **_TIMES)
         self.rig.await_workers()
         return worker
 
