@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +15,7 @@ from sqlalchemy import (
     ARRAY,
     Boolean,
     Column,
+    Date,
     DateTime,
     Float,
     Integer,
@@ -145,6 +146,7 @@ _VALUES: tuple[tuple[Any, Callable[[], Any]], ...] = (
     (Integer, lambda: 1),
     (Numeric, lambda: 1),
     (LargeBinary, lambda: uuid4().bytes * 2),
+    (Date, lambda: date(2020, 1, 1)),
     (DateTime, lambda: datetime.now(UTC) + timedelta(microseconds=next(_numbers))),
     (INET, lambda: "127.0.0.1"),
     (Uuid, uuid4),

@@ -30,6 +30,7 @@ from pipelines.retention.runs import Pacer, Run
 from pipelines.task import TaskContext
 
 _TIME = "the attempt's time is up"
+_CHANGING = "rows change while they are archived"
 _OFF = "its policy is off, held or another by now"
 
 
@@ -44,27 +45,25 @@ def step(context: TaskContext, connection: Connection, run: Run, pacer: Pacer) -
         if part.status == "writing":
             forget(job, part)
     try:
-        while not pacer.is_over:
+        while True:
             parts = archives.pending(connection, run.id, run.table)
             month = parts[0].month if parts else archives.next_month(connection, run.id)
             if month is None:
                 return _drop_emptied(job)
             context.progress(0.0, f"{run.table} {month:%Y-%m}")
             reason = _advance(job, month, [part for part in parts if part.month == month])
-            if reason is not None:
-                return reason
+            if reason is not None or pacer.is_over:
+                return reason or _TIME
     except OffError:
         return _OFF
     except psycopg.errors.LockNotAvailable:
         return f"in use: {run.table}"
-    return _TIME
 
 
 def _advance(job: Job, month: date, parts: list[Pending]) -> str | None:
     """Bring one month forward: write its next part, or let go of what its verified parts hold."""
     if not parts or _goes_on(job, month, parts):
-        write(job, month)
-        return None
+        return None if write(job, month) else f"{_CHANGING}: {job.run.table} {month:%Y-%m}"
     outcome = archives.drop_month(job.connection, job.run.id, month)
     if outcome == "busy":
         return f"in use: {job.run.table} {month:%Y-%m}"
@@ -94,13 +93,13 @@ def _empty(job: Job, part: Pending) -> str | None:
         first = 0
         for number, (page, rows) in enumerate(own.groups([*manifest.key_columns, ROW_HASH])):
             if number >= part.pages_emptied:
-                if job.pacer.is_over:
-                    return _TIME
+                if job.pacer.is_over and number > part.pages_emptied:
+                    return _TIME  # each call gets further, however little time it has
                 _empty_page(job, part, number, first, rows, _hashes(others, page))
             first += len(rows)
     if archives.end_part(job.connection, part.id) == 0:
         forget(job, part)
-        return f"rows change while they are archived: {job.run.table} {part.month:%Y-%m}"
+        return f"{_CHANGING}: {job.run.table} {part.month:%Y-%m}"
     return None
 
 

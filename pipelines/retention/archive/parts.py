@@ -98,7 +98,7 @@ class PartWriter:
 
 
 def write(job: Job, month: date) -> bool:
-    """Write and verify the next part of a month; returns whether there was a row for it.
+    """Write and verify the next part of a month; false where the whole month was looked through and has no row.
 
     Raises OffError, UnavailableError of the store, ChangedArchiveError where it gives back something else; the part is
     left as `writing` then, for `forget`.
@@ -110,7 +110,7 @@ def write(job: Job, month: date) -> bool:
         if writer.times is None:
             archives.end_scan(job.connection, job.run.id, month)
             archives.discard(job.connection, begun.id)
-            return False
+            return begun.first_block > 0
         manifest = _manifest(job, begun, month, writer, writer.times)
         for each in manifest.files:
             _compare(job, each, Path(folder) / "back")
