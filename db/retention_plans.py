@@ -89,10 +89,14 @@ def plan(connection: Connection, wanted: str | None, tenant_id: UUID | None, sec
 
 @contextmanager
 def _reading(connection: Connection, seconds: float) -> Iterator[None]:
-    with connection.transaction():
-        QUERIES.run(connection, "plan_settings")
-        QUERIES.run(connection, "plan_bound", {"milliseconds": str(int(seconds * 1000))})
-        yield
+    before = connection.isolation_level, connection.read_only
+    connection.isolation_level, connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
+    try:
+        with connection.transaction():
+            QUERIES.run(connection, "plan_bound", {"milliseconds": str(int(seconds * 1000))})
+            yield
+    finally:
+        connection.isolation_level, connection.read_only = before
 
 
 def _plan(connection: Connection, row: Row, tenant_id: UUID | None, seconds: float) -> Plan:

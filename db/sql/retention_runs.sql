@@ -97,9 +97,5 @@ SELECT dependent, kind, row_count FROM ops.plan_dependents(%(policy)s, %(tenant_
 -- name: plan_total
 SELECT ops.plan_total(%(policy)s);
 
--- name: plan_settings
--- The first of a transaction: all that it reads is of one moment, and nothing is written.
-SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
-
 -- name: plan_bound
 SELECT set_config('statement_timeout', %(milliseconds)s, true);

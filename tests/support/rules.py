@@ -106,6 +106,7 @@ BREAKS: dict[str, Row] = {
     "retention_policies_most_share_check": {"most_share": "0"},
     "retention_runs_asking_says_what_check": {"status": "asking"},
     "retention_runs_confirmed_at_check": {"confirmed_at": _EARLY},
+    "retention_runs_dependents_check": {"dependents": []},
     "retention_runs_ended_at_check": {"status": "completed", "ended_at": _EARLY},
     "retention_runs_manifest_checksum_check": {"manifest_checksum": "x"},
     "retention_runs_status_says_when_check": {"status": "completed"},

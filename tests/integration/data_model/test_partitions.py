@@ -1,20 +1,25 @@
-"""`partitions.maintain`: months that a policy takes go one at a time, and each step is whole by itself."""
+"""Months are made by `partitions.maintain`; those that policies take go one at a time, each step whole by itself."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
-from uuid import uuid4
+from functools import partial
+from types import ModuleType
+from typing import Any, cast
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from db import months
+from db import months, retention_runs
 from db.connection import Connection
 from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
-from pipelines.retention import partitions
-from pipelines.retention.partitions import TASKS, MaintainPartitions
+from pipelines.retention import enforce
+from pipelines.retention.enforce import TASKS, EnforceRetention
+from pipelines.retention.partitions import TASKS as MAINTAIN
+from pipelines.retention.partitions import MaintainPartitions
+from pipelines.retention.runs import Pacer
 from tests.support.database import Database
 from tests.support.engine import Line
 from tests.support.factory import Factory
@@ -54,7 +59,7 @@ COUNT = sql.SQL("SELECT count(*) FROM {}")
 
 @pytest.fixture
 def line(database: Database) -> Iterator[Line]:
-    """The engine by hand, for `partitions.maintain` alone."""
+    """The engine by hand, for `retention.enforce` alone."""
     line = Line(database, Registry(TASKS))
     yield line
     line.close()
@@ -66,9 +71,22 @@ def alone(database: Database) -> Factory:
     return Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
 
 
-def maintained(database: Database) -> TaskRun:
-    """Run the task's handler once."""
-    return run_task(database, TASK, MaintainPartitions())
+def enforced(database: Database) -> TaskRun:
+    """Run the handler of `retention.enforce` once; no policy asks."""
+    database.rows("UPDATE ops.retention_policies SET most_share = 1")
+    return run_task(database, TASK, EnforceRetention())
+
+
+def dropped(run: TaskRun) -> list[str]:
+    """Return the months that a task let go."""
+    return [leaf for end in run.result["runs"] for leaf in end.get("partitions_dropped", [])]
+
+
+def begun(database: Database, policy: str) -> UUID:
+    """Begin a policy's run for a task that does not live."""
+    run_id, state = retention_runs.begin(database.connect("system"), policy, uuid4(), is_confirmed=False)
+    assert (state, run_id is None) == ("running", False)
+    return cast("UUID", run_id)
 
 
 # ------------------------------------------------------------------------------------------------ months that go
@@ -76,7 +94,8 @@ def maintained(database: Database) -> TaskRun:
 
 def test_the_task_makes_the_months_too(database: Database) -> None:
     database.rows(f"DROP TABLE {database.value(LAST, (HISTORY,))}")
-    assert maintained(database).outcome == "done"
+    [maintain] = MAINTAIN
+    assert run_task(database, maintain, MaintainPartitions()).outcome == "done"
     assert database.rows(MISSING) == []
 
 
@@ -85,9 +104,11 @@ def test_months_that_policies_take_go(database: Database, alone: Factory) -> Non
     old_tasks(database, 2, "2020-03-03 00:00+00")
     old_events(database, alone)
     database.rows("SELECT queue.create_month('queue.attempts', %s)", (OLD,))
-    run = maintained(database)
-    dropped = ["attempts_2020_02", "governance_events_2020_02", "tasks_history_2020_02", "tasks_history_2020_03"]
-    assert (run.outcome, run.result) == ("done", {"dropped": dropped, "rows_held": 0})
+    run = enforced(database)
+    assert run.outcome == "done"
+    assert dropped(run) == [
+        "attempts_2020_02", "governance_events_2020_02", "tasks_history_2020_02", "tasks_history_2020_03",
+    ]  # fmt: skip
     assert database.rows(PAST) == [(f"{RESULTS}_2020_02",)], "results have no policy of their own"
     assert database.rows(RUNS) == [
         ("attempts", "completed", 0, 0, ["attempts_2020_02"]),
@@ -100,9 +121,9 @@ def test_months_that_policies_take_go(database: Database, alone: Factory) -> Non
 def test_rows_that_others_refer_to_go_page_by_page(
     database: Database, alone: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partitions, "_PAGE", 2)
+    monkeypatch.setattr(enforce, "Pacer", partial(Pacer, most=2))
     old_events(database, alone, 5)
-    assert maintained(database).result == {"dropped": ["governance_events_2020_02"], "rows_held": 0}
+    assert dropped(enforced(database)) == ["governance_events_2020_02"]
     assert database.rows(RUNS) == [("governance-events", "completed", 5, 0, ["governance_events_2020_02"])]
 
 
@@ -114,8 +135,7 @@ def test_a_month_with_a_row_that_a_hold_keeps_stays_whole(database: Database, al
     hold(database, table, keys[table])
     kept = f"{HISTORY}_2020_02" if table == HISTORY else f"{EVENTS}_2020_02"
     count = 3 if table == HISTORY else 2
-    run = maintained(database)
-    assert run.result["rows_held"] == count
+    assert [end["rows_held"] for end in enforced(database).result["runs"] if "rows_held" in end] == [count]
     assert (kept,) in database.rows(PAST)
     assert len(database.rows(PAST)) == 2, "the other month went"
     assert value(database.connect(), COUNT.format(named(kept))) == count
@@ -143,7 +163,7 @@ def test_a_month_that_a_hold_speaks_of_and_somebody_writes_to_is_left_for_later(
     writer = database.connect()
     with writer.transaction():
         writer.execute(WRITE)
-        assert (maintained(database).outcome, database.rows(RUNS)) == ("snooze", [("tasks", "running", 0, 0, [])])
+        assert (enforced(database).outcome, database.rows(RUNS)) == ("snooze", [("tasks", "running", 0, 0, [])])
     assert len(database.rows(PAST)) == 1
 
 
@@ -158,7 +178,7 @@ def test_a_month_of_the_log_of_changes_goes_without_a_change_of_its_rows(databas
         "INSERT INTO ops.retention_policies (name, table_schema, table_name, age_column, age, action) "
         "VALUES ('log', 'audit', 'audit_log', 'changed_at', '1 year', 'drop_partition')"
     )
-    assert maintained(database).result["dropped"] == ["audit_log_2020_02"]
+    assert dropped(enforced(database)) == ["audit_log_2020_02"]
     assert database.rows(RUNS) == [("log", "completed", 1, 0, ["audit_log_2020_02"])]
 
 
@@ -169,13 +189,13 @@ def test_a_month_goes_beside_whoever_reads_what_it_refers_to(database: Database)
         "WHERE name = 'tool-executions'"
     )
     with reading(database, "SELECT count(*) FROM identity.tenants"):
-        assert maintained(database).result["dropped"] == ["tool_executions_2020_02"]
+        assert dropped(enforced(database)) == ["tool_executions_2020_02"]
 
 
 def test_a_month_that_is_in_use_is_left_for_later(database: Database) -> None:
     old_tasks(database)
     with reading(database):
-        run = maintained(database)
+        run = enforced(database)
         assert (run.outcome, run.status) == ("snooze", "pending")
         assert database.rows(RUNS) == [("tasks", "running", 0, 0, [])]
     [(error,)] = database.rows("SELECT error FROM queue.attempts")
@@ -186,8 +206,7 @@ def test_a_month_that_is_in_use_is_left_for_later(database: Database) -> None:
 def test_a_policy_that_changes_while_it_runs_is_obeyed(database: Database, column: str) -> None:
     old_tasks(database)
     system = database.connect("system")
-    run_id = months.begin(system, "tasks", uuid4())
-    assert run_id is not None
+    run_id = begun(database, "tasks")
     assert months.to_go(system, run_id) == [f"{HISTORY}_2020_02"]
     database.rows(CHANGE, {"column": column})
     assert months.to_go(system, run_id) == []
@@ -198,8 +217,7 @@ def test_a_policy_that_changes_while_it_runs_is_obeyed(database: Database, colum
 def test_a_month_with_rows_that_others_refer_to_is_cleared_first(database: Database, alone: Factory) -> None:
     old_events(database, alone)
     system = database.connect("system")
-    run_id = months.begin(system, "governance-events", uuid4())
-    assert run_id is not None
+    run_id = begun(database, "governance-events")
     assert months.drop(system, run_id, f"{EVENTS}_2020_02") == ("filled", 0)
     assert [months.clear(system, run_id, f"{EVENTS}_2020_02", 10) for _ in "ab"] == [1, 0]
     assert months.drop(system, run_id, f"{EVENTS}_2020_02") == ("dropped", 0)
@@ -220,8 +238,7 @@ def test_a_large_month_that_others_refer_to_goes_when_its_rows_are_vacuumed(data
     for statement in THINGS.split(";"):
         database.rows(statement)
     system, leaf = database.connect("system"), "ops.things_2020_02"
-    run_id = months.begin(system, "things", uuid4())
-    assert run_id is not None
+    run_id = begun(database, "things")
     assert months.clear(system, run_id, leaf, 10_000) == 9_000
     assert months.drop(system, run_id, leaf) == ("busy", 0)
     database.rows(f"VACUUM {leaf}")
@@ -233,11 +250,10 @@ def test_whoever_writes_policies_is_waited_for_and_no_longer(database: Database,
     for name in ("clear_month(uuid, text, integer)", "drop_month(uuid, text)"):
         database.rows(f"ALTER FUNCTION ops.{name} SET lock_timeout = '20ms'")
     system, operator = database.connect("system"), database.connect("operator")
-    run_id = months.begin(system, "governance-events", uuid4())
-    assert run_id is not None
+    run_id = begun(database, "governance-events")
     with operator.transaction():
         operator.execute("UPDATE ops.retention_policies SET description = 'x'")
-        assert months.begin(system, "tasks", uuid4()) is None
+        assert retention_runs.begin(system, "governance-events", uuid4(), is_confirmed=False) == (None, "busy")
         assert months.clear(system, run_id, f"{EVENTS}_2020_02", 10) == 0
         assert months.drop(system, run_id, f"{EVENTS}_2020_02") == ("busy", 0)
     assert months.clear(system, run_id, f"{EVENTS}_2020_02", 10) == 1
@@ -251,7 +267,7 @@ def test_an_operators_detach_that_broke_off_is_the_operators(database: Database)
         owner.execute("SET lock_timeout = '50ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             owner.execute(f"ALTER TABLE {HISTORY} DETACH PARTITION {HISTORY}_2020_02 CONCURRENTLY".encode())
-    assert maintained(database).result["dropped"] == ["tasks_history_2020_03"]
+    assert dropped(enforced(database)) == ["tasks_history_2020_03"]
     owner.execute(f"ALTER TABLE {HISTORY} DETACH PARTITION {HISTORY}_2020_02 FINALIZE".encode())
     assert value(owner, COUNT.format(named(f"{HISTORY}_2020_02"))) == 3
 
@@ -265,28 +281,29 @@ def again(line: Line) -> None:
     line.run_once()
 
 
-@pytest.mark.parametrize("step", ["make_missing", "begin", "clear", "drop", "end"])
+@pytest.mark.parametrize(("of", "step"), [
+    (retention_runs, "begin"), (retention_runs, "weigh"), (months, "clear"), (months, "drop"), (retention_runs, "end"),
+])  # fmt: skip
 def test_what_is_killed_after_any_step_is_gone_on_with(
-    database: Database, line: Line, alone: Factory, monkeypatch: pytest.MonkeyPatch, step: str
+    database: Database, line: Line, alone: Factory, monkeypatch: pytest.MonkeyPatch, of: ModuleType, step: str
 ) -> None:
-    monkeypatch.setattr(partitions, "_PAGE", 2)
-    database.rows(f"DROP TABLE {database.value(LAST, (HISTORY,))}")
+    monkeypatch.setattr(enforce, "Pacer", partial(Pacer, most=2))
+    database.rows("UPDATE ops.retention_policies SET most_share = 1")
     old_tasks(database)
     old_events(database, alone, 5)
-    done = getattr(months, step)
+    done = getattr(of, step)
 
-    def killed(connection: Connection, *given: Any) -> None:
-        done(connection, *given)
-        monkeypatch.setattr(months, step, done)
+    def killed(connection: Connection, *given: Any, **options: Any) -> None:
+        done(connection, *given, **options)
+        monkeypatch.setattr(of, step, done)
         connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
-    monkeypatch.setattr(months, step, killed)
-    task_id = enqueue(database.connect(), MaintainPartitions())
+    monkeypatch.setattr(of, step, killed)
+    task_id = enqueue(database.connect(), EnforceRetention())
     line.run_once()
     assert line.task(task_id)["status"] == "pending"
     again(line)
     assert line.task(task_id)["status"] == "done"
-    assert database.rows(MISSING) == []
     assert database.rows(PAST) == [(f"{RESULTS}_2020_02",)]
     assert sorted(database.rows(RUNS)) == [
         ("governance-events", "completed", 5, 0, ["governance_events_2020_02"]),
@@ -296,15 +313,16 @@ def test_what_is_killed_after_any_step_is_gone_on_with(
 
 def test_a_run_whose_task_is_gone_is_taken_up_by_another(database: Database) -> None:
     old_tasks(database)
-    run_id = months.begin(database.connect("system"), "tasks", uuid4())
-    assert maintained(database).result["dropped"] == ["tasks_history_2020_02"]
+    run_id = begun(database, "tasks")
+    assert dropped(enforced(database)) == ["tasks_history_2020_02"]
     assert database.rows("SELECT id FROM ops.retention_runs WHERE policy_name = 'tasks'") == [(run_id,)]
 
 
 def test_a_task_leaves_to_another_what_that_is_at(database: Database, line: Line) -> None:
     old_tasks(database)
-    months.begin(database.connect("system"), "tasks", enqueue(database.connect(), MaintainPartitions()))
-    assert maintained(database).result["dropped"] == []
+    other = enqueue(database.connect(), EnforceRetention(cadence="hourly"))
+    retention_runs.begin(database.connect("system"), "tasks", other, is_confirmed=False)
+    assert dropped(enforced(database)) == []
     assert database.rows(PAST) == [(f"{HISTORY}_2020_02",)]
 
 
