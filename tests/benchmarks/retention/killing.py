@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from db import tasks
+from db.connection import connect
 from pipelines.enqueue import enqueue_fields
 from tests.faults.processes import Member
 from tests.faults.rig import Rig
@@ -12,14 +14,17 @@ from tests.support.waiting import eventually, pass_time
 
 TASK_TYPE = "retention.enforce"
 _LIVE = "SELECT count(*) FROM queue.tasks_live WHERE task_type = %s"
-_OPEN = "SELECT policy_name, status FROM ops.retention_runs WHERE status <> 'completed' AND policy_name = ANY (%s)"
-_SAID = "SELECT status, attempts, snoozes, hold_reason, last_error, progress_message, result FROM queue.outbox_tasks WHERE task_type = %s"
-_ENDED = (
-    "SELECT count(DISTINCT policy_name) FROM ops.retention_runs WHERE status = 'completed' AND policy_name = ANY (%s)"
-)
+_OPEN = "SELECT policy_name, status FROM ops.retention_runs WHERE ended_at IS NULL AND policy_name = ANY (%s)"
+_ENDED = """
+SELECT count(DISTINCT policy_name) FROM ops.retention_runs WHERE status = 'completed' AND policy_name = ANY (%s)
+"""
 _LOST = """
 SELECT count(*) FROM queue.attempts a JOIN queue.outbox_tasks t ON t.id = a.task_id
 WHERE t.task_type = %s AND a.outcome = 'lost'
+"""
+_SAID = """
+SELECT status, attempts, snoozes, last_error, progress_message, result FROM queue.outbox_tasks WHERE task_type = %s
+ORDER BY id DESC LIMIT 3
 """
 _LOOK = 0.05
 
@@ -54,20 +59,32 @@ class Killer:
             else:
                 pass_time(_LOOK)
         self.tally.seconds = time.monotonic() - begun
-        self.tally.hits = int(self._rig.database.value(_LOST, (TASK_TYPE,)))
+        self.tally.hits = self._lost()
         return self.tally
 
     def _fire(self) -> None:
-        with self._rig.database.connect("operator") as connection:
-            enqueue_fields(connection, TASK_TYPE, {"policies": self._policies})
+        with connect(self._rig.database.url("operator"), name="operator") as operator:
+            enqueue_fields(operator, TASK_TYPE, {"policies": self._policies})
         self.tally.fires += 1
 
     def _kill(self) -> None:
-        """Kill it if it still is at it, every other time with its children, as when its machine goes down."""
-        if self._is_at_it():
-            self._worker.kill(with_children=self.tally.kills % 2 == 1)
-            self._worker.start()
-            self.tally.kills += 1
+        """Kill it if it still is at it, every other time with its children, as when its machine goes down.
+
+        Its lease runs out; then an operator has the next attempt begin at once, which would wait ever longer.
+        """
+        running = [task_id for task_id, task_type, _ in self._rig.running(self._worker) if task_type == TASK_TYPE]
+        if not running:
+            return
+        lost = self._lost()
+        self._worker.kill(with_children=self.tally.kills % 2 == 1)
+        self._worker.start()
+        self.tally.kills += 1
+        eventually(lambda: self._rig.tend() and self._lost() > lost, 60, pause=_LOOK)
+        with connect(self._rig.database.url("operator"), name="operator") as operator:
+            tasks.retry_now(operator, running[0])
+
+    def _lost(self) -> int:
+        return int(self._rig.database.value(_LOST, (TASK_TYPE,)))
 
     def _is_at_it(self) -> bool:
         return any(task_type == TASK_TYPE for _, task_type, _ in self._rig.running(self._worker))
@@ -77,13 +94,8 @@ class Killer:
         return ended == len(self._policies) and not self._open() and not self._rig.database.value(_LIVE, (TASK_TYPE,))
 
     def _said(self) -> list[object]:
-        return [self._open(), *self._rig.database.rows(_SAID, (TASK_TYPE,))[-3:]]
+        return [self._open(), *self._rig.database.rows(_SAID, (TASK_TYPE,))]
 
     def _open(self) -> list[tuple[str, str]]:
         rows: list[tuple[str, str]] = self._rig.database.rows(_OPEN, (self._policies,))
         return rows
-
-
-def await_serving(rig: Rig, member: Member) -> None:
-    """Wait until a worker has made itself known."""
-    eventually(lambda: rig.is_serving(member), 60)

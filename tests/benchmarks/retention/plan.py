@@ -23,7 +23,9 @@ class Plan:
     workers: int = 1
 
 
-QUICK = Plan(rows=20_000, held=100, months=2, kills=5, kill_within=0.8, saturate=2.0, baseline=3.0, seconds=60.0)
+QUICK = Plan(
+    rows=20_000, held=100, months=2, kills=5, kill_within=0.8, saturate=2.0, baseline=3.0, share=0.1, seconds=120.0
+)
 
 
 @dataclass(frozen=True)
