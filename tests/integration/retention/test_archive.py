@@ -77,7 +77,7 @@ def test_what_goes_along_and_what_changes_is_in_the_part(database: Database, our
     [manifest] = run.manifests()
     links = manifest.files[1]
     assert (links.table, links.kind, links.rows) == (EXECUTIONS, "links", 1)
-    assert [each.name for each in links.columns] == ["id", "message_id", "started_at", "message_created_at"]
+    assert [each.name for each in links.columns] == ["id", "message_id", "message_created_at", "started_at"]
     assert str(execution["id"]) in loaded(database, run.store, links)[0]
     assert str(first) in loaded(database, run.store, links)[0]
     assert database.rows("SELECT message_id FROM tools.tool_executions") == [(None,)]
