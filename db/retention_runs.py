@@ -86,6 +86,14 @@ def unknown(connection: Connection, names: tuple[str, ...]) -> list[str]:
     return [name for (name,) in QUERIES.run(connection, "unknown", {"names": list(names)})]
 
 
+def cancel_stale(connection: Connection, task_id: UUID) -> int:
+    """Give up runs of policies that are off, and those that asked for a week while their policy was changed.
+
+    Returns how many. What another task that lives is at is left to that.
+    """
+    return QUERIES.count(connection, "cancel_stale", {"task_id": task_id})
+
+
 def begin(connection: Connection, policy: str, task_id: UUID, *, is_confirmed: bool) -> tuple[UUID | None, BeginState]:
     """Begin a policy's run for a task, or take up one that was broken off; return it, and how that came out.
 

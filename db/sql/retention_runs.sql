@@ -36,6 +36,16 @@ ORDER BY p.name;
 SELECT name FROM unnest(%(names)s::text[]) AS name WHERE NOT EXISTS (SELECT FROM ops.retention_policies p WHERE p.name = name.name)
 ORDER BY 1;
 
+-- name: cancel_stale
+-- Give up runs whose policy is off, a hold or gone, but for those that another task which lives is at and will find that out; and those
+-- that have asked for a week, if their policy was changed since.
+UPDATE ops.retention_runs r SET status = 'cancelled', ended_at = clock_timestamp()
+WHERE r.status IN ('running', 'asking') AND (
+    NOT EXISTS (SELECT FROM ops.retention_policies p WHERE p.id = r.policy_id AND p.is_enabled AND NOT p.is_held)
+        AND NOT EXISTS (SELECT FROM queue.tasks_live t WHERE t.id = r.task_id AND t.id <> %(task_id)s AND r.status = 'running')
+    OR r.status = 'asking' AND r.started_at < now() - interval '7 days'
+        AND EXISTS (SELECT FROM ops.retention_policies p WHERE p.id = r.policy_id AND p.updated_at > r.started_at));
+
 -- name: begin
 SELECT run, state FROM ops.begin_retention(%(policy)s, %(task_id)s, %(is_confirmed)s);
 

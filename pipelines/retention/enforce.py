@@ -13,16 +13,19 @@ from uuid import UUID
 import psycopg
 
 from core import events
-from core.errors import PermanentError
+from core.errors import PermanentError, RetryableError
+from core.settings import Settings
 from db import retention_runs
 from db.connection import Connection
-from db.queries import is_unavailable
+from db.queries import is_unavailable, unavailable
 from db.retention_runs import Action, Cadence, CameTo
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
+from pipelines.resources import Resources
 from pipelines.retention import deleting, months
-from pipelines.retention.runs import RETENTION_QUEUE, Pacer, Step
+from pipelines.retention.archive.store import ArchiveStore, archive_store
+from pipelines.retention.runs import RETENTION_QUEUE, Pacer, Run, Step
 from pipelines.schedule import Schedule
 from pipelines.task import UNCOUNTED, Task, TaskContext
 
@@ -31,7 +34,16 @@ from pipelines.task import UNCOUNTED, Task, TaskContext
 _SOONEST, _SHARE, _LATEST = 2.0, 10.0, 300.0
 # After most of a day the next task of the schedule takes the run up: the other policies would wait for it.
 _PATIENCE = 72_000.0
+
+
+def _archive(context: TaskContext, connection: Connection, run: Run, pacer: Pacer) -> str | None:
+    from pipelines.retention.archive.archiving import step  # which loads pyarrow, and relays know this module
+
+    return step(context, connection, run, pacer)
+
+
 STEPS: dict[Action, Step] = {
+    "archive": _archive,
     "delete": deleting.step,
     "roll_up": deleting.roll_up_step,
     "drop_partition": months.step,
@@ -50,19 +62,30 @@ class EnforceRetention(Payload):
 
 
 def enforce(context: TaskContext, payload: EnforceRetention) -> Outcome:
-    """Run what is left of the policies for a minute; done when each has ended, asks, or is another task's."""
+    """Run what is left of the policies for a minute; done when each has ended, asks, or is another task's.
+
+    Raises RetryableError, once the others had their turn, where storage does not answer, or changed what it was given.
+    """
     with context.outside() as connection:
-        if unknown := retention_runs.unknown(connection, payload.policies):
-            return Fail(f"no policy is named {', '.join(unknown)}: see `greenroom retention show`")
+        if retention_runs.unknown(connection, payload.policies):
+            return Fail("a policy is named that there is not: see `greenroom retention show`")
+        retention_runs.cancel_stale(connection, context.task_id)
         pacer = Pacer(connection)
         left: list[str] = []
+        troubles: list[RetryableError] = []
         for policy in retention_runs.policies(connection, context.task_id, payload.cadence, payload.policies):
-            reason = "others go on" if pacer.is_over else _run(context, connection, policy, pacer, payload)
-            left += [reason] if reason else []
+            try:
+                reason = "others go on" if pacer.is_over else _run(context, connection, policy, pacer, payload)
+            except RetryableError as error:
+                troubles.append(error)
+            else:
+                left += [reason] if reason else []
         ends = retention_runs.of_task(connection, context.task_id)
         asking = [run.policy for run in retention_runs.asking(connection)]
     if left and pacer.is_over:
         return Snooze(timedelta(0), reason=left[0])
+    if troubles:
+        raise troubles[0]
     waits = max((end.seconds for end in ends if end.status == "running"), default=0.0)
     if left and waits < _PATIENCE:
         return Snooze(timedelta(seconds=min(max(waits / _SHARE, _SOONEST), _LATEST)), reason=left[0])
@@ -79,8 +102,8 @@ def _run(
     try:
         return _work(context, connection, run_id, pacer)
     except (psycopg.Error, PermanentError) as error:
-        if is_unavailable(error):
-            raise
+        if isinstance(error, psycopg.Error) and is_unavailable(error):
+            raise unavailable(error) from error
         retention_runs.fail(connection, run_id, _told(error))
         return None
 
@@ -133,6 +156,13 @@ SCHEDULES = (
     _schedule("daily", "30 1 * * *", "003", "Lets go what retention policies of every day take."),
     _schedule("monthly", "0 2 1 * *", "002", "Lets go what retention policies of every month take."),
 )
+
+
+def provide(resources: Resources, settings: Settings) -> None:
+    """Say where archives stand."""
+    resources.provide(ArchiveStore, lambda: archive_store(settings))
+
+
 TASKS: tuple[AnyTask, ...] = (
     Task(
         payload=EnforceRetention,

@@ -72,6 +72,7 @@ UNGUARDED = {
     "queue.publish_task_type": ROW_A_PROCESS,
     "queue.ring": ROW_A_PROCESS,
     "replays.plan_for_values": NO_TABLE,
+    **{f"retention.{name}": CATALOGUE for file, name in QUERIES if file == "retention"},
     **{
         f"schedules.{name}": SCHEDULES
         for name in (
@@ -154,6 +155,7 @@ UNCALLED = {
     "ops.drop_month": WHOLE_MONTH,
     "ops.end_months": CATALOGUE,
     "ops.make_month": CATALOGUE,
+    "ops.retention_condition": CATALOGUE,
     "ops.table_sizes": NO_TABLE,
     "ops.unused_indexes": NO_TABLE,
     "queue.create_months": NO_TABLE,

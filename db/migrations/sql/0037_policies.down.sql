@@ -145,6 +145,31 @@ END
 $$;
 COMMENT ON FUNCTION ops.held_condition IS 'Whether a hold keeps a row, itself or by what goes along with it, as SQL over r0.';
 
+CREATE OR REPLACE FUNCTION ops.tenant_hold(tenant uuid) RETURNS text LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET enable_seqscan = on AS $$
+DECLARE
+    hold ops.retention_policies;
+    relation regclass;
+    is_held boolean;
+BEGIN
+    FOR hold IN SELECT * FROM ops.retention_policies h WHERE h.is_held AND COALESCE(h.tenant_id = tenant, true)
+        ORDER BY h.tenant_id NULLS LAST, h.name LOOP
+        is_held := hold.tenant_id IS NOT NULL;
+        relation := to_regclass(format('%I.%I', hold.table_schema, hold.table_name));
+        IF NOT is_held AND (relation = 'identity.tenants'::regclass OR EXISTS
+            (SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = 'tenant_id' AND NOT a.attisdropped)) THEN
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s r WHERE r.%I = %L AND to_jsonb(r) @> %L)', relation,
+                CASE WHEN relation = 'identity.tenants'::regclass THEN 'id' ELSE 'tenant_id' END, tenant,
+                hold.filter || jsonb_strip_nulls(jsonb_build_object('persona_id', hold.persona_id))) INTO is_held;
+        END IF;
+        IF is_held THEN
+            RETURN format('%s (%s)', hold.name, hold.hold_reason);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+
 DROP FUNCTION ops.retention_condition, ops.kept_condition, ops.own_holds, ops.contradicting_policy, ops.outranks, ops.scope_condition,
     ops.filter_condition, ops.filter_fits, ops.is_secret, ops.dependents, ops.references_to;
 CREATE FUNCTION ops.filter_condition(relation regclass, filter jsonb) RETURNS text LANGUAGE sql STABLE

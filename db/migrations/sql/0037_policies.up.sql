@@ -186,6 +186,32 @@ END
 $$;
 COMMENT ON FUNCTION ops.held_condition IS 'Whether a hold keeps a row, itself or by what goes along with it or is changed, as SQL over r0.';
 
+-- As 0028 has it, but by the same condition: a time or a key is what it is, however it is written.
+CREATE OR REPLACE FUNCTION ops.tenant_hold(tenant uuid) RETURNS text LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET enable_seqscan = on AS $$
+DECLARE
+    hold ops.retention_policies;
+    relation regclass;
+    is_held boolean;
+BEGIN
+    FOR hold IN SELECT * FROM ops.retention_policies h WHERE h.is_held AND COALESCE(h.tenant_id = tenant, true)
+        ORDER BY h.tenant_id NULLS LAST, h.name LOOP
+        is_held := hold.tenant_id IS NOT NULL;
+        relation := to_regclass(format('%I.%I', hold.table_schema, hold.table_name));
+        IF NOT is_held AND (relation = 'identity.tenants'::regclass OR EXISTS
+            (SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = 'tenant_id' AND NOT a.attisdropped)) THEN
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s r0 WHERE r0.%I = %L AND %s)', relation,
+                CASE WHEN relation = 'identity.tenants'::regclass THEN 'id' ELSE 'tenant_id' END, tenant,
+                ops.scope_condition(relation, hold)) INTO is_held;
+        END IF;
+        IF is_held THEN
+            RETURN format('%s (%s)', hold.name, hold.hold_reason);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+
 -- ---------------------------------------------------------------------------------------------------- what a policy takes
 
 -- SQL over r0, a row of the policy's table: whether the policy takes it, when it takes what is older than `cutoff`. Without `holds` also
@@ -202,10 +228,10 @@ DECLARE
     meant text;
 BEGIN
     SELECT * INTO wanted FROM ops.retention_policies p WHERE p.id = policy AND p.is_enabled AND NOT p.is_held;
-    target := to_regclass(format('%I.%I', wanted.table_schema, wanted.table_name));
-    IF target IS NULL THEN
+    IF NOT FOUND THEN
         RETURN NULL;
     END IF;
+    target := format('%I.%I', wanted.table_schema, wanted.table_name)::regclass;
     bound := CASE wanted.action WHEN 'archive' THEN date_trunc('month', cutoff)
         WHEN 'drop_partition' THEN COALESCE((SELECT max(m.until) FROM ops.months() m
             WHERE m.relation = target AND m.until <= cutoff), '-infinity')

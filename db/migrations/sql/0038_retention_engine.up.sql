@@ -20,7 +20,7 @@ CREATE FUNCTION ops.taken_condition(policy uuid, cutoff timestamptz, holds boole
             SELECT count(*) FROM ops.persona_health_metrics m
             WHERE m.persona_id = r0.persona_id AND m.measured_at >= date_trunc('hour', r0.measured_at, 'UTC')
                 AND m.measured_at < date_trunc('hour', r0.measured_at, 'UTC') + interval '1 hour')$q$, date_trunc('hour', cutoff)) ELSE '' END
-    FROM ops.retention_policies p WHERE p.id = policy
+    FROM ops.retention_policies p WHERE p.id = policy AND p.is_enabled AND NOT p.is_held
 $$;
 COMMENT ON FUNCTION ops.taken_condition IS 'Which rows a run of a policy takes, as SQL over r0.';
 
@@ -113,6 +113,9 @@ DECLARE
     old text;
 BEGIN
     SELECT * INTO policy FROM ops.retention_policies p WHERE p.name = policy_name;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
     relation := to_regclass(format('%I.%I', policy.table_schema, policy.table_name));
     old := ops.planned_condition(policy, tenant, false);
     IF old IS NOT NULL THEN
@@ -150,8 +153,7 @@ COMMENT ON FUNCTION ops.plan_total IS 'How many rows a policy''s table has.';
 -- ---------------------------------------------------------------------------------------------------- runs
 
 -- Begin a run of a policy for a task, or take up the one that was broken off. `asking` says that it waits for an operator, `busy` that
--- another task that lives is at it, or somebody changes the policy; `off` that it takes nothing. Who confirms is not asked. A run that
--- has asked for a week, and whose policy was changed since, is given up.
+-- another task that lives is at it, or somebody changes the policy; `off` that it takes nothing. Who confirms is not asked.
 CREATE FUNCTION ops.begin_retention(policy_name text, task uuid, is_confirmed boolean, OUT run uuid, OUT state text) LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -163,11 +165,6 @@ BEGIN
         state := CASE WHEN EXISTS (SELECT FROM ops.retention_policies p WHERE p.name = policy_name) THEN 'busy' ELSE 'off' END;
         RETURN;
     END IF;
-    UPDATE ops.retention_runs r SET status = 'cancelled', ended_at = clock_timestamp()
-    WHERE r.policy_id = policy.id AND (
-        r.status = 'asking' AND r.started_at < now() - interval '7 days' AND policy.updated_at > r.started_at
-        OR r.status IN ('running', 'asking') AND (policy.is_held OR NOT policy.is_enabled)
-            AND NOT EXISTS (SELECT FROM queue.tasks_live t WHERE t.id = r.task_id AND t.id <> task));
     IF policy.is_held OR NOT policy.is_enabled THEN
         state := 'off';
         RETURN;
@@ -206,6 +203,9 @@ DECLARE
     said text;
 BEGIN
     SELECT * INTO known FROM ops.retention_runs r WHERE r.id = run AND r.status = 'running';
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
     IF known.rows_planned IS NULL THEN
         relation := to_regclass(format('%I.%I', known.table_schema, known.table_name));
         EXECUTE format('SELECT count(*) FROM %s r0 WHERE %s', relation,
@@ -255,11 +255,14 @@ $$;
 
 -- The next page of a run: lock up to `most` rows of those for which `condition` holds, delete them, and note how far it came; returns how
 -- many went, and whether nothing is left behind. Rows that somebody holds are left for the next run. Rows come by their age where an
--- index has them in that order, each page behind the one before; else the table's blocks are walked, a few of them a page.
+-- index has them in that order and little else beside them, each page behind the one before; else the table's blocks are walked, a few
+-- of them a page. Sorting is off for the sake of that question: a plan that sorts all the same has no such index.
 CREATE FUNCTION ops.take_page(run ops.retention_runs, age_column text, condition text, most integer, OUT rows_gone bigint, OUT is_over boolean)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET timezone = 'UTC' AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' SET timezone = 'UTC' SET enable_sort = off
+    SET enable_incremental_sort = off AS $$
 DECLARE
     relation CONSTANT regclass := to_regclass(format('%I.%I', run.table_schema, run.table_name));
+    most_cost CONSTANT double precision := 20000; -- about 5,000 pages
     blocks CONSTANT integer := GREATEST(most / 50, 1);
     mode text := run.resume_after ->> 0;
     place text := COALESCE(run.resume_after ->> 1, '-infinity');
@@ -270,7 +273,8 @@ DECLARE
 BEGIN
     IF mode IS NULL THEN
         EXECUTE format('EXPLAIN (FORMAT JSON) SELECT FROM %s r0 WHERE %s', relation, aged) INTO plan;
-        mode := CASE WHEN plan::text ~ '"Node Type": "(Incremental )?Sort"' THEN 'block' ELSE 'age' END;
+        mode := CASE WHEN plan::text ~ '"Node Type": "(Incremental )?Sort"'
+            OR (plan -> 0 -> 'Plan' ->> 'Total Cost')::double precision > most_cost THEN 'block' ELSE 'age' END;
         place := CASE mode WHEN 'block' THEN '0' ELSE place END;
     END IF;
     EXECUTE format('SELECT array_agg(s.tableoid) AS tables, array_agg(s.ctid) AS places, min(s.age) AS first, max(s.age) AS last, '
@@ -336,6 +340,9 @@ DECLARE
     held bigint := 0;
 BEGIN
     SELECT * INTO known FROM ops.retention_runs r WHERE r.id = run AND r.status = 'running';
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
     relation := to_regclass(format('%I.%I', known.table_schema, known.table_name));
     IF ops.held_condition(relation) IS NOT NULL THEN
         EXECUTE format('SELECT count(*) FROM %s r0 WHERE (%s) AND (%s) IS NOT TRUE', relation,
@@ -343,7 +350,7 @@ BEGIN
             COALESCE(ops.taken_condition(known.policy_id, known.cutoff), 'false')) INTO held;
     END IF;
     UPDATE ops.retention_runs r SET status = 'completed', rows_held = held, ended_at = clock_timestamp() WHERE r.id = known.id;
-    RETURN FOUND;
+    RETURN true;
 END
 $$;
 COMMENT ON FUNCTION ops.end_retention IS 'Ends a run, and notes how many rows a hold keeps.';

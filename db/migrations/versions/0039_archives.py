@@ -3,7 +3,7 @@
 from db.migrations.script import run_sql
 
 revision = "0039"
-down_revision = "0037"
+down_revision = "0038"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,65 @@
+"""Retention tried: policies, the task that enforces them, and what is in all tables before and after."""
+
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from psycopg.types.json import Jsonb
+
+from pipelines.retention.enforce import TASKS, EnforceRetention
+from pipelines.retention.runs import Pacer
+from tests.support.database import Database
+from workers.testing import TaskRun, run_task
+
+[ENFORCE] = TASKS
+OLD, OLDER = "2020-02-03 00:00+00", "2019-12-03 00:00+00"
+RUNS = "SELECT status, rows_deleted, rows_held FROM ops.retention_runs WHERE policy_name = %s ORDER BY id"
+_TABLES = """
+SELECT t.relation::text FROM ops.kept_tables() t JOIN pg_class c ON c.oid = t.relation
+WHERE NOT c.relispartition OR c.relkind = 'p' ORDER BY 1
+"""
+_ADD = """
+INSERT INTO ops.retention_policies (name, table_schema, table_name, age_column, age, action, tenant_id, persona_id,
+    filter, most_share, cadence, is_held, hold_reason)
+VALUES (%(name)s, %(schema)s, %(table)s, %(age_column)s, %(age)s, %(action)s, %(tenant_id)s, %(persona_id)s,
+    %(filter)s, %(most_share)s, %(cadence)s, %(is_held)s, CASE WHEN %(is_held)s THEN 'a court''s order' END)
+"""
+_PLAIN: dict[str, Any] = {
+    "age": "1 year", "action": "delete", "tenant_id": None, "persona_id": None, "filter": {}, "most_share": 1,
+    "cadence": "daily", "is_held": False,
+}  # fmt: skip
+
+
+def add(database: Database, table: str, age_column: str = "created_at", **given: Any) -> str:
+    """Write a policy that never asks and takes what is a year old, or what is given; return its name."""
+    schema, _, name = table.partition(".")
+    values = _PLAIN | {"name": f"policy {uuid4()}", "schema": schema, "table": name, "age_column": age_column} | given
+    database.rows(_ADD, values | {"filter": Jsonb(values["filter"])})
+    return str(values["name"])
+
+
+def hold(database: Database, table: str, age_column: str = "created_at", **given: Any) -> str:
+    """Write a hold."""
+    return add(database, table, age_column, is_held=True, **given)
+
+
+def enforced(database: Database, *policies: str, **given: Any) -> TaskRun:
+    """Run the task's handler once."""
+    return run_task(database, ENFORCE, EnforceRetention(policies=policies, **given))
+
+
+def pages_of(most: int) -> "partial[Pacer]":
+    """Return a pacer whose pages have so many rows, and that does not rest."""
+    return partial(Pacer, most=most, rest=lambda seconds: None)
+
+
+def counts(database: Database) -> dict[str, int]:
+    """Return how many rows each table has."""
+    tables = [name for (name,) in database.rows(_TABLES)]
+    query = " UNION ALL ".join(f"SELECT '{name}', count(*) FROM {name}" for name in tables)
+    return dict(database.rows(query))
+
+
+def came_to(database: Database, policy: str) -> list[tuple[Any, ...]]:
+    """Return status, deleted and held rows of a policy's runs."""
+    return database.rows(RUNS, (policy,))
