@@ -31,7 +31,7 @@ def whose(policy: Policy) -> str:
 
 def which(policy: Policy) -> str:
     """Return which rows a policy's filter speaks of."""
-    said = (f"{name} = {value}" if value is not None else f"no {name}" for name, value in policy.filter.items())
+    said = (f"{name} = {'none' if value is None else value}" for name, value in policy.filter.items())
     return " and ".join(said) or "all"
 
 
@@ -44,7 +44,7 @@ def show_list(policies: Iterable[Policy]) -> None:
 def show_policy(policy: Policy, found: Effective) -> None:
     """Print one policy or hold, and what it comes to."""
     if policy.is_held:
-        output.show_line(f"hold {policy.name}: rows of {policy.table} ({_scope(policy)}) stay: {policy.hold_reason}")
+        output.show_line(f"hold {policy.name}: {_rows(policy)} stay: {policy.hold_reason}")
     else:
         output.show_line(_sentence(policy, found))
     output.show_fields([("source", policy.source), ("description", policy.description), ("id", policy.id)])
@@ -74,32 +74,34 @@ def _cells(policy: Policy) -> tuple[Any, ...]:
         return (policy.name, policy.table, whose(policy), which(policy), *kept)
     return (
         policy.name, policy.table, whose(policy), which(policy), policy.age, policy.age_column, policy.action,
-        policy.cadence, f"{policy.most_share:.0%}", "on" if policy.is_enabled else "off",
+        policy.cadence, _share(policy), "on" if policy.is_enabled else "off",
     )  # fmt: skip
 
 
-def _scope(policy: Policy) -> str:
-    return f"of {whose(policy)}: {which(policy)}"
+def _rows(policy: Policy) -> str:
+    of_whom = f" of {whose(policy)}" if policy.tenant_id else ""
+    with_what = f" with {which(policy)}" if policy.filter else ""
+    return f"{'rows' if of_whom or with_what else 'all rows'} of {policy.table}{of_whom}{with_what}"
+
+
+def _share(policy: Policy) -> str:
+    return f"{policy.most_share * 100:g}%"
 
 
 def _sentence(policy: Policy, found: Effective) -> str:
     state = "" if policy.is_enabled else " (off)"
     others = found.yields_to.get(policy.name, [])
     but = f", but for what {' and '.join(others)} speak{'s' if len(others) == 1 else ''} of," if others else ""
-    asks = (
-        f"a run of more than {policy.most_share:.0%} of the table asks" if policy.most_share < 1 else "a run never asks"
-    )
+    asks = f"a run of more than {_share(policy)} of the table asks" if policy.most_share < 1 else "a run never asks"
     return (
-        f"{policy.name}{state}: rows of {policy.table} ({_scope(policy)}) older than {policy.age} by "
+        f"{policy.name}{state}: {_rows(policy)} older than {policy.age} by "
         f"{policy.age_column}{but} {_DEEDS[policy.action]}; {policy.cadence}; {asks}"
     )
 
 
 def _show_ties(found: Effective) -> None:
     for hold in found.holds:
-        output.show_line(
-            f"held by {hold.name}: rows of {hold.table} ({_scope(hold)}), and what they need: {hold.hold_reason}"
-        )
+        output.show_line(f"held by {hold.name}: {_rows(hold)}, and what they need: {hold.hold_reason}")
     for effect, told in _EFFECTS.items():
         if named := list(dict.fromkeys(_tie(each) for each in found.dependents if each.effect == effect)):
             output.show_line(f"{told}: {', '.join(named)}")

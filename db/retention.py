@@ -309,7 +309,7 @@ def _reason(error: ConstraintError, spec: PolicySpec) -> str:
     told = getattr(error.__cause__, "diag", None)
     if known is not None or told is None or told.message_hint is None:
         return known or str(error)
-    return f"{told.message_primary}: {told.message_hint}"
+    return f"{told.message_primary}. {told.message_hint}"
 
 
 def _tell(connection: Connection, policy: Policy, done: str, metadata: Mapping[str, Any] | None = None) -> None:

@@ -181,6 +181,10 @@ def opened(url: str, options: Mapping[str, Any], *, setting: str) -> tuple[Any, 
         raise SettingsError(f"{setting}.url: {error}. {hint}") from error
     except (ValueError, TypeError) as error:
         raise SettingsError(f"{setting}.url or {setting}.options cannot be used: {error}") from error
+    except (
+        OSError
+    ) as error:  # a library that a store's own needs is not on this machine; it tells every place it looked
+        raise SettingsError(f"{setting}.url: {str(error).partition(chr(10))[0]}") from error
     return files, str(root)
 
 

@@ -27,11 +27,35 @@ ROW_A_PROCESS = "a process, a queue, a task type or a chore is a row"
 CATALOGUE = "reads the catalogue, and a handful of policies and runs"
 WHOLE_MONTH = "counts a month that is over, all of it, before it goes"
 A_ROW_MORE = "it adds a row"
+RUNS = "a run of retention is a row: some a day"
+PLANS = "counts all that a policy would take, for operators, who say how long it may"
 SCHEDULES = "a schedule is a row, and has a name: there are hundreds, and one is changed at a time"
 SCHEDULES_OF_DOCTOR = "looks at all schedules, for operators: there are hundreds"
 KIT = "the kit for tests runs it, no process does"
+ARCHIVES = "a part is a row of its table's month: there are hundreds"
+PAGE_OF_MONTH = "a page of a month that is over, by the blocks or keys that it is told"
 # By statement, why it has no guard.
 UNGUARDED = {
+    **{
+        f"archives.{name}": ARCHIVES
+        for name in (
+            "add_subjects",
+            "begin",
+            "discard",
+            "emptied_months",
+            "end_part",
+            "end_scan",
+            "note_deleted",
+            "note_emptied",
+            "note_written",
+            "pending",
+            "verify",
+        )
+    },
+    **{f"archives.{name}": WHOLE_MONTH for name in ("drop_month", "is_whole", "next_month")},
+    **{f"archives.{name}": PAGE_OF_MONTH for name in ("check", "empty", "gather")},
+    **{f"archives.{name}": CATALOGUE for name in ("blocks", "columns", "files", "stage")},
+    "archives.pin": NO_TABLE,
     "alerts.begin": ROW_A_PROCESS,
     "alerts.sight_months": CATALOGUE,
     "dependencies.lock": NO_TABLE,
@@ -70,6 +94,24 @@ UNGUARDED = {
     "processes.stop_serving": ROW_A_PROCESS,
     "processes.unregister_process": ROW_A_PROCESS,
     "queue.publish_task_type": ROW_A_PROCESS,
+    "retention_runs.asking": RUNS,
+    "retention_runs.begin": CATALOGUE,
+    "retention_runs.cancel_stale": RUNS,
+    "retention_runs.drop_emptied": CATALOGUE,
+    "retention_runs.end": "counts what a hold keeps, once a run, where there is a hold",
+    "retention_runs.fail": RUNS,
+    "retention_runs.months_over": CATALOGUE,
+    "retention_runs.page": "ops.retention_page is it",
+    "retention_runs.plan": PLANS,
+    "retention_runs.plan_bound": NO_TABLE,
+    "retention_runs.plan_dependents": PLANS,
+    "retention_runs.plan_total": PLANS,
+    "retention_runs.planned_policies": CATALOGUE,
+    "retention_runs.policies": CATALOGUE,
+    "retention_runs.runs_of": RUNS,
+    "retention_runs.show": RUNS,
+    "retention_runs.unknown": CATALOGUE,
+    "retention_runs.weigh": "counts what a run is to take, once",
     "queue.ring": ROW_A_PROCESS,
     "replays.plan_for_values": NO_TABLE,
     **{f"retention.{name}": CATALOGUE for file, name in QUERIES if file == "retention"},
@@ -147,13 +189,27 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 UNCALLED = {
     "identity.erase_user": "a user with all that goes along, once",
     "ops.allow_maintenance": CATALOGUE,
+    "ops.archive_blocks": CATALOGUE,
+    "ops.archive_month": WHOLE_MONTH,
+    "ops.archive_stage": CATALOGUE,
+    "ops.archives_whole": WHOLE_MONTH,
     "ops.begin_months": CATALOGUE,
+    "ops.check_stage": PAGE_OF_MONTH,
     "ops.clear_month": WHOLE_MONTH,
+    "ops.drop_emptied": CATALOGUE,
+    "ops.end_retention": "counts what a hold keeps, once a run, where there is a hold",
+    "ops.plan_dependents": PLANS,
+    "ops.plan_retention": PLANS,
+    "ops.plan_total": PLANS,
+    "ops.weigh_retention": "counts what a run is to take, once",
     "ops.connections": NO_TABLE,
     "ops.create_months_of": CATALOGUE,
+    "ops.drop_archived": WHOLE_MONTH,
     "ops.drop_leftover_index": CATALOGUE,
     "ops.drop_month": WHOLE_MONTH,
+    "ops.empty_archive": PAGE_OF_MONTH,
     "ops.end_months": CATALOGUE,
+    "ops.gather_archive": PAGE_OF_MONTH,
     "ops.make_month": CATALOGUE,
     "ops.retention_condition": CATALOGUE,
     "ops.table_sizes": NO_TABLE,

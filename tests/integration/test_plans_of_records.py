@@ -28,6 +28,10 @@ ROTATED = {"key_ids": ["old"], "after": UUID(int=0), "place": "", "most": 50}
 HASHES = {"key_hashes": lambda whose: ["0" * 32, f"{whose.number:032d}"]}
 TOKEN = {"token_hash": lambda whose: str(whose.number)}
 KEPT = "SELECT ops.run_retention('{}', 1000)"
+PAGE = """
+SELECT ops.retention_page(b.run, 1000)
+FROM ops.begin_retention('{}', '00000000-0000-4000-8000-000000000001', true) AS b
+"""
 # A view of a tenant is what it has: of many linear, of few little.
 VIEWS = {
     "SELECT * FROM assistants.persona_activity": ("conversations_persona_*",),
@@ -92,10 +96,16 @@ GUARDS = [
         {}, ("user_sessions_ended_at_idx", "agent_sessions_session_id_idx"), 200, 1750, blind=False,
     ),
     Guard("system", KEPT.format("agent-sessions"), {}, ("agent_sessions_completed_at_idx",), 200, 4200),
+    # a page of a run: what goes along is asked of the catalogue, too
+    Guard("system", PAGE.format("sessions"), {}, ("sessions_expires_at_idx",), 600, 2500),
+    Guard(
+        "system", PAGE.format("user-sessions"),
+        {}, ("user_sessions_ended_at_idx", "agent_sessions_session_id_idx"), 1000, 5000, blind=False,
+    ),
     # no month of tasks is over: it looks at the catalogue
     Guard("system", KEPT.format("tasks"), {}, (), 200, 4000),
-    # of one month its rows
-    Guard("system", KEPT.format("governance-events"), {}, ("governance_events_*",), 600, 18_000),
+    # of one month its rows, and what goes along with them
+    Guard("system", KEPT.format("governance-events"), {}, ("governance_events_*",), 900, 18_000),
     # each call of a product, as soon as there are statistics
     *(
         guard

@@ -63,6 +63,8 @@ GUARDS = [
     Guard("relay", "queue.is_occupied", {}, (), 10, 20),
     Guard("system", "tenants.count_running", TENANT, (), 10, 20),
     Guard("system", "tenants.request_ends", TENANT, (), 10, 20),
+    # between the pages of retention
+    Guard("system", "retention_runs.waiting", {"own_queue": "retention"}, (CLAIM,), 150, 150),
     # where a task stands that goes on page by page
     Guard("system", "standings.read", {"task_id": Own("tasks"), "of": "erasure"}, ("tasks_live_id_key",), 10, 20),
     Guard("system", "standings.note", {"task_id": Own("tasks")} | STANDING, ("tasks_live_id_key",), 10, 50),

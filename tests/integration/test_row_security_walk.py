@@ -30,6 +30,8 @@ TRIES = {"select", "insert", "update", "delete", "give away"}
 COMMANDS = {"*": TRIES, "r": {"select"}, "a": {"insert"}, "w": {"update"}, "d": {"delete"}}
 # Keys that do not hold the tenant: who may let a row refer to another tenant's, and why.
 UNGUARDED = {
+    ("system", "ops.archives (run_id) to ops.retention_runs"):
+        "an archive is of its run's tenant or of none; nobody else writes archives, and system works across tenants",
     ("system", "ops.retention_runs (policy_id) to ops.retention_policies"):
         "a run may be of a tenant, its policy of none; nobody else writes runs, and system works across tenants",
 }  # fmt: skip

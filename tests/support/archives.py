@@ -1,5 +1,7 @@
 """Runs that archive, worked by hand, and what is in the parts that they leave."""
 
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -129,16 +131,17 @@ def begun(database: Database, policy: str, age_column: str) -> Run:
 def printed(database: Database, table: str) -> Counter[str]:
     """Return the rows of a table as Postgres prints them."""
     query = sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(*table.split(".")))
-    return Counter(text for (text,) in _pinned(database, query))
+    with psycopg.connect(database.owner_url) as connection:
+        connection.execute("SET LOCAL timezone = 'UTC'")
+        return Counter(text for (text,) in connection.execute(query).fetchall())
 
 
 def loaded(database: Database, store: ArchiveStore, file: ArchivedFile) -> list[str]:
     """Return the rows of a file in its order, as Postgres prints them once they are rows of its columns again."""
     columns = [Column(each.name, each.type) for each in file.columns]
-    target = (
-        Path(str(store.place)).parent / f"read-{uuid4()}" if isinstance(store, LocalArchives) else Path("/dev/null")
-    )
-    store.fetch(file.key, target, file.sha256)
+    handle, name = tempfile.mkstemp(prefix="greenroom-back-")
+    os.close(handle)
+    target = store.fetch(file.key, Path(name), file.sha256)
     reader = FileReader(target, file.key)
     names = sql.SQL(", ").join(sql.Identifier(each.name) for each in columns)
     with psycopg.connect(database.owner_url) as connection:
@@ -153,12 +156,6 @@ def loaded(database: Database, store: ArchiveStore, file: ArchivedFile) -> list[
         found = [text for (text,) in connection.execute("SELECT b::text FROM back b ORDER BY ctid").fetchall()]
     target.unlink()
     return found
-
-
-def _pinned(database: Database, query: sql.Composable) -> list[tuple[Any, ...]]:
-    with psycopg.connect(database.owner_url) as connection:
-        connection.execute("SET LOCAL timezone = 'UTC'")
-        return connection.execute(query).fetchall()
 
 
 def old_messages(database: Database, ours: Factory, count: int = 3, moment: str = "2020-02-03 00:00+00") -> list[UUID]:

@@ -365,7 +365,9 @@ BEGIN
                 WHEN 'age' THEN 'From 1 hour to 1000 years.'
                 WHEN 'action' THEN 'drop_partition goes by the column that a table is parted by; the audit and decisions are not deleted '
                     'row by row; archives hold no secrets and need a primary key; measures of personas alone are rolled up.'
-                ELSE 'The table''s columns; a filter has one value for each, of the column''s type.' END;
+                WHEN 'age_column' THEN 'A column of the table that is a timestamptz.'
+                WHEN 'filter' THEN 'One value for each column of the table that it names, of the column''s type.'
+                ELSE 'Its rows are nobody''s: leave it out.' END;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('ops.retention_policies ' || name, 0));
     other := ops.contradicting_policy(NEW);

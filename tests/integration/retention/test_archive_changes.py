@@ -14,6 +14,7 @@ from core.errors import UnavailableError
 from db import archives
 from pipelines.retention.archive import parts, store
 from pipelines.retention.archive.errors import ChangedArchiveError
+from pipelines.retention.archive.reading import copy_text
 from pipelines.retention.archive.store import LocalArchives
 from tests.support.archives import (
     EVENTS,
@@ -203,8 +204,7 @@ def test_rows_that_are_not_what_they_were_are_told_by_their_hash(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old_tasks(database, 3)
-    real = parts.copy_text
-    monkeypatch.setattr(parts, "copy_text", lambda rows, columns: real(rows, columns).replace(b'"old"', b'"new"'))
+    monkeypatch.setattr(parts, "copy_text", lambda rows, columns: copy_text(rows, columns).replace(b'"old"', b'"new"'))
     run = archiving(database, tmp_path / "archives")
     with pytest.raises(ChangedArchiveError, match="rows that are not what they were"):
         run.work()

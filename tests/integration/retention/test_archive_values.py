@@ -11,13 +11,14 @@ from tests.support.database import Database
 ZOO = """
 CREATE TABLE ops.zoo (
     id uuid DEFAULT ops.uuid_v7() PRIMARY KEY, at timestamptz NOT NULL, said text, amount numeric, price numeric(10, 2),
-    wide float8, narrow float4, truth boolean, moment timestamptz, day date, open jsonb, words text[], numbers integer[],
+    wide float8, narrow float4, truth boolean, moment timestamptz, day date, open jsonb, words text[],
+    numbers integer[],
     vector vector, bytes bytea, span interval, address inet, big bigint, small smallint,
     halved bigint GENERATED ALWAYS AS (big / 2) STORED
 )
 """
 AT = "2020-02-03 00:00+00"
-VALUES = {
+VALUES: dict[str, list[str | None]] = {
     "said": [
         "",
         None,

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.database import Database
 from tests.support.retention import CUTOFF, DOCUMENTS, OLD, Trial, trial
-from tests.support.statements import changed, value
+from tests.support.statements import changed, column, value
 
 EVENTS, HISTORY = "governance.governance_events", "queue.tasks_history"
 TITLED = {"title": "x"}
@@ -102,6 +102,19 @@ def test_a_row_is_the_most_specific_policys(made: Trial, case: str) -> None:
     names = {row_id: name for name, row_id in ids.items()}
     taken = {name: {names[each] for each in made.taken(policies[name])} for name in expected}
     assert taken == expected
+
+
+def test_one_of_another_tenants_persona_outranks_nothing_of_ours(made: Trial) -> None:
+    theirs = {"tenant_id": made.theirs.tenant_id, "persona_id": made.theirs.row("assistants.personas")["id"]}
+    made.policy(**theirs, name="a persona's")
+    for name, whose in (("ours", made.ours), ("theirs", made.theirs)):
+        made.policy(tenant_id=whose.tenant_id, name=name)
+    made.policy(name="all")
+    query = """
+    SELECT wide.name FROM ops.retention_policies narrow JOIN ops.retention_policies wide ON ops.outranks(narrow, wide)
+    WHERE narrow.name = 'a persona''s'
+    """
+    assert column(made.connection, query) == {"theirs", "all"}
 
 
 def test_what_is_off_or_a_hold_or_gone_takes_nothing(made: Trial) -> None:
