@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,27 +15,34 @@ from db.connection import Connection
 from db.embedded import EmbeddedServer
 from db.retention_plans import Plan
 from pipelines.registry import Registry
+from pipelines.resources import Resources
+from pipelines.retention.archive.store import ArchiveStore, LocalArchives
+from pipelines.retention.enforce import EnforceRetention
 from tests.support.database import Database, cloned
 from tests.support.engine import publish
 from tests.support.factory import Factory
 from tests.support.months import EVENTS, HISTORY, RESULTS, old_tasks
-from tests.support.retention_runs import ENFORCE, OLD, OLDER, add, counts, enforced, hold
+from tests.support.retention_runs import ENFORCE, OLD, OLDER, add, counts, hold
 from tests.support.statements import rows
 from tests.support.tenants import acting, new_tenant
+from workers.testing import run_task
 
 SESSIONS, VISITS, AGENTS = "identity.sessions", "identity.user_sessions", "governance.agent_sessions"
-ATTEMPTS = "queue.attempts"
+ATTEMPTS, MESSAGES = "queue.attempts", "assistants.messages"
 METRICS, HOURLY = "ops.persona_health_metrics", "ops.persona_health_hourly"
 RUNS, STEPS, EMAILS = "assistants.runs", "assistants.run_steps", "mail.emails"
 # What a run itself writes.
-OWN = {"ops.retention_runs", "audit.audit_log", "queue.outbox_tasks", "queue.tasks_history", "queue.task_types"}
+OWN = {
+    "audit.audit_log", "ops.archive_subjects", "ops.archives", "ops.retention_runs", "queue.outbox_tasks",
+    "queue.tasks_history", "queue.task_types",
+}  # fmt: skip
 BY_MONTH = """
 SELECT tenant_id, to_char({age} AT TIME ZONE 'UTC', 'YYYY-MM'), count(*) FROM {table} GROUP BY 1, 2
 """
 LINKS = "SELECT count(*) FROM mail.emails WHERE run_id IS NULL"
 AGES = {
     SESSIONS: "expires_at", VISITS: "ended_at", AGENTS: "completed_at", METRICS: "measured_at", RUNS: "completed_at",
-    EVENTS: "created_at", HISTORY: "completed_at", ATTEMPTS: "ended_at",
+    EVENTS: "created_at", HISTORY: "completed_at", ATTEMPTS: "ended_at", MESSAGES: "created_at",
 }  # fmt: skip
 Months = Counter[tuple[UUID | None, str]]
 
@@ -111,7 +119,7 @@ def frozen(server_without_fsync: EmbeddedServer, template_database: str) -> Iter
     """Rows of three tenants of which each default policy that is on speaks, and those of a tenant and of a filter."""
     with cloned(server_without_fsync, template_database) as database:
         publish(database, Registry([ENFORCE]))
-        for table in (METRICS, EVENTS, RESULTS, HISTORY, ATTEMPTS):
+        for table in (METRICS, EVENTS, RESULTS, HISTORY, ATTEMPTS, MESSAGES):
             for month in (OLD, OLDER):
                 database.rows("SELECT ops.create_month(%s::regclass, %s)", (table, month))
         with new_tenant(database) as ours, new_tenant(database) as theirs:
@@ -120,6 +128,7 @@ def frozen(server_without_fsync: EmbeddedServer, template_database: str) -> Iter
                 for hour, rolled_up in (("2020-02-03 07", 2), ("2020-02-03 08", 1), ("2019-12-03 09", 0)):
                     measure(tenant, hour, rolled_up)
                 for moment in (OLD, OLDER):
+                    tenant.row(MESSAGES, created_at=moment)
                     tenant.row(ATTEMPTS, started_at=moment, ended_at=moment)
                     agent = tenant.row(AGENTS)["id"]
                     event = tenant.row(EVENTS, created_at=moment, agent_session_id=agent)
@@ -127,6 +136,7 @@ def frozen(server_without_fsync: EmbeddedServer, template_database: str) -> Iter
             old_tasks(database, 3)
             old_tasks(database, 2, OLDER)
             database.rows("UPDATE ops.retention_policies SET most_share = 1")
+            database.rows("UPDATE ops.retention_policies SET is_enabled = true WHERE name = 'messages'")
             database.rows("UPDATE ops.retention_policies SET age = '1 year' WHERE name = 'governance-events'")
             database.rows("UPDATE ops.retention_policies SET action = 'delete', is_enabled = true WHERE name = 'runs'")
             add(database, RUNS, "completed_at", name="their runs", tenant_id=theirs.tenant_id, age="2500 days")
@@ -145,12 +155,14 @@ def frozen(server_without_fsync: EmbeddedServer, template_database: str) -> Iter
 # ------------------------------------------------------------------------------------------------ to the row
 
 
-def test_a_run_takes_to_the_row_what_the_plan_said(frozen: Database) -> None:
+def test_a_run_takes_to_the_row_what_the_plan_said(frozen: Database, tmp_path: Path) -> None:
     plans = plan(frozen)
     before, months, links = counts(frozen), by_month(frozen), frozen.value(LINKS)
     assert frozen.rows("SELECT 1 FROM ops.retention_runs") == []
 
-    run = enforced(frozen)
+    resources = Resources()
+    resources.provide(ArchiveStore, lambda: LocalArchives(tmp_path))
+    run = run_task(frozen, ENFORCE, EnforceRetention(), resources=resources)
 
     assert (run.outcome, run.result["asking"]) == ("done", [])
     after, planned = counts(frozen), planned_counts(plans)
