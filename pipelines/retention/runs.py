@@ -67,7 +67,7 @@ class Pacer:
 
     @contextmanager
     def page(self) -> Iterator[int]:
-        """Time one page: yields how many rows it may take, about 0.1 s of them but no fewer than 1,000, and rests at its end."""
+        """Time one page: yields how many rows it may take, 0.1 s of them, 1,000 at the least, and rests at its end."""
         started = self._clock.monotonic()
         yield self._size
         took = self._clock.monotonic() - started
