@@ -93,7 +93,7 @@ def _options() -> argparse.Namespace:
         "held": "held rows beside them, of each",
         "months": "months that they are spread over",
         "kills": "SIGKILLs of the worker that retains",
-        "kill_within": "seconds of work before a kill, at most",
+        "kill_within": "seconds from a share of the work to a kill, at most",
         "saturate": "seconds for which the saturation is measured",
         "baseline": "seconds of load before retention begins",
         "share": "share of the saturation",

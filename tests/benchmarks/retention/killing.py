@@ -26,7 +26,13 @@ _SAID = """
 SELECT status, attempts, snoozes, last_error, progress_message, result FROM queue.outbox_tasks WHERE task_type = %s
 ORDER BY id DESC LIMIT 3
 """
+_DONE = """
+SELECT COALESCE(sum(row_count + CASE WHEN status = 'emptied' THEN row_count ELSE rows_deleted END), 0) FROM ops.archives
+WHERE status <> 'writing'
+"""
 _LOOK = 0.05
+# What is left then takes longer than the kills that come late.
+_LAST_SHARE = 0.8
 
 
 @dataclass
@@ -40,20 +46,25 @@ class Tally:
 
 
 class Killer:
-    """Has policies enforced by one worker, and kills that by its process id at moments drawn from a seed."""
+    """Has policies enforced by one worker, and kills that by its process id at moments drawn from a seed.
 
-    def __init__(self, rig: Rig, worker: Member, policies: Sequence[str], draw: random.Random) -> None:
+    A kill comes some seconds after a share of the `rows` was passed, which counts twice: archived, and deleted.
+    """
+
+    def __init__(self, rig: Rig, worker: Member, policies: Sequence[str], rows: int, draw: random.Random) -> None:
         self.tally = Tally()
         self._rig, self._worker, self._policies, self._draw = rig, worker, list(policies), draw
+        self._rows = rows
 
     def enforce(self, kills: int, within: float, seconds: float) -> Tally:
         """Enqueue the task, as its schedule would, until its policies' runs are complete; fails after `seconds`."""
         begun = time.monotonic()
+        shares = sorted(self._draw.uniform(0, _LAST_SHARE) for _ in range(kills))
         while not self._is_complete():
             assert time.monotonic() - begun < seconds, f"not within {seconds:g} s: {self._said()}"
             if self._rig.tend() and not self._rig.database.value(_LIVE, (TASK_TYPE,)):
                 self._fire()
-            elif self.tally.kills < kills and self._is_at_it():
+            elif self.tally.kills < kills and self._share() >= shares[self.tally.kills] and self._is_at_it():
                 pass_time(self._draw.uniform(_LOOK, within))
                 self._kill()
             else:
@@ -82,6 +93,9 @@ class Killer:
         eventually(lambda: self._rig.tend() and self._lost() > lost, 60, pause=_LOOK)
         with connect(self._rig.database.url("operator"), name="operator") as operator:
             tasks.retry_now(operator, running[0])
+
+    def _share(self) -> float:
+        return int(self._rig.database.value(_DONE)) / (2 * self._rows)
 
     def _lost(self) -> int:
         return int(self._rig.database.value(_LOST, (TASK_TYPE,)))

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 class Plan:
     """Rows are of each table. Times are in seconds; `rate` is tasks a second, 0: `share` of the saturation measured.
 
-    A kill comes up to `kill_within` after the retaining worker has begun an attempt, at random.
+    A kill comes up to `kill_within` after a share of the work was done, both drawn from the seed.
     """
 
     rows: int = 1_000_000
     held: int = 1_000
     months: int = 12
     kills: int = 30
-    kill_within: float = 20.0
+    kill_within: float = 10.0
     saturate: float = 15.0
     baseline: float = 60.0
     share: float = 0.5

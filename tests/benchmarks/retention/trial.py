@@ -146,7 +146,7 @@ class Trial:
     def _retain(self, worker: Any) -> None:
         plan, policies = self.plan, [kept.policy for kept in KEPT]
         self.rig.database.rows(_POLICIES, (policies,))
-        killer = Killer(self.rig, worker, policies, random.Random(self.figures.seed))
+        killer = Killer(self.rig, worker, policies, len(KEPT) * plan.rows, random.Random(self.figures.seed))
         self.figures.tally = killer.tally
         killer.enforce(plan.kills, plan.kill_within, plan.seconds)
         self._tell(f"{killer.tally}")
