@@ -4,11 +4,13 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pipelines.retention.enforce import TASKS, EnforceRetention
 from pipelines.retention.runs import Pacer
 from tests.support.database import Database
+from tests.support.tenants import named
 from workers.testing import TaskRun, run_task
 
 [ENFORCE] = TASKS
@@ -56,8 +58,9 @@ def pages_of(most: int) -> "partial[Pacer]":
 def counts(database: Database) -> dict[str, int]:
     """Return how many rows each table has."""
     tables = [name for (name,) in database.rows(_TABLES)]
-    query = " UNION ALL ".join(f"SELECT '{name}', count(*) FROM {name}" for name in tables)
-    return dict(database.rows(query))
+    each = sql.SQL("SELECT {}::text, count(*) FROM {}")
+    query = sql.SQL(" UNION ALL ").join(each.format(sql.Literal(name), named(name)) for name in tables)
+    return dict(database.rows(query.as_string()))
 
 
 def came_to(database: Database, policy: str) -> list[tuple[Any, ...]]:

@@ -31,6 +31,7 @@ FREE_UNBOUND = (
     ("worker", "queue.*", "the queue's own statements are bound to none; a handler's transaction always is to one"),
     ("operator", "queue.*", "steers the tasks of all tenants"),
     ("reader", "queue.*", "looks at the tasks of all tenants"),
+    ("operator", "ops.archives", "looks at the archives of any tenant's rows, and has them brought back"),
     ("operator", "ops.retention_*", "sets how long any tenant's rows are kept, and looks at the runs"),
 )
 # Which of a table's rows are a tenant's alone to see.

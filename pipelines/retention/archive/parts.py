@@ -24,7 +24,8 @@ from pipelines.retention.runs import Pacer, Run
 from pipelines.storage.base import hash_of
 
 MOST_ROWS: Final = 200_000
-_PAGE_ROWS, _PAGE_BYTES = 10_000, 16_000_000
+# Whatever a page takes: what it costs by itself, however few its rows, is some 20 ms, and far more on a busy machine.
+_LEAST_ROWS, _PAGE_ROWS, _PAGE_BYTES = 2_000, 10_000, 16_000_000
 # A page is of so many blocks of the table at first, and at most: 8 MB of them.
 _FIRST_BLOCKS, _MOST_BLOCKS = 16, 1024
 
@@ -137,7 +138,10 @@ def _fill(job: Job, begun: archives.Begun, month: date, writer: PartWriter) -> i
             writer.add(texts)
         block += blocks
         blocks = _next_blocks(
-            blocks, writer.own.rows - before, min(wanted, _PAGE_ROWS), sum(len(text) for text in texts.values())
+            blocks,
+            writer.own.rows - before,
+            min(max(wanted, _LEAST_ROWS), _PAGE_ROWS),
+            sum(len(text) for text in texts.values()),
         )
     return block if block < end else None
 

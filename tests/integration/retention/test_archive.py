@@ -26,6 +26,7 @@ from tests.support.factory import Factory
 from tests.support.months import PAST, RESULTS, hold, old_events, old_tasks
 
 RUN = "SELECT rows_archived::int, rows_deleted::int, partitions_dropped FROM ops.retention_runs"
+PAST_OF = "SELECT leaf::text FROM ops.months() WHERE relation = %s::regclass AND until < '2021-01-01'"
 COUNT = "SELECT count(*) FROM queue.tasks_history"
 OLD_MESSAGE = "2020-02-03 00:00+00"
 EXECUTIONS, CONVERSATIONS = "tools.tool_executions", "assistants.conversations"
@@ -271,3 +272,24 @@ def test_a_part_that_a_run_of_before_left_is_taken_up(database: Database, tmp_pa
     assert run.parts() == [("2020-02-01", 1, "emptied", 3, 3, [])]
     assert run.archived() == before
     assert printed(database, HISTORY) == Counter()
+
+
+def test_each_table_that_is_parted_by_months_goes_and_is_in_its_parts(database: Database, tmp_path: Path) -> None:
+    ours = Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
+    parted = database.rows("SELECT relation::text, key::text FROM ops.parted_tables() ORDER BY 1 DESC")
+    assert len(parted) >= 11
+    old_tasks(database, 2)
+    old_events(database, ours, 2)  # with their results
+    for table, key in parted:
+        if table not in (HISTORY, EVENTS, RESULTS):
+            database.rows("SELECT ops.create_month(%s::regclass, %s)", (table, OLD_MESSAGE))
+            ours.row(table, **{key: OLD_MESSAGE})
+    for table, key in parted:
+        [(leaf,)] = database.rows(PAST_OF, (table,))
+        before = printed(database, leaf)
+        assert before.total() >= 1, table
+        run = archiving(database, tmp_path / table, table, key)
+        assert run.work() is None, table
+        assert run.archived() == before, table
+        database.rows("DELETE FROM ops.archives")
+    assert database.rows(PAST) == []

@@ -212,6 +212,16 @@ def test_a_plan_shows_rows_bytes_and_holds_by_tenant_and_month(database: Databas
     assert plan(database, RUNS)[-1].policy in (policy, "runs"), "a table's policies, those that are off too"
 
 
+def test_a_reference_of_what_goes_itself_is_not_cleared(database: Database, ours: Factory) -> None:
+    policy = add(database, "identity.users", filter={"status": "inactive"})
+    user = ours.row("identity.users", created_at=OLD, status="inactive")["id"]
+    visit = ours.row(VISITS, user_id=user)["id"]
+    ours.row(AGENTS, user_id=user, session_id=visit)
+    ours.row(AGENTS, session_id=visit)
+    [shown] = plan(database, policy)
+    assert [(d.table, d.rows, d.links) for d in shown.dependents] == [(AGENTS, 1, 1), (VISITS, 1, 0)]
+
+
 def test_a_policy_that_is_off_lets_nothing_go(database: Database, ours: Factory) -> None:
     a_run(ours, OLD)
     [shown] = plan(database, "runs")
@@ -268,3 +278,16 @@ def test_a_plan_is_the_operators_and_the_systems(database: Database) -> None:
                 rows(connection, f"SELECT ops.{call}")
     with acting(database, "operator") as operator:
         assert rows(operator, "SELECT ops.plan_retention('no such policy')") == []
+
+
+CALLS = (
+    "begin_retention('tasks', NULL, true)", "weigh_retention(NULL)", "retention_page(NULL, 1)", "end_retention(NULL)",
+    "drop_emptied(NULL, NULL)", "erase_taken(NULL, NULL, 'true', 0)", "taken_condition(NULL, now())",
+)  # fmt: skip
+
+
+def test_runs_are_the_systems(database: Database) -> None:
+    for role in ("relay", "worker", "producer", "operator", "reader"):
+        for call in CALLS:
+            with acting(database, role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+                rows(connection, f"SELECT ops.{call}")

@@ -103,7 +103,8 @@ def test_a_manifest_is_read_back_or_refused() -> None:
     now = datetime(2020, 2, 3, tzinfo=UTC)
     manifest = Manifest(
         archive_id=ID, policy_name="p", tenant_id=None, table="s.t", age_column="at", key_columns=("a",),
-        month=date(2020, 2, 1), part=1, rows=1, hash_sum=-5, since=now, until=now, schema_revision="0039", files=(file,),
+        month=date(2020, 2, 1), part=1, rows=1, hash_sum=-5, since=now, until=now,
+        schema_revision="0039", files=(file,),
     )  # fmt: skip
     assert Manifest.decode(manifest.encode(), "k") == manifest
     for content in (b"", b"{}", manifest.encode().replace(b'"format": 1', b'"format": 2'), manifest.encode()[:-2]):

@@ -53,9 +53,7 @@ def test_pages_come_to_take_a_tenth_of_a_second(bench: Bench) -> None:
 
 def test_a_page_has_a_row_at_the_least_and_no_more_than_is_allowed(bench: Bench) -> None:
     slow, quick = bench.pacer(seconds=10_000), bench.pacer(most=700, seconds=10_000)
-    for _ in range(12):
-        last = bench.page(slow, 60.0)
-    assert last == 1
+    assert [bench.page(slow, 60.0) for _ in range(12)][-1] == 1
     assert [bench.page(quick, 0.0) for _ in range(3)] == [500, 700, 700]
 
 
