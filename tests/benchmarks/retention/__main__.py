@@ -83,33 +83,18 @@ def _rig() -> Iterator[Rig]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests.benchmarks.retention", description=__doc__)
-    usual = Plan()
     parser.add_argument("--parts", default=",".join(PARTS), help="some of " + ",".join(PARTS))
     parser.add_argument("--quick", action="store_true", help="small figures: does it run, not what does it show")
     parser.add_argument("--out", type=Path, help="write the JSON here instead of printing it")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="repeats the kills")
-    for name, words in {
-        "rows": "aged rows of tasks, and as many of messages",
-        "held": "held rows beside them, of each",
-        "months": "months that they are spread over",
-        "kills": "SIGKILLs of the worker that retains",
-        "kill_within": "seconds from a share of the work to a kill, at most",
-        "saturate": "seconds for which the saturation is measured",
-        "baseline": "seconds of load before retention begins",
-        "share": "share of the saturation",
-        "rate": "tasks a second; 0: that share",
-        "seconds": "seconds that retention may take",
-        "workers": "worker processes of the queue",
-    }.items():
-        default = getattr(usual, name)
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=type(default), help=f"{words}; {default:,}, less with --quick")
+    for each in fields(Plan):
+        flag, words = f"--{each.name.replace('_', '-')}", each.metadata["words"]
+        parser.add_argument(flag, type=type(each.default), help=f"{words}; {each.default:,}, less with --quick")
     return parser.parse_args()
 
 
 def _tell(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,29 @@
 """How much of everything, and what is kept for how long."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _of(default: Any, words: str) -> Any:
+    """A field with what the command says of it."""
+    return field(default=default, metadata={"words": words})
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows are of each table. Times are in seconds; `rate` is tasks a second, 0: `share` of the saturation measured.
+    """Times are in seconds."""
 
-    A kill comes up to `kill_within` after a share of the work was done, both drawn from the seed.
-    """
-
-    rows: int = 1_000_000
-    held: int = 1_000
-    months: int = 12
-    kills: int = 30
-    kill_within: float = 10.0
-    saturate: float = 15.0
-    baseline: float = 60.0
-    share: float = 0.5
-    rate: int = 0
-    seconds: float = 3600.0
-    workers: int = 1
+    rows: int = _of(1_000_000, "aged rows of tasks, and as many of messages")
+    held: int = _of(1_000, "held rows beside them, of each")
+    months: int = _of(12, "months that they are spread over")
+    kills: int = _of(30, "SIGKILLs of the worker that retains, each after a share of the work that is drawn")
+    kill_within: float = _of(10.0, "seconds from that share to the kill, at most")
+    saturate: float = _of(15.0, "seconds for which the saturation is measured")
+    baseline: float = _of(60.0, "seconds of load before retention begins")
+    share: float = _of(0.5, "share of the saturation that the queue works at")
+    rate: int = _of(0, "tasks a second; 0: that share")
+    seconds: float = _of(3600.0, "seconds that retention may take")
+    workers: int = _of(1, "worker processes of the queue")
 
 
 QUICK = Plan(
