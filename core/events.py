@@ -110,6 +110,15 @@ class TasksRescued(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StaleTasksCancelled(Event):
+    """Pending tasks ended as cancelled: nobody took them for as long as their type lets them wait."""
+
+    name = "relay.cancelled_stale"
+    level = "warning"
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListenChanged(Event):
     """The round-trip test of LISTEN changed its verdict; without it the relay polls."""
 

@@ -156,6 +156,9 @@ class StorageSettings(_StoreSettings):
     options: SecretStr | None = Field(
         None, description='A JSON object that fsspec is given with it: {"endpoint_url": "https://s3.example.org"}.'
     )
+    temporary_hours: float = Field(
+        24.0, gt=0, le=87_600, description="Files in a tenant's folder `temporary` are removed when they are so old."
+    )
 
 
 class ArchiveSettings(_StoreSettings):

@@ -69,11 +69,6 @@ class ChunkRow:
     end: int
 
 
-def lock_file(connection: Connection, file_path: str) -> None:
-    """Lock a stored file against removal or registration until the end of the transaction."""
-    QUERIES.run(connection, "lock_file", {"file_path": file_path})
-
-
 def register(
     connection: Connection,
     *,
@@ -88,7 +83,7 @@ def register(
     source_url: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Registered:
-    """Make a document of a file, or give the document of that external id a new file. Hold `lock_file` before.
+    """Make a document of a file, or give the document of that external id a new file. Hold `files.lock` before.
 
     `metadata` is added to what the document has.
     """
@@ -254,8 +249,3 @@ def delete(connection: Connection, tenant_id: UUID, document_id: UUID) -> list[s
     resource = audit.Resource("document", document_id, tenant_id)
     audit.record(connection, "document.deleted", f"document {rows[0][0]} deleted", resource)
     return files
-
-
-def is_file_used(connection: Connection, tenant_id: UUID, file_path: str) -> bool:
-    """Return whether a document names that stored file. Hold `lock_file` before."""
-    return bool(QUERIES.run(connection, "file_is_used", {"tenant_id": tenant_id, "file_path": file_path}))

@@ -6,11 +6,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from core.errors import NotFoundError
+import psycopg
+
+from core.errors import NotFoundError, PermanentError
 from db.connection import Connection
 from db.queries import Queries
 
 QUERIES = Queries("identity")
+_HELD = "GR005"
+"""The SQLSTATE by which `identity.erase_user` refuses what a hold keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +68,25 @@ def find_session(connection: Connection, token_hash: str) -> FoundSession | None
     """Return the session of a token's hash, None where none opens, as for `find_api_key`."""
     rows = QUERIES.run(connection, "find_session", {"token_hash": token_hash})
     return FoundSession(*rows[0]) if rows else None
+
+
+def tenant_of_user(connection: Connection, user_id: UUID) -> UUID | None:
+    """Return whose user that is, None where there is none. Expects the system role."""
+    rows = QUERIES.run(connection, "tenant_of_user", {"user_id": user_id})
+    return UUID(str(rows[0][0])) if rows else None
+
+
+def erase_user(connection: Connection, tenant_id: UUID, user_id: UUID) -> int:
+    """Erase a user with all that goes with the row; return how many notes of the log of changes were emptied.
+
+    Of a user who is gone already the notes. Expects the system role. Raises PermanentError where a hold keeps the user.
+    """
+    try:
+        [(emptied,)] = QUERIES.run(connection, "erase_user", {"tenant_id": tenant_id, "user_id": user_id})
+    except psycopg.Error as error:
+        if error.sqlstate == _HELD:
+            raise PermanentError(
+                f"{error.diag.message_primary}: `greenroom retention show` has the holds; lift it and erase again"
+            ) from error
+        raise
+    return int(emptied)

@@ -7,6 +7,7 @@ A call runs in the connection's current transaction, or as a transaction of its 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import starmap
 from operator import attrgetter
 from types import MappingProxyType
@@ -156,6 +157,7 @@ class TaskTypeRow:
     secret_fields: list[str]
     aliases: list[str]
     limit_key: str | None = None
+    pending_limit: timedelta | None = None
 
 
 Claims = Sequence[tuple[UUID, int]]

@@ -10,7 +10,9 @@ from db.connection import Connection
 from db.queries import Queries
 
 QUERIES = Queries("standings")
-Of = Literal["filling", "counting", "erasure", "care", "measuring", "rolling"]
+Of = Literal[
+    "filling", "counting", "erasure", "care", "measuring", "rolling", "files", "restoring", "forgetting", "expiring"
+]
 FIRST = str(UUID(int=0))
 """The id that the first page comes after."""
 

@@ -12,6 +12,7 @@ from uuid import UUID
 import psycopg
 
 from core.errors import InvalidOptionsError, NotFoundError, PermanentError, UsageError
+from db import forgetting
 from db.audit import Resource, record
 from db.connection import Connection
 from db.constraints import rules
@@ -66,6 +67,7 @@ class Standing:
     block: int = 0
     files: int = 0
     rows: dict[str, int] = field(default_factory=dict)
+    archives: int = 0
 
     @property
     def total(self) -> int:
@@ -75,7 +77,7 @@ class Standing:
     @property
     def counts(self) -> dict[str, Any]:
         """What has gone, as it is told."""
-        return {"files": self.files, "rows": self.rows}
+        return {"files": self.files, "rows": self.rows, "archives": self.archives}
 
 
 def list_tenants(connection: Connection) -> list[Tenant]:
@@ -235,6 +237,7 @@ def finish(connection: Connection, tenant_id: UUID, reached: Standing) -> None:
 
     The event is of no tenant and holds counts alone. Raises ConstraintError where rows came meanwhile.
     """
+    forgetting.leave_tenant(connection, tenant_id)
     with rules():
         QUERIES.run(connection, "remove", {"id": tenant_id})
     told = f"tenant {tenant_id} erased: {reached.total} rows, {reached.files} files"

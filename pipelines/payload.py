@@ -11,6 +11,7 @@ class Payload(BaseModel):
     `task_type` names the task type (`document.ingest`), `payload_version` counts changes of the fields, `aliases` are
     names that the type had before, `secret_fields` never appear in errors or listings, `encrypted_fields` neither, and
     stand encrypted in Postgres (`pipelines.keyring`): who enqueues gives a key ring, workers have one by the settings.
+    `named_fields` hold names of Greenroom's own, such as tables: an error may say them, and no other value.
     """
 
     # A producer imports payloads of many types and writes few: a validator is built at its first use.
@@ -21,6 +22,7 @@ class Payload(BaseModel):
     aliases: ClassVar[tuple[str, ...]] = ()
     secret_fields: ClassVar[tuple[str, ...]] = ()
     encrypted_fields: ClassVar[tuple[str, ...]] = ()
+    named_fields: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def upgrade(cls, fields: dict[str, Any], version: int) -> dict[str, Any]:

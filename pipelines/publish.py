@@ -29,6 +29,7 @@ def _row_of(task: AnyTask) -> queue.TaskTypeRow:
         secret_fields=[*payload.secret_fields, *payload.encrypted_fields],
         aliases=list(payload.aliases),
         limit_key=task.limit_key,
+        pending_limit=task.pending_limit,
     )
 
 

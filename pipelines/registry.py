@@ -26,8 +26,14 @@ OUR_MODULES = (
     "pipelines.health.rollup",
     "pipelines.replay",
     "pipelines.retention.enforce",
+    "pipelines.retention.expiry",
+    "pipelines.retention.files",
+    "pipelines.retention.forgetting",
+    "pipelines.retention.orphans",
     "pipelines.retention.partitions",
+    "pipelines.retention.restoring.task",
     "pipelines.tenants.erasure",
+    "pipelines.tenants.users",
     "pipelines.vault.rotation",
 )
 _OUR_PACKAGES = frozenset({"console", "core", "db", "pipelines", "scheduler", "workers"})

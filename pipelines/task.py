@@ -111,6 +111,8 @@ class Task(Generic[P]):
     `limit_key` is what its tasks have in common that a limit goes by, such as the provider that they call; an enqueue
     may name another.
     `scope` is `tenant` (the handler sees its tenant's rows only) or `system` (works across tenants).
+    `pending_limit` is for what somebody waits for: a task that was due, and that nothing happened to, for longer than
+    that ends as cancelled, also where it is held or its queue is paused. Left out, it waits for as long as it takes.
     `outside` says that its handler writes by `context.outside()`, where statements commit one by one: after a kill they
     are repeated. It takes scope `system`, and its tasks travel alone.
     """
@@ -126,6 +128,7 @@ class Task(Generic[P]):
     time_limit: timedelta = timedelta(minutes=10)
     batch_size: int | None = None
     limit_key: str | None = None
+    pending_limit: timedelta | None = None
     outside: bool = False
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
@@ -141,6 +144,8 @@ class Task(Generic[P]):
             raise RegistrationError(f"task type {self.name}: limit_key must be 1 to 200 characters and not *")
         if self.time_limit <= timedelta(0):
             raise RegistrationError(f"task type {self.name}: time_limit must be positive")
+        if self.pending_limit is not None and self.pending_limit <= timedelta(0):
+            raise RegistrationError(f"task type {self.name}: pending_limit must be positive")
         self._refuse_outside()
 
     def _refuse_outside(self) -> None:

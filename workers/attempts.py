@@ -47,6 +47,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     secret_fields: tuple[str, ...] = ()
+    named_fields: tuple[str, ...] = ()
     encrypted_fields: tuple[str, ...] = ()
     log: "AttemptLog | None" = None
     refusal: RateLimitedError | None = None
@@ -86,12 +87,13 @@ class Run:
         if self.encrypted_fields and self.payload is not None:  # what the handler saw of them
             fields |= self.payload.model_dump(mode="json", include=set(self.encrypted_fields))
         secret = (_values(fields.get(name), shortest=1) for name in (*self.secret_fields, *self.encrypted_fields))
-        return _values(fields).union(*secret)
+        return _values({name: fields[name] for name in fields.keys() - self.named_fields}).union(*secret)
 
 
 def decode(task: AnyTask, run: Run, keyring: "KeyRing | None") -> None:
     """Validate the stored payload; one that does not fit fails its task, naming fields and never their values."""
     run.secret_fields = task.payload.secret_fields
+    run.named_fields = task.payload.named_fields
     run.encrypted_fields = task.payload.encrypted_fields
     if (task.scope == "system") != (run.attempt.tenant_id is None):
         run.end(Fail(f"a task of scope {task.scope} {'has no' if task.scope == 'system' else 'needs a'} tenant"))

@@ -29,6 +29,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     work.raised,
     places.broker,
     places.storage,
+    work.stored,
     places.disk,
     places.model,
     places.known_spaces,

@@ -4,8 +4,8 @@ import socket
 from collections.abc import Iterator
 
 from console.checks.findings import Finding, Sight, check
-from console.output import duration
-from db import alerts, fires, limits, retention_runs, tasks
+from console.output import duration, size
+from db import alerts, files, fires, limits, retention_runs, tasks
 
 KINDS = frozenset({"relay", "worker"})
 """The kinds of process without which nothing is done; where there are schedules, a scheduler too."""
@@ -144,3 +144,23 @@ def _alert(alert: alerts.Alert) -> Finding:
     facts = ", ".join(f"{name} {value}" for name, value in sorted(alert.facts.items()))
     told = "" if alert.is_told else "; no webhook was told"
     return Finding(f"alert {alert.kind}", "warning", f"for {duration(alert.seconds)}: {facts}{told}")
+
+
+@check("files", finds="the last check of the storage found files that no row owns, or rows whose file is missing")
+def stored(sight: Sight) -> Iterator[Finding]:
+    """Storage and rows agreed when they were last compared."""
+    if (last := files.last_check(sight.connection)) is None:
+        yield Finding("files", "ok", "not compared yet: `greenroom retention orphans` does")
+        return
+    found, age = last
+    said = f"{found['objects']:,} files were compared with their rows {duration(age)} ago"
+    missing, orphaned = found["missing"], found["orphans"]
+    if missing:
+        advice = "bring them back from a backup, or delete the rows; `greenroom retention orphans` lists them"
+        yield Finding("files", "warning", f"{said}: {missing:,} are missing: {advice}")
+    if orphaned:
+        advice = "`greenroom retention orphans` lists them, and removes them with --remove"
+        told = f"{said}: {orphaned:,} ({size(found['orphan_bytes'])}) are of no row: {advice}"
+        yield Finding("files", "warning", told)
+    if not missing and not orphaned:
+        yield Finding("files", "ok", said)

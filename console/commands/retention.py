@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 
 from console import output
-from console.commands import retention_run
+from console.commands import retention_archives, retention_files, retention_run
 from console.options import AsJson
 from console.retention_view import effective_facts, facts, show_list, show_policy, show_table
 from console.runtime import Operation, operate
@@ -15,9 +15,12 @@ from core.errors import NotFoundError, RetentionError, UsageError
 from db import retention, tenants
 from db.retention import Cadence, Policy, PolicySpec
 
-app = typer.Typer(help="Retention: policies, holds, plan, run.", no_args_is_help=True)
+app = typer.Typer(help="Retention: policies, holds, plan, run, archives, restore, files.", no_args_is_help=True)
 app.command()(retention_run.plan)
 app.command()(retention_run.run)
+app.command()(retention_files.orphans)
+app.command()(retention_archives.archives)
+app.command()(retention_archives.restore)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the policy.")]
 Table = Annotated[str, typer.Option("--table", help="With its schema, such as assistants.messages.")]
 Age = Annotated[str, typer.Option("--age", help="Rows older than this go: '12 hours', '30 days', '1 year'.")]

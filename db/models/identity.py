@@ -75,6 +75,7 @@ class User(Keyed, Tenanted, External, Touched, SoftDeleted, Versioned, Base):
         Index("users_status_idx", "tenant_id", "status"),
         Index("users_active_idx", "is_active", "last_active_at"),
         Index("users_auth_external_idx", "auth_provider", "auth_external_id"),
+        Index("users_deleted_at_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     email: Mapped[str] = column(check=EMAIL, comment="Unique in the tenant among users that are not deleted")
@@ -139,7 +140,11 @@ class ApiKey(Keyed, Tenanted, Touched, Base):
     """A key by which programs come in: kept as a keyed hash, shown by its prefix."""
 
     __tablename__ = "api_keys"
-    __table_args__ = (UniqueConstraint("key_hash"), Index("api_keys_status_idx", "tenant_id", "status"))
+    __table_args__ = (
+        UniqueConstraint("key_hash"),
+        Index("api_keys_status_idx", "tenant_id", "status"),
+        Index("api_keys_status_expires_at_idx", "status", "expires_at"),
+    )
 
     user_id: Mapped[UUID | None] = reference("identity.users")
     name: Mapped[str] = words(255, least=1)

@@ -159,6 +159,7 @@ class Attachment(Keyed, Tenanted, Created, Base):
     __table_args__ = (
         Index("attachments_created_at_idx", "tenant_id", "created_at"),
         Index("attachments_file_path_idx", "tenant_id", "file_path"),
+        Index("attachments_file_key_idx", "file_path"),  # COLLATE "C"
     )
 
     email_id: Mapped[UUID | None] = reference("mail.emails")

@@ -12,7 +12,10 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     CheckConstraint,
+    Computed,
+    ForeignKey,
     ForeignKeyConstraint,
+    Identity,
     Index,
     Integer,
     Interval,
@@ -289,6 +292,7 @@ class Archive(Keyed, Created, Base):
         ),
         CheckConstraint("status NOT IN ('writing', 'verified') OR emptied_at IS NULL", name="status_says_when"),
         CheckConstraint("status <> 'emptied' OR emptied_at IS NOT NULL", name="emptied_says_when"),
+        Index("archives_writing_idx", "id", postgresql_where=text("status = 'writing'")),
     )
 
     run_id: Mapped[UUID | None] = reference("ops.retention_runs", shared=True, on_delete="SET NULL")
@@ -356,6 +360,19 @@ class ArchiveSubject(Base):
     row_count: Mapped[int] = column(
         BigInteger, check="{0} >= 1", comment="Rows that name the subject, with those that went along"
     )
+
+
+class ReleasedFile(Base):
+    """A stored file that a row named which is gone; it is removed unless another names it."""
+
+    __tablename__ = "released_files"
+    __table_args__ = (Index("released_files_key_idx", "tenant_id", "key_hash"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("identity.tenants.id", ondelete="CASCADE"))
+    key: Mapped[str] = column(comment="Where it stands in storage")
+    key_hash: Mapped[int | None] = column(BigInteger, Computed("hashtextextended(key, 0)", persisted=True))
+    released_at: Mapped[datetime] = column(default="now()")
 
 
 class Backup(Keyed, Touched, Base):

@@ -154,6 +154,7 @@ class McpServer(Keyed, Touched, SoftDeleted, Base):
         ),
         Index(None, "tenant_id"),
         Index(None, "slug"),
+        Index("mcp_servers_deleted_at_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
         Index(None, "category"),
         Index(None, "status"),
         CheckConstraint("tenant_id IS NOT NULL OR is_public", name="owner"),

@@ -1,9 +1,5 @@
 -- Documents, their texts, chunks and vectors. Every query runs in a transaction that is bound to one tenant.
 
--- name: lock_file
--- Whoever registers or removes a stored file holds this lock, so that no file is removed while a row comes to name it.
-SELECT pg_advisory_xact_lock(hashtextextended(%(file_path)s, 0));
-
 -- name: register
 -- A file of that name in the collection: a new document, or a new file for the one that is there. Says what its last
 -- complete version was made of, and which file it had before. A persona that is not named stays.
@@ -147,7 +143,3 @@ UNION SELECT file_path FROM knowledge.document_texts WHERE document_id = %(id)s;
 
 -- name: delete
 DELETE FROM knowledge.documents WHERE id = %(id)s RETURNING name;
-
--- name: file_is_used
-SELECT true FROM knowledge.documents WHERE tenant_id = %(tenant_id)s AND file_path = %(file_path)s
-UNION ALL SELECT true FROM knowledge.document_texts WHERE tenant_id = %(tenant_id)s AND file_path = %(file_path)s LIMIT 1;

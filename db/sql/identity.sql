@@ -12,3 +12,9 @@ SELECT id, tenant_id, user_id, name, scopes, expires_at FROM identity.find_api_k
 
 -- name: find_session
 SELECT id, tenant_id, user_id, expires_at FROM identity.find_session(%(token_hash)s);
+
+-- name: tenant_of_user
+SELECT tenant_id FROM identity.users WHERE id = %(user_id)s;
+
+-- name: erase_user
+SELECT identity.erase_user(%(tenant_id)s, %(user_id)s);

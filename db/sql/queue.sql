@@ -287,18 +287,19 @@ WHERE live.hold_reason IN (queue.tenant_hold_reason('suspended'), queue.tenant_h
 -- name: publish_task_type
 -- What a task type defaults to, for every producer in whatever language.
 INSERT INTO queue.task_types (name, queue, scope, priority, max_attempts, batch_size, time_limit, payload_version, payload_schema,
-    secret_fields, aliases, limit_key)
+    secret_fields, aliases, limit_key, pending_limit)
 VALUES (%(name)s, %(queue)s, %(scope)s, %(priority)s, %(max_attempts)s, %(batch_size)s, make_interval(secs => %(time_limit)s),
-    %(payload_version)s, %(payload_schema)s, %(secret_fields)s, %(aliases)s, %(limit_key)s)
+    %(payload_version)s, %(payload_schema)s, %(secret_fields)s, %(aliases)s, %(limit_key)s, %(pending_limit)s)
 ON CONFLICT (name) DO UPDATE SET queue = EXCLUDED.queue, scope = EXCLUDED.scope, priority = EXCLUDED.priority,
     max_attempts = EXCLUDED.max_attempts, batch_size = EXCLUDED.batch_size, time_limit = EXCLUDED.time_limit,
     payload_version = EXCLUDED.payload_version, payload_schema = EXCLUDED.payload_schema, secret_fields = EXCLUDED.secret_fields,
-    aliases = EXCLUDED.aliases, limit_key = EXCLUDED.limit_key, updated_at = now()
+    aliases = EXCLUDED.aliases, limit_key = EXCLUDED.limit_key, pending_limit = EXCLUDED.pending_limit,
+    updated_at = now()
 -- an older program beside a newer one does not take the newer one's schema back
 WHERE queue.task_types.payload_version <= EXCLUDED.payload_version
     AND (queue.task_types.queue, queue.task_types.scope, queue.task_types.priority, queue.task_types.max_attempts,
          queue.task_types.batch_size, queue.task_types.time_limit, queue.task_types.payload_version, queue.task_types.payload_schema,
-         queue.task_types.secret_fields, queue.task_types.aliases, queue.task_types.limit_key)
+         queue.task_types.secret_fields, queue.task_types.aliases, queue.task_types.limit_key, queue.task_types.pending_limit)
     IS DISTINCT FROM (EXCLUDED.queue, EXCLUDED.scope, EXCLUDED.priority, EXCLUDED.max_attempts, EXCLUDED.batch_size,
          EXCLUDED.time_limit, EXCLUDED.payload_version, EXCLUDED.payload_schema, EXCLUDED.secret_fields, EXCLUDED.aliases,
-         EXCLUDED.limit_key);
+         EXCLUDED.limit_key, EXCLUDED.pending_limit);

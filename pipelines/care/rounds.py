@@ -71,15 +71,17 @@ class _Standing:
 P = TypeVar("P", bound=Payload)
 
 
-def care_task(payload: type[P], run: Callable[[TaskContext, P], Outcome]) -> AnyTask:
-    """Return the definition of a task type that looks after one thing after another."""
+def care_task(
+    payload: type[P], run: Callable[[TaskContext, P], Outcome], time_limit: timedelta = _TIME_LIMIT
+) -> AnyTask:
+    """Return the definition of a task type that looks after one thing after another, outside of a transaction."""
     return Task(
         payload=payload,
         run=run,
         scope="system",
         outside=True,
         batch_size=1,
-        time_limit=_TIME_LIMIT,
+        time_limit=time_limit,
         max_snoozes=UNCOUNTED,
     )
 

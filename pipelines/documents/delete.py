@@ -1,10 +1,11 @@
 """Handlers of `document.delete` and `file.delete`: nothing of a document stays."""
 
-from db import documents
+from db import documents, files
 from pipelines.documents.payloads import DeleteDocument, DeleteFile
 from pipelines.documents.terms import enqueue_count
 from pipelines.outcomes import Done, Outcome
 from pipelines.storage import Storage
+from pipelines.storage.discarding import discard
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 
@@ -22,14 +23,12 @@ def delete_document(context: TaskContext, payload: DeleteDocument) -> Outcome:
 
 
 def delete_file(context: TaskContext, payload: DeleteFile) -> Outcome:
-    """Remove a stored file that no document names any more; another ingest of the same bytes keeps it."""
+    """Remove a stored file that no row names any more; another ingest of the same bytes keeps it."""
     tenant_id = context.require_tenant_id()
     storage = context.resources.get(Storage)
 
     def apply(transaction: Transaction) -> None:
-        # Under the lock that registering takes too; removing is repeatable, should this transaction not commit.
-        documents.lock_file(transaction.connection, payload.file_path)
-        if not documents.is_file_used(transaction.connection, tenant_id, payload.file_path):
-            storage.delete(tenant_id, payload.file_path)
+        notes = files.notes_of(transaction.connection, tenant_id, payload.file_path)
+        discard(transaction.connection, storage, tenant_id, payload.file_path, notes)
 
     return Done(apply=apply)

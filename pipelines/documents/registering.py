@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from core.errors import RetryableError
-from db import audit, collections, documents
+from db import audit, collections, documents, files
 from pipelines.documents.errors import FileVanishedError
 from pipelines.documents.fetching import Fetcher
 from pipelines.documents.payloads import DeleteFile, IngestDocument
@@ -25,7 +25,7 @@ def register_path(context: TaskContext, payload: IngestDocument, path: str) -> O
     size = storage.size(tenant_id, key)
 
     def apply(transaction: Transaction) -> None:
-        documents.lock_file(transaction.connection, key)
+        files.lock(transaction.connection, key)
         facts = {
             "external_id": str(named),
             "name": named.name,
@@ -78,7 +78,7 @@ def is_held(transaction: Transaction, storage: Storage, tenant_id: UUID, stored:
 
     Between `put` and the lock it had no document that names it.
     """
-    documents.lock_file(transaction.connection, stored.key)
+    files.lock(transaction.connection, stored.key)
     try:
         storage.size(tenant_id, stored.key)
     except FileVanishedError:

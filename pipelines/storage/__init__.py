@@ -6,18 +6,19 @@ never changes. Producers may also put files of their own into a tenant's folder 
 removes it like any other. No key, however it is made, reaches a file outside its tenant's folder.
 
 Nothing counts references: a file goes when no row names its key any more, under the lock that naming it takes, too
-(`documents.lock_file`). Its size and its checksum stand in the document's row.
+(`discarding`). Triggers note the keys of rows that go. What stands in a tenant's folder `temporary` goes by its age.
+Its size and its checksum stand in the document's row.
 """
 
 from typing import TYPE_CHECKING
 
-from pipelines.storage.base import Content, Storage, StoredObject
+from pipelines.storage.base import Content, Found, Storage, StoredObject
 from pipelines.storage.local import LocalStorage
 
 if TYPE_CHECKING:  # the parser's process needs none of them
     from core.settings import Settings
 
-__all__ = ["Content", "LocalStorage", "Storage", "StoredObject", "storage_of"]
+__all__ = ["Content", "Found", "LocalStorage", "Storage", "StoredObject", "storage_of"]
 
 
 def storage_of(settings: "Settings") -> Storage:

@@ -2,17 +2,23 @@
 
 import hashlib
 import os
+import re
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
-from uuid import UUID
+from typing import BinaryIO, Final
+from uuid import UUID, uuid4
 
 from pipelines.documents.errors import DocumentRefusedError, FileVanishedError, StoragePathError, WrongTypeError
 
-_PIECE = 1 << 20
+TEMPORARY: Final = "temporary"
+"""The folder of a tenant's whose files go by their age."""
+_PIECE: Final = 1 << 20
+_SUFFIX: Final = re.compile(r"(\.[A-Za-z0-9]{1,16})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,15 @@ class Content:
     stamp: str
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stored file as a walk meets it: its size in bytes, and when it was written; None where a store is silent."""
+
+    key: str
+    size: int
+    modified: datetime | None
+
+
 class Storage(ABC):
     """Files by key, a folder for each tenant. Safe to use from many threads and processes at once.
 
@@ -53,13 +68,26 @@ class Storage(ABC):
     def check(self) -> None:
         """Find out whether it can be written to; raises UnavailableError."""
 
-    @abstractmethod
     def put(self, tenant_id: UUID, source: Path) -> StoredObject:
         """Copy a local file into the storage and return its key; the same bytes give the same key.
 
         Streams, so the size of the file does not matter to memory. The copy has its name only when it is complete, and
         outlives a power cut then. Raises what `open_regular` does.
         """
+        return self._keep(tenant_id, source, lambda sha256: content_key(tenant_id, sha256))
+
+    def put_temporary(self, tenant_id: UUID, source: Path, suffix: str = "") -> StoredObject:
+        """Copy a local file to where files go by their age (`files.expire`); each copy has a key of its own.
+
+        `suffix` is what its name ends with, such as `.mp3`; raises StoragePathError for one that is more than that.
+        """
+        if not _SUFFIX.fullmatch(suffix):
+            raise StoragePathError("The suffix of a temporary file is a dot and up to 16 letters and digits.")
+        return self._keep(tenant_id, source, lambda _: self.key_of(tenant_id, f"{TEMPORARY}/{uuid4()}{suffix}"))
+
+    @abstractmethod
+    def _keep(self, tenant_id: UUID, source: Path, key_of: Callable[[str], str]) -> StoredObject:
+        """Copy a local file to the key that is made of its checksum's hex digits."""
 
     @abstractmethod
     def open(self, tenant_id: UUID, key: str) -> AbstractContextManager[Content]:
@@ -84,6 +112,19 @@ class Storage(ABC):
         Raises UnavailableError for one that cannot be removed.
         """
 
+    @abstractmethod
+    def folders(self) -> list[str]:
+        """Return the names of the folders directly below the root, sorted: those of tenants, and what else is there."""
+
+    @abstractmethod
+    def walk(self, folder: str = "", after: str = "") -> Iterator[Found]:
+        """Yield the files below a folder, or all, from behind the key `after` on, in the order of their keys' bytes.
+
+        Some stores of S3's protocol have another order, the same each time. Lists as it goes, so what comes or goes
+        meanwhile may be there or not. Links are left out. A key that is no UTF-8 has surrogates in it. Raises
+        UnavailableError.
+        """
+
     @staticmethod
     def key_of(tenant_id: UUID, path: str) -> str:
         """Return the key of the file at `path` in a tenant's folder; raises StoragePathError for one that leaves it."""
@@ -98,6 +139,21 @@ class Storage(ABC):
         if owner != str(tenant_id):
             raise StoragePathError("The storage key is not one of the tenant; ingest the file again.")
         return self.key_of(tenant_id, inside)
+
+
+def tenant_of(key: str) -> UUID | None:
+    """Return whose folder a key is in, None where it is in no tenant's."""
+    owner, _, inside = key.partition("/")
+    try:
+        tenant_id = UUID(owner)
+    except ValueError:
+        return None
+    return tenant_id if inside and str(tenant_id) == owner else None
+
+
+def in_bytes(key: str) -> bytes:
+    """Return a key as the bytes that keys are ordered by."""
+    return key.encode("utf-8", "surrogateescape")
 
 
 def content_key(tenant_id: UUID, sha256: str) -> str:

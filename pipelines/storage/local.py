@@ -4,13 +4,14 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 from core.errors import UnavailableError
 from pipelines.documents.errors import FileVanishedError, StoragePathError
-from pipelines.storage.base import Content, Storage, StoredObject, content_key, copy, hash_of, open_regular
+from pipelines.storage.base import Content, Found, Storage, StoredObject, copy, hash_of, in_bytes, open_regular
 
 _INCOMING = ".incoming-"
 # A copy that goes on has been written to more recently.
@@ -39,8 +40,8 @@ class LocalStorage(Storage):
                 f"{folder} cannot be written to ({error.strerror}): set GREENROOM_STORAGE_ROOT"
             ) from error
 
-    def put(self, tenant_id: UUID, source: Path) -> StoredObject:
-        """Copy a file to where its content belongs, and flush it to disk before it has its name."""
+    def _keep(self, tenant_id: UUID, source: Path, key_of: Callable[[str], str]) -> StoredObject:
+        """Copy a file to where it belongs, and flush it to disk before it has its name."""
         folder = self._root / str(tenant_id)
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
@@ -51,7 +52,7 @@ class LocalStorage(Storage):
                     size, digest = copy(reading, writing)
                     writing.flush()
                     os.fsync(writing.fileno())
-                key = content_key(tenant_id, digest.hex())
+                key = key_of(digest.hex())
                 self._place(Path(name), key)
             finally:
                 Path(name).unlink(missing_ok=True)
@@ -94,6 +95,19 @@ class LocalStorage(Storage):
             raise UnavailableError(f"{folder} cannot be removed ({error.strerror}): mend its permissions") from error
         return count
 
+    def folders(self) -> list[str]:
+        """Return the folders below the root; a link is none."""
+        return [name for name, is_folder, _ in _listed(self._root) if is_folder]
+
+    def walk(self, folder: str = "", after: str = "") -> Iterator[Found]:
+        """Yield what stands below a folder, unless a link leads to it."""
+        place = self._root
+        for part in Path(folder).parts:
+            place /= part
+            if place.is_symlink():
+                return
+        yield from _below(place, f"{folder}/" if folder else "", in_bytes(after))
+
     def _path_of(self, tenant_id: UUID, key: str) -> Path:
         path = self._root / self.checked(tenant_id, key)
         # Resolved on both sides: the folder itself may be reached through a link, a link inside may leave it.
@@ -112,6 +126,32 @@ class LocalStorage(Storage):
             os.fsync(folder)  # the name has to outlive a power cut as the row that refers to it does
         finally:
             os.close(folder)
+
+
+def _listed(folder: Path) -> list[tuple[str, bool, os.DirEntry[str]]]:
+    """Return what a folder has in the order of keys, in which a folder's name ends with a slash; links are left out."""
+    try:
+        with os.scandir(folder) as entries:
+            there = [(entry.name, entry.is_dir(follow_symlinks=False), entry) for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UnavailableError(f"{folder} cannot be read ({error.strerror}): mend its permissions") from error
+    kept = [each for each in there if each[1] or each[2].is_file(follow_symlinks=False)]
+    return sorted(kept, key=lambda each: in_bytes(f"{each[0]}/" if each[1] else each[0]))
+
+
+def _below(place: Path, prefix: str, after: bytes) -> Iterator[Found]:
+    for name, is_folder, entry in _listed(place):
+        key = f"{prefix}{name}"
+        if is_folder:
+            inside = in_bytes(f"{key}/")
+            if inside > after or after.startswith(inside):
+                yield from _below(place / name, f"{key}/", after)
+        elif in_bytes(key) > after:
+            with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+                facts = entry.stat(follow_symlinks=False)
+                yield Found(key, facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC))
 
 
 def _raise(error: OSError) -> None:

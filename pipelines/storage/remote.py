@@ -2,8 +2,8 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -14,11 +14,12 @@ from core.errors import GreenroomError, SettingsError, UnavailableError
 from pipelines.documents.errors import BrokenFileError, FileVanishedError, TooLargeError
 from pipelines.storage.base import (
     Content,
+    Found,
     Storage,
     StoredObject,
-    content_key,
     copy,
     hash_of,
+    in_bytes,
     open_regular,
 )
 
@@ -56,13 +57,13 @@ class RemoteStorage(Storage):
             self._info(path)
             self._files.rm_file(path)
 
-    def put(self, tenant_id: UUID, source: Path) -> StoredObject:
+    def _keep(self, tenant_id: UUID, source: Path, key_of: Callable[[str], str]) -> StoredObject:
         """Send a file to where its content belongs, if it is not there; twice over the network it never goes."""
         with tempfile.TemporaryDirectory(prefix="greenroom-storage-") as folder:
             copied = Path(folder) / "file"  # as it was when it was hashed, whoever writes to it meanwhile
             with open_regular(source) as reading, copied.open("wb") as writing:
                 size, digest = copy(reading, writing)
-            key = content_key(tenant_id, digest.hex())
+            key = key_of(digest.hex())
             with self._answers():
                 if not self._has(key, size):
                     self._files.put_file(str(copied), self._path(key))
@@ -119,6 +120,49 @@ class RemoteStorage(Storage):
             if not found:
                 self._require_root()  # a bucket that is not there has no files to find, either
         return len(found)
+
+    def folders(self) -> list[str]:
+        """Return the folders below the root; a bucket lists them without what they hold."""
+        found: list[str] = []
+        with contextlib.suppress(FileVanishedError), self._answers():
+            listed = self._files.ls(self._root, detail=True)
+            found = [each["name"].rstrip("/").rpartition("/")[2] for each in listed if each["type"] == "directory"]
+            if not listed:
+                self._require_root()
+        return sorted(found, key=in_bytes)
+
+    def walk(self, folder: str = "", after: str = "") -> Iterator[Found]:
+        """Yield what the store lists: S3 page by page, any other all of the folder at once."""
+        prefix = f"{folder}/" if folder else ""
+        pages = self._pages_of_s3 if hasattr(self._files, "call_s3") else self._one_page
+        for page in pages(prefix, after):
+            yield from page
+
+    def _pages_of_s3(self, prefix: str, after: str) -> Iterator[list[Found]]:
+        bucket, _, inside = self._root.rstrip("/").partition("/")
+        root = f"{inside}/" if inside else ""
+        start = root + (after or prefix)
+        while True:
+            where = {"Bucket": bucket, "Prefix": root + prefix, "StartAfter": start}
+            with self._answers():
+                listed = self._files.call_s3("list_objects_v2", **where).get("Contents", [])
+            if not listed:
+                return
+            found = [Found(each["Key"].removeprefix(root), each["Size"], each["LastModified"]) for each in listed]
+            # a folder that was made by hand is an object whose key ends with a slash
+            yield [each for each in found if not each.key.endswith("/")]
+            start = listed[-1]["Key"]
+
+    def _one_page(self, prefix: str, after: str) -> Iterator[list[Found]]:
+        root, listed = self._path("").lstrip("/"), dict[str, Any]()
+        with contextlib.suppress(FileVanishedError), self._answers():
+            listed = self._files.find(self._path(prefix), detail=True)
+        files = {path.lstrip("/").removeprefix(root): facts for path, facts in listed.items()}
+        yield [
+            Found(key, facts["size"], _modified(facts))
+            for key, facts in sorted(files.items(), key=lambda item: in_bytes(item[0]))
+            if facts["type"] == "file" and key.startswith(prefix) and in_bytes(key) > in_bytes(after)
+        ]
 
     def _path(self, key: str) -> str:
         return f"{self._root.rstrip('/')}/{key}"
@@ -179,12 +223,10 @@ def opened(url: str, options: Mapping[str, Any], *, setting: str) -> tuple[Any, 
     except ImportError as error:
         hint = "For S3 install `greenroom[s3]`, for others the package that is named."
         raise SettingsError(f"{setting}.url: {error}. {hint}") from error
-    except (ValueError, TypeError) as error:
-        raise SettingsError(f"{setting}.url or {setting}.options cannot be used: {error}") from error
-    except (
-        OSError
-    ) as error:  # a library that a store's own needs is not on this machine; it tells every place it looked
-        raise SettingsError(f"{setting}.url: {str(error).partition(chr(10))[0]}") from error
+    except (ValueError, TypeError, OSError) as error:
+        # some libraries look for programs of others, and tell each place
+        told = str(error).partition("\n")[0]
+        raise SettingsError(f"{setting}.url or {setting}.options cannot be used: {told}") from error
     return files, str(root)
 
 
@@ -195,6 +237,19 @@ def _away(error: Exception) -> UnavailableError:
 def _stamp_of(found: Mapping[str, Any]) -> str:
     told = (found.get(name) for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created"))
     return f"{found['size']} {next((each for each in told if each is not None), '')}"
+
+
+def _modified(found: Mapping[str, Any]) -> datetime | None:
+    """Return when a file was written, as whatever library tells it."""
+    told = next(
+        (found[name] for name in ("LastModified", "mtime", "updated", "last_modified", "created") if name in found),
+        None,
+    )
+    if isinstance(told, int | float):
+        return datetime.fromtimestamp(told, UTC)
+    if not isinstance(told, datetime):
+        return None
+    return told if told.tzinfo else told.replace(tzinfo=UTC)
 
 
 def _check(key: str, sha256: str) -> None:

@@ -1,9 +1,10 @@
 """`tenant.erase`: all that a deleted tenant has goes, page by page, and its row at last.
 
 In this order: what runs for it ends · its files, which no transaction brings back · its rows, in every table that the
-catalogue says tenants own, children first · its part of the audit · its row, once nothing refers to it. What stays is
-one event, `tenant.erased`, with its id and counts, and the note that its emptied row went. A hold keeps all of it: the
-task fails and says which. Where it stands is kept on its own row with each page, so it goes on wherever it was killed.
+catalogue says tenants own, children first · its part of the audit · what archives hold of it · its row, once nothing
+refers to it. What stays is one event, `tenant.erased`, with its id and counts, and the note that its emptied row went.
+A hold keeps all of it: the task fails and says which. Where it stands is kept on its own row with each page, so it goes
+on wherever it was killed.
 """
 
 from dataclasses import asdict, replace
@@ -11,14 +12,14 @@ from datetime import timedelta
 from typing import ClassVar
 from uuid import UUID
 
-from core.backoff import Backoff
 from db import standings, tenants
+from db.forgetting import Subject
 from db.tenants import Standing
 from pipelines.outcomes import Done, Fail, Outcome, Snooze
 from pipelines.payload import Payload
-from pipelines.registry import AnyTask
+from pipelines.retention.forgetting import erasing_task, forget
 from pipelines.storage import Storage
-from pipelines.task import UNCOUNTED, RetryPolicy, Task, TaskContext
+from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 
 TENANTS_QUEUE = "default"
@@ -82,7 +83,7 @@ def _files(context: TaskContext, tenant_id: UUID, standing: Standing) -> Outcome
     """Remove a page of files, at the end those that somebody put there since; then comes the next stage."""
     gone = context.resources.get(Storage).erase(tenant_id, _FILES)
     if not gone and standing.stage == "end":
-        return Done(standing.counts, lambda applying: tenants.finish(applying.connection, tenant_id, standing))
+        return _archives(context, tenant_id, standing)
     reached = replace(standing, files=standing.files + gone)
     if not gone:
         reached = replace(reached, stage="rows")
@@ -93,17 +94,13 @@ def _files(context: TaskContext, tenant_id: UUID, standing: Standing) -> Outcome
     return Snooze(timedelta(0), apply)
 
 
-TASKS: tuple[AnyTask, ...] = (
-    Task(
-        payload=EraseTenant,
-        run=erase,
-        queue=TENANTS_QUEUE,
-        scope="system",
-        batch_size=1,
-        time_limit=timedelta(minutes=5),
-        max_snoozes=UNCOUNTED,
-        # Somebody's data is waited for: for two days, and soon again.
-        max_attempts=100,
-        retry=RetryPolicy(Backoff(base=1.0, maximum=1800.0, jitter=0.2)),
-    ),
-)
+def _archives(context: TaskContext, tenant_id: UUID, standing: Standing) -> Outcome:
+    """Forget the tenant in a part of an archive; at the end its row goes. No row is left that could be archived."""
+    outcome = forget(context, Subject("tenant", tenant_id))
+    if not isinstance(outcome, Done):
+        return outcome
+    reached = replace(standing, archives=outcome.result["archives"])
+    return Done(reached.counts, lambda applying: tenants.finish(applying.connection, tenant_id, reached))
+
+
+TASKS = (erasing_task(EraseTenant, erase),)

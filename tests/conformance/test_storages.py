@@ -1,13 +1,17 @@
 """One behaviour, two storages: what holds in a local folder holds in a bucket of a real S3 server."""
 
+import errno
 import os
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from functools import partial
+from datetime import UTC, datetime, timedelta
+from functools import partial, partialmethod
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import fsspec
 import pytest
 import s3fs
 
@@ -90,6 +94,10 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+def refuse(_path: Path) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
 def content_of(storage: Storage, key: str) -> bytes:
     with storage.open(TENANT, key) as content:
         return content.path.read_bytes()
@@ -166,6 +174,48 @@ def test_a_tenants_files_are_erased_a_page_at_a_time_and_no_others(place: Place,
     assert place.storage.put(TENANT, source).size == 5, "a folder that went is made again"
 
 
+def test_a_walk_meets_every_file_once_in_the_order_of_its_bytes(place: Place) -> None:
+    began = datetime.now(UTC) - timedelta(minutes=2)
+    paths = ["a/b", "a/ü", "b/c/d", "b/日本", f"{TENANT}/aa/1", f"{TENANT}/bb", f"{OTHER}/x"]
+    for path in paths:
+        place.write(f"{path}.txt", path.encode())
+    found = list(place.storage.walk())
+    assert [each.key for each in found] == sorted((f"{path}.txt" for path in paths), key=str.encode)
+    assert [each.size for each in found] == [len(each.key.encode()) - 4 for each in found]
+    assert all(each.modified is not None and began < each.modified < began + timedelta(hours=1) for each in found)
+    for number, each in enumerate(found):
+        assert list(place.storage.walk("", each.key)) == found[number + 1 :], "it goes on behind any key"
+    assert place.storage.folders() == [str(TENANT), str(OTHER), "a", "b"]
+    assert [each.key for each in place.storage.walk(str(TENANT))] == [f"{TENANT}/aa/1.txt", f"{TENANT}/bb.txt"]
+    assert [each.key for each in place.storage.walk("b", "b/c/d.txt")] == ["b/日本.txt"]
+    assert list(place.storage.walk("no-such")) == []
+
+
+def test_a_walk_goes_on_over_many_pages(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    call_s3 = s3fs.S3FileSystem.call_s3
+    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", partialmethod(call_s3, MaxKeys=2))
+    paths = [f"{TENANT}/{number}" for number in range(7)]
+    for path in paths:
+        place.write(path, b"x")
+    assert [each.key for each in place.storage.walk()] == paths
+
+
+def test_nothing_is_walked_where_nothing_is(place: Place) -> None:
+    assert (place.storage.folders(), list(place.storage.walk())) == ([], [])
+
+
+def test_temporary_files_have_keys_of_their_own(place: Place, source: Path) -> None:
+    first, second = (place.storage.put_temporary(TENANT, source, ".mp3") for _ in range(2))
+    assert first.key != second.key
+    assert first.sha256 == second.sha256
+    assert re.fullmatch(rf"{TENANT}/temporary/[0-9a-f-]{{36}}\.mp3", first.key)
+    assert content_of(place.storage, second.key) == b"hello"
+    assert place.names() == sorted([first.key, second.key])
+    for suffix in ("mp3", "/x", ".a/b", "...", "." + "x" * 17):
+        with pytest.raises(StoragePathError, match="suffix"):
+            place.storage.put_temporary(TENANT, source, suffix)
+
+
 def test_a_folder_is_no_file(place: Place) -> None:
     place.write(f"{TENANT}/folder/file", b"x")
     key = place.storage.key_of(TENANT, "folder")
@@ -202,7 +252,40 @@ def test_only_regular_files_are_stored(place: Place, tmp_path: Path) -> None:
         place.storage.put(TENANT, tmp_path / "gone")
 
 
-# ------------------------------------------------------------------------------------------------- a bucket alone
+# ------------------------------------------------------------------------------------------------- one of them alone
+
+
+def test_a_store_that_is_no_bucket_is_walked_too() -> None:
+    storage = RemoteStorage(f"memory://{uuid4()}", {}, most_bytes=MOST_BYTES)
+    files = fsspec.filesystem("memory")
+    for path in ("b/2", "a-b", "a/1"):
+        files.pipe_file(f"{storage.place.removeprefix('memory://')}/{path}", b"abc")
+    assert [(each.key, each.size) for each in storage.walk()] == [("a-b", 3), ("a/1", 3), ("b/2", 3)]
+    assert [each.key for each in storage.walk("", "a-b")] == ["a/1", "b/2"]
+    assert [each.key for each in storage.walk("b")] == ["b/2"]
+    assert storage.folders() == ["a", "b"]
+
+
+def test_a_walk_follows_no_link(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "root")
+    folder.write("a/file", b"x")
+    folder.write("a-file", b"x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "theirs").write_bytes(b"x")
+    (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "a" / "link").symlink_to(tmp_path / "elsewhere" / "theirs")
+    assert [each.key for each in folder.storage.walk()] == ["a-file", "a/file"]
+    assert [each.key for each in folder.storage.walk("", "a-file")] == ["a/file"]
+    assert list(folder.storage.walk("linked")) == []
+    assert folder.storage.folders() == ["a"]
+
+
+def test_a_folder_that_cannot_be_read_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(tmp_path)
+    folder.write("a/file", b"x")
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UnavailableError, match="cannot be read"):
+        list(folder.storage.walk())
 
 
 def test_an_object_that_is_too_large_is_refused_unread(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +310,12 @@ def test_a_storage_that_is_away_or_refuses_is_asked_again(server: S3Server, sour
     for options, says in ((nobody, "does not answer"), (stranger, "refuses")):
         storage = RemoteStorage(f"s3://{BUCKET}/x", options, most_bytes=MOST_BYTES)
         looks = (partial(storage.size, TENANT, f"{TENANT}/a"), storage.check)
-        for act in (partial(storage.put, TENANT, source), *looks, partial(storage.erase, TENANT, 10)):
+        for act in (
+            partial(storage.put, TENANT, source),
+            *looks,
+            partial(next, storage.walk()),
+            partial(storage.erase, TENANT, 10),
+        ):
             with pytest.raises(UnavailableError, match=says) as raised:
                 act()
             assert "127.0.0.1" not in str(raised.value)
@@ -242,6 +330,8 @@ def test_a_bucket_that_is_missing_is_no_file_that_is_missing(server: S3Server, s
         partial(storage.size, TENANT, key),
         partial(storage.delete, TENANT, key),
         partial(storage.erase, TENANT, 10),
+        storage.folders,
+        lambda: list(storage.walk()),
     ):
         with pytest.raises(UnavailableError, match="bucket does not exist"):
             act()

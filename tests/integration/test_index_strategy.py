@@ -22,7 +22,7 @@ _PARTS = {
 # Made with their tables for what is to come: neither a rule, nor a query, nor a design asks for them.
 IDLE = {
     "agent_interactions_correlation_id_idx",
-    "attachments_file_path_idx",
+    "archives_writing_idx",  # a trigger asks, with each deletion of somebody: ops.forget_deleted
     "audit_log_changed_by_changed_at_idx",
     "audit_log_correlation_id_idx",
     "backups_expires_at_idx",
@@ -35,8 +35,6 @@ IDLE = {
     "governance_events_user_idx",
     "mailboxes_due_idx",
     "messages_external_id_idx",
-    "personas_unmarked_idx",
-    "persons_deleted_at_idx",
     "retention_runs_running_idx",
     "retention_runs_started_at_idx",
     "retention_runs_table_schema_table_name_started_at_idx",

@@ -29,11 +29,29 @@ WHOLE_MONTH = "counts a month that is over, all of it, before it goes"
 A_ROW_MORE = "it adds a row"
 RUNS = "a run of retention is a row: some a day"
 PLANS = "counts all that a policy would take, for operators, who say how long it may"
+AN_ARCHIVE = "a part of an archive is a row: up to 200,000 rows of a month"
 SCHEDULES = "a schedule is a row, and has a name: there are hundreds, and one is changed at a time"
 SCHEDULES_OF_DOCTOR = "looks at all schedules, for operators: there are hundreds"
 KIT = "the kit for tests runs it, no process does"
 ARCHIVES = "a part is a row of its table's month: there are hundreds"
 PAGE_OF_MONTH = "a page of a month that is over, by the blocks or keys that it is told"
+A_PART = "a part of an archive is a row, and has a key: 200,000 rows of a table are one"
+OF_TEXTS = "reads no table of ours but holds: a handful"
+FORGETTING = {
+    "await_deletions": NO_TABLE,
+    "discard": A_PART,
+    "drop_subjects": A_PART,
+    "hash": OF_TEXTS,
+    "held": OF_TEXTS,
+    "holds": OF_TEXTS,
+    "keep_holds": OF_TEXTS,
+    "leave_tenant": "looks at all parts of archives, once a tenant's end",
+    "lock_run": A_PART,
+    "next": A_PART,
+    "recount_subjects": A_PART,
+    "swap": A_PART,
+    "unwritten": "by an index of what is being written: a handful",
+}
 # By statement, why it has no guard.
 UNGUARDED = {
     **{
@@ -60,8 +78,11 @@ UNGUARDED = {
     "alerts.sight_months": CATALOGUE,
     "dependencies.lock": NO_TABLE,
     "documents.hold_active": NO_TABLE,
-    "documents.lock_file": NO_TABLE,
     **{f"drift.{name}": "reads the catalogue" for file, name in QUERIES if file == "drift"},
+    "files.archive_keys": "a part of an archive by its key",
+    "files.archives": "all parts of archives, page by page by their keys, once a check",
+    "files.lock": NO_TABLE,
+    "files.now": NO_TABLE,
     "fires.due": "looks at all schedules for a clock that was set back: there are hundreds",
     "fires.enqueue_held": A_ROW_MORE,
     "fires.fire": A_ROW_MORE,
@@ -71,7 +92,10 @@ UNGUARDED = {
     "fires.note_missed": "by the whole key, and seldom: a clock was set back and on again",
     "fires.settle": SCHEDULES,
     **{f"health.{name}": NO_TABLE for file, name in QUERIES if file == "health"},
+    **{f"forgetting.{name}": reason for name, reason in FORGETTING.items()},
+    "identity.erase_user": "a user with all that goes along, once",
     "identity.slugs_of": "a tenant is a row, found by its key",
+    "identity.tenant_of_user": "a user by its key",
     "identity.tenant_by_slug": "a tenant is a row, found by its unique key",
     "leases.ring_rescuers": NO_TABLE,
     "leases.wait_for_disk": NO_TABLE,
@@ -114,6 +138,13 @@ UNGUARDED = {
     "retention_runs.weigh": "counts what a run is to take, once",
     "queue.ring": ROW_A_PROCESS,
     "replays.plan_for_values": NO_TABLE,
+    "restores.columns": CATALOGUE,
+    "restores.keep": AN_ARCHIVE,
+    "restores.list": AN_ARCHIVE,
+    "restores.month": CATALOGUE,
+    "restores.page": "writes the rows of a page, each by its key; the archive by its own",
+    "restores.parts": AN_ARCHIVE,
+    "restores.references": CATALOGUE,
     **{f"retention.{name}": CATALOGUE for file, name in QUERIES if file == "retention"},
     **{
         f"schedules.{name}": SCHEDULES
@@ -157,6 +188,7 @@ UNGUARDED = {
     "spaces.unready": "looks at each chunk that is shown, once before a switch",
     "spaces.unshown": "looks at each document, once at the end of a filling",
     "spaces.vectors": "counts all vectors of a space, for who fills it",
+    "stale.is_any": ROW_A_PROCESS,
     "statistics.begin": ROW_A_PROCESS,
     "statistics.reach": ROW_A_PROCESS,
     "statistics.to_next_minute": NO_TABLE,
@@ -189,6 +221,7 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 UNCALLED = {
     "identity.erase_user": "a user with all that goes along, once",
     "ops.allow_maintenance": CATALOGUE,
+    "ops.await_deletions": NO_TABLE,
     "ops.archive_blocks": CATALOGUE,
     "ops.archive_month": WHOLE_MONTH,
     "ops.archive_stage": CATALOGUE,
@@ -210,8 +243,14 @@ UNCALLED = {
     "ops.empty_archive": PAGE_OF_MONTH,
     "ops.end_months": CATALOGUE,
     "ops.gather_archive": PAGE_OF_MONTH,
+    "ops.hash_archived": OF_TEXTS,
+    "ops.hold_archived": OF_TEXTS,
+    "ops.holds_on": OF_TEXTS,
+    "ops.keep_holds": OF_TEXTS,
     "ops.make_month": CATALOGUE,
     "ops.retention_condition": CATALOGUE,
+    "ops.restore_month": CATALOGUE,
+    "ops.restore_page": "writes the rows of a page, each by its key; the archive by its own",
     "ops.table_sizes": NO_TABLE,
     "ops.unused_indexes": NO_TABLE,
     "queue.create_months": NO_TABLE,

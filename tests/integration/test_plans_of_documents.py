@@ -27,6 +27,8 @@ CHUNKS = {
     "indexes": [300], "headers": [""], "texts": ["word"], "tokens": [1], "pages": [None], "sections": [None],
     "starts": [0], "ends": [4],
 }  # fmt: skip
+GONE = {"key": lambda whose: f"gone/{whose.number}"}
+FILE_KEYS = ("attachments_file_key_idx", "documents_file_key_idx", "document_texts_file_key_idx")
 CHUNKS_KEY = "chunks_document_id_version_chunk_index_key"
 PAGE = {"limit": 20}
 # collections of 120 documents each
@@ -79,11 +81,29 @@ GUARDS = [
         DOCUMENT, ("documents_pkey", CHUNKS_KEY, "document_texts_pkey", "chunk_vectors_chunk_id_idx"), 2000, 50,
         blind=False,
     ),
-    Guard("worker", "documents.file_is_used", TENANT | OF_PATH, ("documents_file_path_idx",), 10, 20),
-    Guard("worker", "documents.file_is_used", TENANT | {"file_path": "gone"}, (), 10, 20),
+    *(
+        Guard(role, "files.is_named", TENANT | {"key": lambda whose, of=of: f"{of}/{whose.number}"}, (index,), 10, 40)
+        for role in ("worker", "system")
+        for of, index in (
+            ("sha256", "documents_file_path_idx"),
+            ("text", "document_texts_file_path_idx"),
+            ("mail", "attachments_file_path_idx"),
+        )
+    ),
+    Guard("worker", "files.is_named", TENANT | {"key": "no such file"}, (), 10, 40),
+    Guard("worker", "files.notes_of", TENANT | GONE, ("released_files_key_idx",), 10, 20),
+    Guard("system", "files.released", {"after": 30_000, "most": 100}, ("released_files_pkey",), 150, 20),
+    Guard("system", "files.forget", {"ids": [30_001, 30_002, 30_003]}, ("released_files_pkey",), 10, 20),
+    # a page of each table's, in the order of bytes
+    Guard("system", "files.named", {"after": "mail/3", "most": 100}, FILE_KEYS, 400, 500),
+    Guard("system", "files.named", {"after": "mail/3", "before": "mail/4", "most": 100}, FILE_KEYS[:1], 400, 500),
     Guard(
-        "worker", "documents.file_is_used",
-        TENANT | {"file_path": lambda whose: f"text/{whose.number}"}, ("document_texts_file_path_idx",), 10, 20,
+        "system", "files.unowned",
+        {
+            "tenant_ids": lambda whose: [whose.tenant] * 3,
+            "keys": lambda whose: [f"{of}/{whose.number}" for of in ("sha256", "gone", "no such file")],
+        },
+        ("documents_file_path_idx", "released_files_key_idx"), 30, 150,
     ),
     Guard("operator", "collections.collection_by_slug", TENANT | {"slug": "c"}, ("collections_s*",), 10, 20),
     Guard("operator", "collections.ensure_collection", TENANT | {"slug": "c"}, ("collections_slug_key",), 10, 20),
@@ -155,7 +175,7 @@ GUARDS = [
 @pytest.fixture(scope="module")
 def filled(server_without_fsync: EmbeddedServer, template_database: str) -> Iterator[Full]:
     """Documents with chunks, terms, vectors and tasks."""
-    with full(server_without_fsync, template_database, "documents", "terms", "vectors", "tasks") as database:
+    with full(server_without_fsync, template_database, "documents", "files", "terms", "vectors", "tasks") as database:
         yield database
 
 
@@ -168,7 +188,8 @@ def test_the_statement_keeps_to_its_index(filled: Full, state: str, guard: Guard
 @pytest.mark.parametrize(
     ("statement", "index", "told"),
     [
-        ("documents.file_is_used", "knowledge.document_texts_file_path_idx", "it reads all of document_texts"),
+        ("files.is_named", "knowledge.document_texts_file_path_idx", "it reads all of document_texts"),
+        ("files.named", "mail.attachments_file_key_idx", "it does not use attachments_file_key_idx"),
         ("documents.delete", "knowledge.document_texts_pkey", "it reads all of document_texts"),
         ("documents.get_text", "knowledge.document_texts_pkey", "it does not use document_texts_pkey"),
         ("library.find_by_name", "knowledge.documents_name_idx", "rows"),

@@ -68,6 +68,8 @@ GUARDS = [
         RESEALED | {"ids": Own("provider_keys", 5)}, ("provider_keys_pkey",), 20, 300,
     ),
     Guard("worker", "audit.record", DEED | {"tenants": lambda whose: [whose.tenant]}, (), 10, 50),
+    # a check of files is one event among all
+    Guard("operator", "files.last_check", {}, ("audit_events_*event_type_idx",), 20, 50),
     # as docs/data-model.md has operators ask
     Guard(
         "operator",

@@ -53,6 +53,21 @@ GUARDS = [
     ),
     Guard("system", "counters.lock_used_value", {"ids": QUOTAS}, ("tenant_quotas_pkey",), 10, 50),
     Guard("system", "counters.mend_used_value", {"ids": QUOTAS}, ("tenant_quotas_pkey", "usage_metrics_*"), 300, 400),
+    # of 60,000 a hundred have expired
+    *(
+        guard
+        for rows, relation, index in (
+            ("generated", "personas", "personas_unmarked_idx"),
+            ("api_keys", "api_keys", "api_keys_status_expires_at_idx"),
+        )
+        for guard in (
+            Guard("system", f"expiry.due_{relation}", {"most": 1000}, (index,), 150, 250),
+            Guard(
+                "system", f"expiry.mark_{relation}",
+                {"ids": [key(rows, 600 * number) for number in range(1, 6)]}, (f"{relation}_pkey",), 20, 200,
+            ),
+        )
+    ),
     # pages with what goes along, and the catalogue each time
     *erased("assistants.messages", 600, 9000, "messages_created_at_idx"),
     *erased("identity.api_keys", 400, 4000, "api_keys_*"),

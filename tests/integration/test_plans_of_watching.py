@@ -70,6 +70,8 @@ GUARDS = [
     Guard("system", "standings.note", {"task_id": Own("tasks")} | STANDING, ("tasks_live_id_key",), 10, 50),
     # all that is held, of whatever tenants
     Guard("relay", "queue.release_active", {}, ("tasks_live_held_idx", "tenants_pkey"), 300, 2500),
+    # a page of tasks, of types that may be pending for as long as it takes
+    Guard("relay", "stale.cancel", {"after": key("tasks", 30_000), "most": 200}, ("tasks_live_id_key",), 600, 700),
     Guard(
         "relay", "dependencies.call_back",
         {"batches": Own("batches", 5)}, ("batches_pkey", "settlements_added_idx"), 50, 100,

@@ -21,6 +21,8 @@ OF_ALL = {
     "queue.task_types",
     # a tenant's by its schedule: tests/integration/schedules
     "queue.fires",
+    # whoever sees an archive sees whom it speaks of: tests/integration/test_row_security_walk.py
+    "ops.archive_subjects",
 }  # fmt: skip
 LOGINS = [role_name(kind) for kind in ROLES]
 COLLECTIONS = b"SELECT tenant_id FROM knowledge.collections"

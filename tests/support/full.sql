@@ -36,6 +36,12 @@ SELECT fill.key('chunks', 60000 + n * 10 + i), fill.tenant(n), fill.key('documen
     fill.key('collections', fill.number(n)), 1, i, 'word' || i, sha256(i::text::bytea), 1, i, i + 5
 FROM unnest(ARRAY[100, 30100]) n, generate_series(1, 299) i;
 
+-- fill: files
+-- What names files beside documents, and what let go of them.
+INSERT INTO mail.attachments (id, tenant_id, name, file_path, file_size)
+SELECT fill.key('attachments', n), fill.tenant(n), 'a', 'mail/' || n, n FROM generate_series(1, 60000) n;
+INSERT INTO ops.released_files (tenant_id, key) SELECT fill.tenant(n), 'gone/' || n FROM generate_series(1, 60000) n;
+
 -- fill: terms
 -- What searches by words go by, with changes that are not counted yet.
 INSERT INTO knowledge.chunk_terms (chunk_id, tenant_id, language, term_count, keys, weights)
@@ -138,6 +144,7 @@ SELECT fill.key('provider_keys', n), fill.tenant(n), fill.key('users', n), 'open
 FROM generate_series(1, 60000) n;
 INSERT INTO audit.audit_events (tenant_id, event_type, event_category, description)
 SELECT fill.tenant(n), 'e', 'action', 'd' FROM generate_series(1, 60000) n;
+INSERT INTO audit.audit_events (event_type, event_category, description) VALUES ('files.checked', 'system', 'd');
 INSERT INTO audit.audit_log (tenant_id, table_schema, table_name, record_id, operation)
 SELECT fill.tenant(n), 'assistants', 'personas', fill.key('personas', n)::text, 'INSERT' FROM generate_series(1, 60000) n;
 
@@ -192,8 +199,11 @@ INSERT INTO assistants.clients (id, tenant_id, user_id, name)
 SELECT fill.key('clients', n), fill.tenant(n), fill.key('users', n), 'c' FROM generate_series(1, 60000) n;
 INSERT INTO people.mapper_configs (id, tenant_id, config_id, version, configuration)
 SELECT fill.key('mappers', n), fill.tenant(n), 'c' || n, 1, '{}' FROM generate_series(1, 60000) n;
-INSERT INTO people.personas (id, tenant_id, person_id, mapper_id, core)
-SELECT fill.key('generated', n), fill.tenant(n), fill.key('persons', n), fill.key('mappers', n), '{}' FROM generate_series(1, 60000) n;
+INSERT INTO people.personas (id, tenant_id, person_id, mapper_id, core, expires_at)
+SELECT fill.key('generated', n), fill.tenant(n), fill.key('persons', n), fill.key('mappers', n), '{}',
+    now() + CASE WHEN n % 600 = 0 THEN interval '-1 d' ELSE interval '1 d' END
+FROM generate_series(1, 60000) n;
+UPDATE identity.api_keys SET expires_at = now() - interval '1 d' WHERE id = ANY (ARRAY(SELECT fill.key('api_keys', 600 * n) FROM generate_series(1, 100) n));
 INSERT INTO billing.tenant_quotas (id, tenant_id, metric_type, limit_value, period)
 SELECT fill.key('quotas', 3 * k + p), fill.key('tenants', k), 'm1', 5, (ARRAY['day', 'month', 'total'])[p]
 FROM generate_series(1, 502) k, generate_series(1, 3) p;

@@ -130,7 +130,11 @@ def test_resources_are_made_once_and_closed_in_reverse() -> None:
     assert closed == ["Two", "One"]
 
 
-@pytest.mark.parametrize("wrong", [{}, {"batch_size": 0}, {"batch_size": 1001}, {"time_limit": timedelta(0)}], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [{}, {"batch_size": 0}, {"batch_size": 1001}, {"time_limit": timedelta(0)}, {"pending_limit": timedelta(0)}],
+    ids=str,
+)
 def test_a_definition_that_cannot_work_is_refused(wrong: dict[str, object]) -> None:
     run = {} if not wrong else {"run": lambda context, payload: Done()}
     with pytest.raises(RegistrationError, match=r"test\.noop"):

@@ -35,6 +35,7 @@ class Agent(Keyed, Tenanted, Touched, SoftDeleted, Base):
         Index("agents_slug_key", "tenant_id", "slug", unique=True, postgresql_where=text("deleted_at IS NULL")),
         Index("agents_status_idx", "tenant_id", "status"),
         Index("agents_active_idx", "tenant_id", "status", postgresql_where=text("deleted_at IS NULL")),
+        Index("agents_deleted_at_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     persona_id: Mapped[UUID | None] = reference("assistants.personas", comment="None: stands alone")

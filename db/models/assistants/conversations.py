@@ -81,6 +81,7 @@ class Conversation(Keyed, Tenanted, External, Touched, SoftDeleted, Base):
         Index("conversations_recent_idx", "tenant_id", text("started_at DESC")),
         Index("conversations_persona_recent_idx", "persona_id", text("started_at DESC")),
         Index("conversations_active_idx", "persona_id", postgresql_where=text("ended_at IS NULL")),
+        Index("conversations_deleted_at_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     persona_id: Mapped[UUID | None] = reference("assistants.voice_personas", comment="Who answers, unless an agent")

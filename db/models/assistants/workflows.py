@@ -31,6 +31,7 @@ class Workflow(Keyed, Tenanted, Touched, SoftDeleted, Base):
     __table_args__ = (
         Index("workflows_slug_key", "tenant_id", "slug", unique=True, postgresql_where=text("deleted_at IS NULL")),
         Index("workflows_status_idx", "tenant_id", "status"),
+        Index("workflows_deleted_at_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     name: Mapped[str] = words(255, least=1)

@@ -17,6 +17,7 @@ class Collection(Keyed, Tenanted, Touched, SoftDeleted, Base):
         CheckConstraint(_OVERLAP, name=conv("collections_check")),
         Index("collections_slug_key", "tenant_id", "slug", unique=True, postgresql_where=text("deleted_at IS NULL")),
         Index("collections_status_idx", "tenant_id", "status"),
+        Index("collections_deleted_at_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     name: Mapped[str] = words(255, least=1)

@@ -44,8 +44,10 @@ class Document(Keyed, Tenanted, Touched, SoftDeleted, Base):
         Index("documents_uploaded_at_idx", "tenant_id", text("uploaded_at DESC")),
         Index("documents_created_at_idx", "created_at"),
         Index("documents_file_path_idx", "tenant_id", "file_path"),
+        Index("documents_file_key_idx", "file_path"),  # COLLATE "C"
         Index("documents_name_idx", "name", "tenant_id"),
         Index(None, "tenant_id", "id"),
+        Index("documents_deleted_at_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
         Index(
             "documents_metadata_idx", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}
         ),
@@ -90,6 +92,7 @@ class DocumentText(Created, Base):
             ondelete="CASCADE",
         ),
         Index(None, "file_path"),
+        Index("document_texts_file_key_idx", "file_path"),  # COLLATE "C"
     )
 
     document_id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -31,6 +31,9 @@ class TaskType(Base):
     aliases: Mapped[list[str]] = column(default="'{}'", comment="Names that it had before")
     limit_key: Mapped[str | None] = column(LIMIT_KEY, comment="What a limit goes by, such as a provider")
     updated_at: Mapped[datetime] = column(default="now()")
+    pending_limit: Mapped[timedelta | None] = column(
+        Interval, check="{0} > interval '0'", comment="For which a task may be pending without a sign of life"
+    )
 
 
 class Queue(Touched, Base):

@@ -10,10 +10,11 @@ from core.errors import PermanentError, RetryableError
 
 
 class ChangedArchiveError(RetryableError):
-    """What came back from storage is not what was written; nothing was deleted because of it. `key` is the file's."""
+    """What came back from storage is not what was written; nothing was deleted because of it. `key` is the file's,
+    `why` what is wrong with it."""
 
     def __init__(self, key: str, why: str) -> None:
-        self.key = key
+        self.key, self.why = key, why
         super().__init__(f"the archive's file {key} {why}: look after the storage; no row was deleted for it")
 
 

@@ -12,16 +12,15 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
-from db import archives
+from db import archives, forgetting
 from db.connection import Connection
 from pipelines.retention.archive.columns import Column
 from pipelines.retention.archive.errors import ChangedArchiveError
-from pipelines.retention.archive.manifest import NAME, ArchivedFile, FileColumn, Manifest, folder_of
+from pipelines.retention.archive.manifest import NAME, ArchivedFile, Manifest, folder_of
 from pipelines.retention.archive.reading import FileReader, copy_text
 from pipelines.retention.archive.store import ArchiveStore
-from pipelines.retention.archive.writing import OWN, FileWriter, Subject, span
+from pipelines.retention.archive.writing import OWN, FileWriter, Subject, described, span
 from pipelines.retention.runs import Pacer, Run
-from pipelines.storage.base import hash_of
 
 MOST_ROWS: Final = 200_000
 # Whatever a page takes: what it costs by itself, however few its rows, is some 20 ms, and far more on a busy machine.
@@ -101,10 +100,11 @@ class PartWriter:
 def write(job: Job, month: date) -> bool:
     """Write and verify the next part of a month; false where the whole month was looked through and has no row.
 
-    Raises OffError, UnavailableError of the store, ChangedArchiveError where it gives back something else; the part is
-    left as `writing` then, for `forget`.
+    Raises OffError, UnavailableError of the store, ChangedArchiveError where it gives back something else,
+    LockNotAvailable while somebody is deleted of whom it may speak; the part is left as `writing` then, for `forget`.
     """
     begun = archives.begin(job.connection, job.run.id, month)
+    forgetting.await_deletions(job.connection)
     with tempfile.TemporaryDirectory(prefix="greenroom-archive-") as folder:
         writer = PartWriter(job, Path(folder))
         goes_on_at = _fill(job, begun, month, writer)
@@ -122,6 +122,8 @@ def write(job: Job, month: date) -> bool:
 def forget(job: Job, part: archives.Pending) -> None:
     """Remove what is there of a part for which no row was deleted, files first."""
     job.store.clear(folder_of(job.run.table, part.month, part.part, part.id))
+    if part.manifest_key is not None:  # of one that was written anew
+        job.store.clear(part.manifest_key.rpartition("/")[0])
     archives.discard(job.connection, part.id)
 
 
@@ -190,18 +192,9 @@ def _manifest(
 
 
 def _put(job: Job, folder: str, file: FileWriter) -> ArchivedFile:
-    size, digest = hash_of(file.path)
     key = f"{folder}/{file.path.name}"
     job.store.put(key, file.path)
-    return ArchivedFile(
-        key=key,
-        table=file.table,
-        kind=file.kind,
-        rows=file.rows,
-        bytes=size,
-        sha256=digest.hex(),
-        columns=tuple(FileColumn(name=each.name, type=each.type) for each in file.columns),
-    )
+    return described(file, key)
 
 
 def _compare(job: Job, file: ArchivedFile, target: Path) -> None:

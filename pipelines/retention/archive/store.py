@@ -17,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from core.errors import GreenroomError, SettingsError, UnavailableError
 from pipelines.retention.archive.errors import ChangedArchiveError
-from pipelines.storage.base import copy, hash_of
+from pipelines.storage.base import Found, copy, hash_of
+from pipelines.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from core.settings import Settings
@@ -49,6 +50,10 @@ class ArchiveStore(ABC):
     @abstractmethod
     def keys(self, folder: str) -> list[str]:
         """Return the keys of all files below a folder, sorted; none where there is no such folder."""
+
+    @abstractmethod
+    def walk(self) -> Iterator[Found]:
+        """Yield all files, as `Storage.walk` does."""
 
     def fetch(self, key: str, target: Path, sha256: str) -> Path:
         """Do as `get`, and raise ChangedArchiveError where the bytes are not those of the checksum; return `target`."""
@@ -122,6 +127,10 @@ class LocalArchives(ArchiveStore):
         found = (self._root / folder).rglob("*")
         return sorted(str(path.relative_to(self._root)) for path in found if path.is_file())
 
+    def walk(self) -> Iterator[Found]:
+        """Yield what stands below the root; links are left out."""
+        return LocalStorage(self._root).walk()
+
     @contextlib.contextmanager
     def _answers(self, key: str) -> Iterator[None]:
         try:
@@ -138,9 +147,10 @@ class RemoteArchives(ArchiveStore):
     """Archives below a URL such as s3://bucket/folder; `options` go to fsspec as they are."""
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        from pipelines.storage.remote import opened  # few need it, and it takes a while to import
+        from pipelines.storage.remote import RemoteStorage, opened  # few need it, and it takes a while to import
 
         self._files, self._root = opened(url, options, setting="archive")
+        self._walked = RemoteStorage(url, options, most_bytes=0)
 
     @property
     def place(self) -> str:
@@ -171,6 +181,10 @@ class RemoteArchives(ArchiveStore):
             listed = self._files.find(self._path(folder), detail=True)
             found = [path for path, facts in listed.items() if facts["type"] == "file"]
         return sorted(path.removeprefix(self._path("")) for path in found if path.startswith(self._path(f"{folder}/")))
+
+    def walk(self) -> Iterator[Found]:
+        """Yield what the store lists."""
+        return self._walked.walk()
 
     def _path(self, key: str) -> str:
         return f"{self._root.rstrip('/')}/{key}"

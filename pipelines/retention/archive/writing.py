@@ -12,9 +12,13 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from pipelines.retention.archive.columns import TEXT, Column, from_text
+from pipelines.retention.archive.manifest import ArchivedFile, FileColumn
+from pipelines.storage.base import hash_of
 
 ROW_HASH, SUBJECTS, PAGE = "_row_hash", "_subjects", "_page"
 OWN: Final = (Column(ROW_HASH, "bigint"), Column(SUBJECTS, "text"))
+FATES: Final = "-~"
+"""Before a name: the row goes with whom it names, or is emptied of them (ops.archive_subjects_of)."""
 Subject = tuple[str, str]
 """A kind and an id."""
 
@@ -42,13 +46,17 @@ class FileWriter:
             [*arrays, pa.array([page] * len(parsed), pa.int32())],
             pa.schema([*((each.name, each.arrow) for each in self._written), (PAGE, pa.int32())]),
         )
+        self.append(rows)
+        return rows
+
+    def append(self, rows: pa.Table) -> None:
+        """Append a page as it is to stand in the file."""
         if self._writer is None:
             self._writer = pq.ParquetWriter(self.path, rows.schema, compression="zstd")
         self._writer.write_table(rows, row_group_size=len(rows))
         self.rows += len(rows)
         self.hash_sum += sum(rows[ROW_HASH].to_pylist())
         self.subjects.update(subjects_of(rows[SUBJECTS]))
-        return rows
 
     def close(self) -> bool:
         """Finish the file; returns whether there is one."""
@@ -56,6 +64,20 @@ class FileWriter:
             return False
         self._writer.close()
         return True
+
+
+def described(file: FileWriter, key: str) -> ArchivedFile:
+    """Return what a manifest says of a file that is closed, under its key in storage."""
+    size, digest = hash_of(file.path)
+    return ArchivedFile(
+        key=key,
+        table=file.table,
+        kind=file.kind,
+        rows=file.rows,
+        bytes=size,
+        sha256=digest.hex(),
+        columns=tuple(FileColumn(name=each.name, type=each.type) for each in file.columns),
+    )
 
 
 def parse(text: bytes, columns: tuple[Column, ...]) -> pa.Table | None:
@@ -84,8 +106,7 @@ def subjects_of(values: pa.ChunkedArray) -> Counter[Subject]:
     """Count the rows of each subject that a `_subjects` column names; a row that names one twice is one row."""
     counted: Counter[Subject] = Counter()
     for each in pc.value_counts(values.cast(TEXT).drop_null()).to_pylist():
-        for word in set(each["values"].split()):
-            kind, _, subject = word.partition(":")
+        for kind, _, subject in {word.lstrip(FATES).partition(":") for word in each["values"].split()}:
             counted[kind, subject] += each["counts"]
     return counted
 

@@ -4,7 +4,7 @@ from cryptography.fernet import Fernet
 from psycopg.types.json import Jsonb
 
 from console.checks.findings import Sight
-from db import schedules
+from db import audit, schedules
 from db.connection import connect
 from db.schedules import ScheduleSpec
 from pipelines.publish import publish_types
@@ -192,3 +192,20 @@ def api_keys_have_lost_their_pepper(bench: Bench) -> Sight:
 def a_key_is_none(bench: Bench) -> Sight:
     bench.settings["encryption"] = {"keys": "bm90IDMyIGJ5dGVz"}
     return bench.sight()
+
+
+def _compared(bench: Bench, **found: int) -> Sight:
+    counts = {"objects": 1000, "orphans": 0, "orphan_bytes": 0, "missing": 0} | found
+    resource = audit.Resource("storage", "files")
+    audit.record(bench.database.connect("system"), "files.checked", "compared", resource, metadata=counts)
+    return bench.sight()
+
+
+@breaks("files", "warning", "12 (3.0 MB) are of no row: `greenroom retention orphans`")
+def files_are_of_no_row(bench: Bench) -> Sight:
+    return _compared(bench, orphans=12, orphan_bytes=3_000_000)
+
+
+@breaks("files", "warning", "1,000 files were compared with their rows 0 s ago: 2 are missing")
+def files_are_missing(bench: Bench) -> Sight:
+    return _compared(bench, missing=2)

@@ -26,9 +26,9 @@ from tests.support.waiting import eventually
 
 # What a login may not ask after.
 UNSEEN = {
-    "relay": {"retention", "schedules"},
+    "relay": {"files", "retention", "schedules"},
     "worker": {"months", "retention", "schedules"},
-    "scheduler": {"months", "retention", "queues", "providers", "alerts"},
+    "scheduler": {"files", "months", "retention", "queues", "providers", "alerts"},
 }
 MODULES = (breaking_places, breaking_server, breaking_work)
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from db import leases, months
+from db import leases, months, retention_runs
 from db.connection import Connection
 from db.leases import Ending
 from db.queue import Capacity
@@ -87,7 +87,7 @@ def test_nobody_waits_for_a_month_that_somebody_reads(database: Database, line: 
     system = database.connect("system")
     with Clients(database) as clients:
         with reading(database):
-            run_id = months.begin(system, "tasks", uuid4())
+            run_id, _ = retention_runs.begin(system, "tasks", uuid4(), is_confirmed=False)
             assert run_id is not None
             before = clients.ends
             outcomes = [months.drop(system, run_id, f"{HISTORY}_2020_02") for _ in range(20)]

@@ -1,6 +1,5 @@
 """Retention: policies speak of what there is, are their tenants' or the operator's, and leave runs behind."""
 
-from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -158,24 +157,6 @@ def test_a_policy_is_looked_at_when_it_changes_too(shared: Database, ours: Facto
         assert changed(operator, update, "created_at", row_id) == 1
         with pytest.raises(ConstraintError, match="age_column"), rules():
             changed(operator, update, "status", row_id)
-
-
-def test_what_the_designs_keep_stands_and_is_right(database: Database) -> None:
-    query = "SELECT source, table_schema, table_name, age_column, age, action, is_enabled FROM ops.retention_policies"
-    assert set(database.rows(query)) == {
-        ("000", "ops", "persona_health_metrics", "measured_at", timedelta(days=30), "roll_up", True),
-        ("000", "identity", "sessions", "expires_at", timedelta(days=1), "delete", True),
-        ("000", "assistants", "runs", "completed_at", timedelta(days=365), "archive", False),
-        ("000", "tools", "tool_executions", "created_at", timedelta(days=365), "archive", False),
-        ("000", "audit", "audit_events", "created_at", timedelta(days=7 * 365), "drop_partition", False),
-        ("002", "governance", "governance_events", "created_at", timedelta(days=7 * 365), "drop_partition", True),
-        ("002", "identity", "user_sessions", "ended_at", timedelta(days=2 * 365), "delete", True),
-        ("002", "governance", "agent_sessions", "completed_at", timedelta(days=365), "delete", True),
-        ("003", "queue", "tasks_history", "completed_at", timedelta(days=30), "drop_partition", True),
-        ("003", "queue", "attempts", "ended_at", timedelta(days=30), "drop_partition", True),
-        ("003", "assistants", "messages", "created_at", timedelta(days=365), "archive", False),
-    }
-    database.rows("UPDATE ops.retention_policies SET description = ''")  # the trigger looks at each again
 
 
 # ------------------------------------------------------------------------------------------------ whose they are

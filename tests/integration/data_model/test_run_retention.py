@@ -104,8 +104,8 @@ def test_what_the_designs_let_go_can_go(database: Database) -> None:
     query = "SELECT name FROM ops.retention_policies WHERE is_enabled AND action IN ('delete', 'drop_partition')"
     with acting(database, "system") as system:
         names = [name for (name,) in rows(system, query)]
-        assert len(names) == 6
-        assert [value(system, RUN, name) for name in names] == [0] * 6
+        assert len(names) == 15
+        assert [value(system, RUN, name) for name in names] == [0] * 15
 
 
 # ------------------------------------------------------------------------------------------------ holds

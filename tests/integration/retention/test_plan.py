@@ -28,7 +28,11 @@ from tests.support.tenants import acting, new_tenant
 from workers.testing import run_task
 
 SESSIONS, VISITS, AGENTS = "identity.sessions", "identity.user_sessions", "governance.agent_sessions"
-ATTEMPTS, MESSAGES = "queue.attempts", "assistants.messages"
+ATTEMPTS, MESSAGES, KEYS = "queue.attempts", "assistants.messages", "identity.api_keys"
+PURGED = (
+    "assistants.agents", "assistants.conversations", "assistants.workflows", "identity.users", "knowledge.collections",
+    "knowledge.documents", "people.persons", "tools.mcp_servers",
+)  # fmt: skip
 METRICS, HOURLY = "ops.persona_health_metrics", "ops.persona_health_hourly"
 RUNS, STEPS, EMAILS = "assistants.runs", "assistants.run_steps", "mail.emails"
 # What a run itself writes.
@@ -42,8 +46,8 @@ SELECT tenant_id, to_char({age} AT TIME ZONE 'UTC', 'YYYY-MM'), count(*) FROM {t
 LINKS = "SELECT count(*) FROM mail.emails WHERE run_id IS NULL"
 AGES = {
     SESSIONS: "expires_at", VISITS: "ended_at", AGENTS: "completed_at", METRICS: "measured_at", RUNS: "completed_at",
-    EVENTS: "created_at", HISTORY: "completed_at", ATTEMPTS: "ended_at", MESSAGES: "created_at",
-}  # fmt: skip
+    EVENTS: "created_at", HISTORY: "completed_at", ATTEMPTS: "ended_at", MESSAGES: "created_at", KEYS: "expires_at",
+} | dict.fromkeys(PURGED, "deleted_at")  # fmt: skip
 Months = Counter[tuple[UUID | None, str]]
 
 
@@ -92,6 +96,9 @@ def fill(ours: Factory) -> None:
             agent = ours.row(AGENTS, **at, status="completed", completed_at=moment or "now")
             ours.row("governance.agent_interactions", agent_session_id=agent["id"])
             a_run(ours, moment)
+            ours.row(KEYS, expires_at=moment or "2200-01-01", status="expired")
+            for table in PURGED:
+                ours.row(table, deleted_at=moment)
 
 
 def a_run(ours: Factory, moment: str | None, **given: Any) -> UUID:

@@ -4,7 +4,10 @@ A schedule without a case here fails the suite: a case makes what its task is to
 """
 
 import json
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from console.setup import install_schedules
-from db import fires, schedules
+from db import files, fires, schedules
 from db.connection import connect
 from db.embedded import EmbeddedServer
 from db.seed import seed
@@ -53,8 +56,12 @@ INSERT INTO governance.agent_sessions (tenant_id, user_id, agent_type, status, c
 SELECT tenant_id, id, 'researcher', 'completed', '2020-01-01' FROM identity.users LIMIT 1
 """
 USED = "SELECT DISTINCT usage_count FROM people.mapper_configs"
+LONG_AGO = "2020-02-03 00:00+00"
+MARKED = "SELECT id FROM people.personas WHERE expired_at IS NOT NULL"
 WAITED = "UPDATE queue.schedules SET settled_at = now() - interval '40 days' WHERE name = %s RETURNING id"
 """For longer than the period of any: the last time that was missed is made up for."""
+HOME = Path(tempfile.gettempdir()) / f"greenroom-defaults-{os.getpid()}"
+"""Where the tasks find the storage."""
 FIRER = Firer(timedelta(minutes=1), draw=lambda most: 0.0)
 _ROW = re.compile(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
 
@@ -117,10 +124,25 @@ def _hours(database: Database) -> Mended:
     return lambda: database.rows(ROLLED_UP) == [(count, count)]
 
 
+def _factory(database: Database) -> Factory:
+    return Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
+
+
+def _personas(database: Database) -> Mended:
+    """Generated personas whose time to live is over."""
+    made = _factory(database).row("people.personas", expires_at=LONG_AGO)["id"]
+    return lambda: database.rows(MARKED) == [(made,)]
+
+
+def _keys(database: Database) -> Mended:
+    """API keys whose time is over."""
+    made = _factory(database).row("identity.api_keys", expires_at=LONG_AGO)["id"]
+    return lambda: database.rows("SELECT id FROM identity.api_keys WHERE status = 'expired'") == [(made,)]
+
+
 def _old_sessions(database: Database) -> Mended:
     """Sessions that have expired long ago."""
-    maker = Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
-    maker.row("identity.sessions", created_at="2020-01-01", expires_at="2020-01-02")
+    _factory(database).row("identity.sessions", created_at="2020-01-01", expires_at="2020-01-02")
     return lambda: bool(database.value(OLD_SESSIONS) == 0)
 
 
@@ -138,6 +160,43 @@ def _old_agents(database: Database) -> Mended:
     return lambda: bool(database.value(OLD_AGENTS) == 0)
 
 
+def _stored(path: str, hours: int) -> Path:
+    """A file of the default tenant's that was written so many hours ago."""
+    file = HOME / "storage" / "00000000-0000-7000-8000-000000000001" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("hello")
+    moment = file.stat().st_mtime - hours * 3600
+    os.utime(file, (moment, moment))
+    return file
+
+
+def _released(database: Database) -> Mended:
+    """A document that was deleted, and its file."""
+    file = _stored("released", 0)
+    key = str(file.relative_to(HOME / "storage"))
+    made = "INSERT INTO knowledge.documents (tenant_id, name, file_path) VALUES (identity.default_tenant_id(), 'a', %s)"
+    database.connect().execute(made, (key,))
+    database.rows("DELETE FROM knowledge.documents WHERE file_path = %s RETURNING 1", (key,))
+    return lambda: not file.exists() and database.value("SELECT count(*) FROM ops.released_files") == 0
+
+
+def _temporary(_database: Database) -> Mended:
+    """Temporary files, one of them a day old."""
+    young, old = _stored("temporary/young.mp3", 23), _stored("temporary/old.mp3", 25)
+    return lambda: young.exists() and not old.exists()
+
+
+def _orphans(database: Database) -> Mended:
+    """A file that no row owns, which is told of and stays."""
+    file = _stored("orphan", 25)
+
+    def is_told() -> bool:
+        found = files.last_check(database.connect("operator"))
+        return found is not None and found[0]["orphans"] == 1 and file.exists()
+
+    return is_told
+
+
 class Case(NamedTuple):
     """How a schedule's task is tried.
 
@@ -149,6 +208,8 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "personas-expire": Case(_personas),
+    "api-keys-expire": Case(_keys),
     "personas-measure": Case(_measures),
     "health-rollup": Case(_hours),
     "vacuum": Case(_dead_rows, (("least_bytes", 0),)),
@@ -159,6 +220,9 @@ CASES = {
     "retention-hourly": Case(_old_sessions),
     "retention-daily": Case(_old_history),
     "retention-monthly": Case(_old_agents),
+    "released-files": Case(_released),
+    "temporary-files": Case(_temporary),
+    "storage-orphans": Case(_orphans),
 }
 """By the schedule's name. Who declares a schedule adds its case."""
 
@@ -174,6 +238,7 @@ def seeded(server_without_fsync: EmbeddedServer, template_database: str) -> Iter
             publish_types(owner, REGISTRY)
             install_schedules(owner, fast_settings())
         yield database
+    shutil.rmtree(HOME, ignore_errors=True)
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
@@ -186,7 +251,7 @@ def test_a_schedule_does_what_it_is_there_for(seeded: Database, name: str, monke
         schedules.edit(operator, name, payload=json.loads(SCHEDULES[name].payload.model_dump_json()) | dict(case.sizes))
     [(schedule_id,)] = seeded.rows(WAITED, (name,))
     assert FIRER.look(seeded.connect("scheduler"), schedule_id)
-    drain(seeded, REGISTRY, resources=provide_resources(Resources(), fast_settings()))
+    drain(seeded, REGISTRY, resources=provide_resources(Resources(), fast_settings(home=HOME)))
     fire, *before = fires.history(operator, schedule_id, limit=10)
     assert {earlier.outcome for earlier in before} <= {"missed"}
     assert (fire.outcome, fire.status, fire.last_error) == ("enqueued", "done", None)

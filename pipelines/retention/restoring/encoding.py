@@ -1,0 +1,42 @@
+"""Rows of an archived file as the text that a page is written by, and the months that they belong to."""
+
+import json
+from collections.abc import Sequence
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from db.restores import File
+from pipelines.retention.archive.columns import TEXT, to_text
+from pipelines.retention.archive.columns import Column as ArchivedColumn
+
+
+def encode(rows: pa.Table, file: File) -> str:
+    """Return rows as a JSON array of objects: Postgres' text of each value by its column's number, NULL left out."""
+    texts = [
+        to_text(rows[name].combine_chunks(), ArchivedColumn(name, kind)).cast(TEXT).to_pylist()
+        for name, kind in file.columns
+    ]
+    objects = (
+        {str(number): text for number, text in enumerate(row, 1) if text is not None}
+        for row in zip(*texts, strict=True)
+    )
+    return json.dumps(list(objects), ensure_ascii=False)
+
+
+def months_of(rows: pa.Table, column: str) -> list[date]:
+    """Return the first days of the months (UTC) that a time of the rows lies in."""
+    moments = rows[column].combine_chunks().cast(pa.timestamp("us"))
+    return sorted(each.date() for each in pc.unique(pc.floor_temporal(moments, unit="month")).to_pylist())
+
+
+def without_values(rows: pa.Table, columns: Sequence[str]) -> tuple[pa.Table, dict[str, int]]:
+    """Return the rows that have no value in any of the columns, and by column how many of the others have one."""
+    counted: dict[str, int] = {}
+    for name in columns:
+        is_null = pc.is_null(rows[name])
+        if refused := len(rows) - int(pc.sum(is_null).as_py() or 0):
+            counted[name] = refused
+            rows = rows.filter(is_null)
+    return rows, counted
