@@ -122,7 +122,7 @@ def write(job: Job, month: date) -> bool:
 def forget(job: Job, part: archives.Pending) -> None:
     """Remove what is there of a part for which no row was deleted, files first."""
     job.store.clear(folder_of(job.run.table, part.month, part.part, part.id))
-    if part.manifest_key is not None:  # of one that was written anew
+    if part.manifest_key:  # of one that was written anew
         job.store.clear(part.manifest_key.rpartition("/")[0])
     archives.discard(job.connection, part.id)
 

@@ -75,7 +75,9 @@ class ArchiveStore(ABC):
             self.put(key, Path(folder) / "file")
 
     def clear(self, folder: str) -> None:
-        """Remove all files below a folder: of a part that is forgotten."""
+        """Remove all files below a folder, of a part that is forgotten; raises ValueError where none is named."""
+        if not folder.strip("/"):
+            raise ValueError("a folder of archives has to be named to be cleared")
         for key in self.keys(folder):
             self.delete(key)
 
