@@ -29,6 +29,6 @@ def test_each_aged_row_ends_in_one_archive_whoever_is_killed(
             sys.stdout.write(f"\nretention under fire, seed {seed}\n")
     with capsys.disabled():
         sys.stdout.write(f"{found.line()}\n")
-    assert found.complaints == []
+    assert found.complaints == [], "\n".join(found.complaints)
     assert set(found.archived.values()) == {QUICK.rows}
     assert found.tally.hits >= _LEAST_HITS

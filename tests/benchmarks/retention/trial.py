@@ -12,6 +12,7 @@ from typing import Any
 from tests.benchmarks.retention.judging import judge, strays
 from tests.benchmarks.retention.killing import Killer, Tally
 from tests.benchmarks.retention.plan import KEPT, Plan
+from tests.benchmarks.retention.processor import Meter
 from tests.benchmarks.retention.producing import Producer
 from tests.benchmarks.retention.seeding import Tell, seed
 from tests.benchmarks.retention.tasks import MODULE
@@ -35,7 +36,7 @@ _UNWATCHED = (
 _POLICIES = """
 UPDATE ops.retention_policies SET action = 'archive', is_enabled = true, most_share = 1 WHERE name = ANY (%s)
 """
-_BACKLOG, _WARM_SECONDS = 5000, 2.0
+_BACKLOG, _WARM_SECONDS, _DRAIN_SECONDS = 5000, 2.0, 120.0
 _ENDED = "SELECT count(*) FROM queue.tasks_history WHERE task_type = 'load.noop' AND completed_at >= %s"
 _LATENCY = """
 SELECT count(*), percentile_cont(ARRAY[0.5, 0.95, 0.99, 1.0]) WITHIN GROUP (ORDER BY
@@ -79,7 +80,8 @@ class Figures:
             f"{self.tally.kills} kills ({self.tally.hits} attempts lost, {self.tally.fires} fires, {self.strays} stray "
             f"files); {self.tasks:,} tasks at {self.rate:,}/s of {self.saturation:,}/s, due to start p50 "
             f"{self.baseline['p50_ms']:.1f} then {self.meanwhile['p50_ms']:.1f} ms, p99 {self.baseline['p99_ms']:.1f} "
-            f"then {self.meanwhile['p99_ms']:.1f} ms ({self.ratio:.2f} ×); {len(self.complaints)} complaints"
+            f"then {self.meanwhile['p99_ms']:.1f} ms ({self.ratio:.2f} ×; others had {self.baseline['others']:.0%} and "
+            f"{self.meanwhile['others']:.0%} of the processor); {len(self.complaints)} complaints"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -107,13 +109,17 @@ class Trial:
             self._tell(f"{found.saturation:,} tasks a second at most; from here on {found.rate:,}")
             producer.pace(found.rate)
             pass_time(_WARM_SECONDS)
+            meter = Meter()
             with self._window() as baseline:
                 pass_time(self.plan.baseline)
+            found.baseline["others"], meter = meter.others(), Meter()
             with self._window() as meanwhile:
                 self._retain(worker)
+            found.meanwhile["others"] = meter.others()
             found.tasks = producer.pace(0)
-            self.rig.await_end(60)
-        found.baseline, found.meanwhile = self._latency(baseline), self._latency(meanwhile)
+            self.rig.await_end(_DRAIN_SECONDS)
+        found.baseline |= self._latency(baseline)
+        found.meanwhile |= self._latency(meanwhile)
         self._judge()
         return found
 
@@ -136,7 +142,7 @@ class Trial:
         with self._window() as window:
             pass_time(self.plan.saturate)
         producer.pace(0)
-        self.rig.await_end(60)
+        self.rig.await_end(_DRAIN_SECONDS)
         since, until = window
         ended = (
             "SELECT count(*) FROM queue.tasks_history WHERE task_type = 'load.noop' AND completed_at BETWEEN %s AND %s"
