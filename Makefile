@@ -21,7 +21,7 @@ ON_16 := test_drift.py test_migrations.py test_models.py test_rolling_upgrade.py
 
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format lock faults cron-oracle bench bench-peers bench-frameworks bench-history clean
+.PHONY: help demo up test check format lock faults cron-oracle bench bench-peers bench-frameworks bench-history retention-load clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -71,6 +71,10 @@ bench-frameworks: $(DEV) ## Measure the documents pipeline beside LlamaIndex and
 bench-history: $(DEV) ## Measure a queue long in use (over an hour), and idle processes; ARGS go to the bench
 	@.ci/system-parts
 	@$(BIN)/python -m tests.benchmarks.history $(ARGS)
+
+retention-load: $(DEV) ## Archive and delete two million rows beside a queue at work whose worker is killed (half an hour); ARGS go to it
+	@.ci/system-parts
+	@$(BIN)/python -m tests.benchmarks.retention $(ARGS)
 
 check: $(DEV) ## Check format, lint, types, import contracts, the lock files and compose.yaml
 	$(BIN)/ruff format --check .

@@ -42,7 +42,7 @@ class PartFile:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A part that is not done: being written (without a manifest), or verified with rows still in the table."""
+    """A part that is not done: being written (its manifest_key is empty), or verified with rows still in the table."""
 
     id: UUID
     month: date

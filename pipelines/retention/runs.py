@@ -26,7 +26,9 @@ Step = Callable[[TaskContext, Connection, Run, "Pacer"], str | None]
 """Works until nothing of the run is left (None), or the time is up or something is in use (why to come back)."""
 
 _PAGE_SECONDS = 0.1
-_FIRST, _MOST = 500, 20_000
+# A page has a price of its own, some 20 ms and on a busy machine more than _PAGE_SECONDS: fewer rows would not make it
+# shorter, and their number would go down to one.
+_LEAST, _MOST = 1000, 20_000
 # A rest is as long as the page before it, and ten times that more for each second that the oldest due task waits, up to
 # so many times that: what waits for a worker that never comes would stop retention for ever.
 _FOR_EACH_SECOND, _TIMES = 10.0, 20.0
@@ -61,7 +63,7 @@ class Pacer:
         self._connection, self._clock, self._rest = connection, clock or SystemClock(), rest
         self._deadline = self._clock.monotonic() + seconds
         self._most = most
-        self._size = min(_FIRST, most)
+        self._size = min(_LEAST, most)
 
     @property
     def is_over(self) -> bool:
@@ -70,12 +72,12 @@ class Pacer:
 
     @contextmanager
     def page(self) -> Iterator[int]:
-        """Time one page: yields how many rows it may take, about 0.1 s of them, and rests at its end."""
+        """Time one page: yields how many rows it may take, 0.1 s of them, 1,000 at the least, and rests at its end."""
         started = self._clock.monotonic()
         yield self._size
         took = self._clock.monotonic() - started
         wanted = self._size * min(max(_PAGE_SECONDS / max(took, 1e-6), 0.5), 2.0)
-        self._size = min(max(int(wanted), 1), self._most)
+        self._size = min(max(int(wanted), _LEAST), self._most)
         if not self.is_over:
             waits = retention_runs.waiting_seconds(self._connection, RETENTION_QUEUE)
             self._rest(min(took * min(1 + _FOR_EACH_SECOND * waits, _TIMES), _LONGEST_REST))

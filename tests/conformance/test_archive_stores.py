@@ -71,6 +71,14 @@ def test_a_part_is_cleared_and_no_other(place: ArchiveStore, file: Path) -> None
     assert place.keys("t") == ["t/2020-02/10/a"]
 
 
+@pytest.mark.parametrize("folder", ["", "/"])
+def test_all_there_is_is_never_cleared(place: ArchiveStore, file: Path, folder: str) -> None:
+    place.put(KEY, file)
+    with pytest.raises(ValueError, match="has to be named"):
+        place.clear(folder)
+    assert place.keys("queue.tasks_history") == [KEY]
+
+
 def test_a_store_that_is_away_is_unavailable(server: S3Server, file: Path, tmp_path: Path) -> None:
     away = RemoteArchives(f"s3://{BUCKET}", server.options | {"endpoint_url": "http://127.0.0.1:9"})
     with pytest.raises(UnavailableError, match="does not answer") as told:

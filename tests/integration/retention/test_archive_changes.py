@@ -14,6 +14,7 @@ from core.errors import UnavailableError
 from db import archives
 from pipelines.retention.archive import parts, store
 from pipelines.retention.archive.errors import ChangedArchiveError
+from pipelines.retention.archive.manifest import folder_of
 from pipelines.retention.archive.reading import copy_text
 from pipelines.retention.archive.store import LocalArchives
 from tests.support.archives import (
@@ -47,6 +48,20 @@ def written(database: Database, folder: Path, table: str = HISTORY, key: str = "
     parts.write(run.job(), MONTH)
     assert [row[2] for row in run.parts()] == ["verified"]
     return run
+
+
+def test_a_part_that_was_broken_off_goes_and_leaves_the_files_of_all_others(database: Database, tmp_path: Path) -> None:
+    old_tasks(database, 3)
+    run = archiving(database, tmp_path / "archives")
+    assert run.work() is None
+    kept = run.store.keys("")
+    old_tasks(database, 2, "2020-03-03 00:00+00")
+    begun = archives.begin(run.connection, run.run.id, date(2020, 3, 1))
+    run.store.write(f"{folder_of(HISTORY, date(2020, 3, 1), begun.part, begun.id)}/broken", b"off")
+    assert run.work() is None
+    assert [row[:4] for row in run.parts()] == [("2020-02-01", 1, "emptied", 3), ("2020-03-01", 1, "emptied", 2)]
+    assert {*run.store.keys("")} >= {*kept}
+    assert [key for key in run.store.keys("") if "broken" in key] == []
 
 
 def test_a_row_that_changes_before_the_delete_goes_into_a_later_part(database: Database, tmp_path: Path) -> None:
