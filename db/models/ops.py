@@ -300,7 +300,10 @@ class Archive(Keyed, Created, Base):
     tenant_id: Mapped[UUID | None] = column(comment="Whose rows it holds, there or gone; NULL: of every tenant")
     table_schema: Mapped[str] = column(check=_IDENTIFIER)
     table_name: Mapped[str] = column(check=_IDENTIFIER)
-    month: Mapped[date] = column(check="EXTRACT(day FROM {0}) = 1", comment="Its first day, of the age column in UTC")
+    month: Mapped[date] = column(
+        check="EXTRACT(day FROM {0}) = 1 AND {0} >= '0002-01-01' AND {0} < '9999-01-01'",
+        comment="Its first day, of the age column in UTC",
+    )
     part: Mapped[int] = column(check="{0} >= 1")
     status: Mapped[str] = one_of(
         "writing", "verified", "emptied", "erased", default="writing",
@@ -311,7 +314,7 @@ class Archive(Keyed, Created, Base):
     )
     byte_count: Mapped[int] = column(BigInteger, default="0", check="{0} >= 0", comment="Bytes of the files")
     hash_sum: Mapped[Decimal] = column(
-        Numeric(30, 0), default="0", comment="Sum of the hashes of its rows of the table"
+        Numeric(30, 0), default="0", check="{0} <> 'NaN'", comment="Sum of the hashes of its rows of the table"
     )
     files: Mapped[JsonList] = column(
         default="'[]'",

@@ -16,6 +16,7 @@ from tests.faults.rig import Rig
 _LEAST_HITS = 3
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(240)
 def test_each_aged_row_ends_in_one_archive_whoever_is_killed(
     redis_rig: Rig, capsys: pytest.CaptureFixture[str]

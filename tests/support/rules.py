@@ -60,6 +60,7 @@ BREAKS: dict[str, Row] = {
     "archives_emptied_at_check": {"verified_at": _LATE, "emptied_at": _EARLY},
     "archives_emptied_says_when_check": {"status": "emptied"},
     "archives_manifest_sha256_check": {"manifest_sha256": "x"},
+    "archives_hash_sum_check": {"hash_sum": "NaN"},
     "archives_month_check": {"month": "2020-01-02"},
     "archives_status_is_whole_check": {"status": "verified"},
     "archives_status_says_when_check": {"emptied_at": _LATE},

@@ -88,7 +88,7 @@ def test_it_is_followed_and_stopped(greenroom: Greenroom, inline: Inline, databa
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["--type", "document.remove"], 2, "unknown task type 'document.remove'; known are chunks.embed"),
+        (["--type", "document.remove"], 2, "unknown task type 'document.remove'; known are api_keys.expire"),
         (["--queue", "document"], 1, "no queue is named 'document'; there are default, documents"),
         (["--failed", "--tenant", "nobody"], 1, "nobody"),
         (["--failed", "--rate", "0"], 2, "--rate is tasks a second, from 0.01 to 1000, not 0"),

@@ -57,7 +57,7 @@ def test_a_task_that_fails_while_waited_for_is_a_failure(inline: Inline) -> None
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["document.remove"], "unknown task type 'document.remove'; known are chunks.embed"),
+        (["document.remove"], "unknown task type 'document.remove'; known are api_keys.expire"),
         (["document.delete"], "document_id is missing"),
         (["document.delete", "document_id=5"], "document_id must be string"),
         (["document.delete", f"document_id={NOBODY}", "force=true"], "force is not a field"),
