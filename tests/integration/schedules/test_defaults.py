@@ -46,7 +46,7 @@ MEASURED = (
 )
 AN_HOUR_AGO = """
 INSERT INTO ops.persona_health_metrics (tenant_id, persona_id, measured_at)
-SELECT tenant_id, id, date_trunc('hour', now()) - interval '1 second' FROM assistants.personas
+SELECT tenant_id, id, date_trunc('hour', now()) - interval '30 minutes' FROM assistants.personas
 """
 ROLLED_UP = "SELECT count(*), sum(sample_count) FROM ops.persona_health_hourly"
 OLD_SESSIONS = "SELECT count(*) FROM identity.sessions WHERE expires_at < '2021-01-01'"

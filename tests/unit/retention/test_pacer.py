@@ -47,14 +47,14 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 def test_pages_come_to_take_a_tenth_of_a_second(bench: Bench) -> None:
     pacer = bench.pacer()
     sizes = [bench.page(pacer, 0.01) for _ in range(3)]
-    assert sizes == [500, 1000, 2000], "twice as many at the most"
-    assert [bench.page(pacer, seconds) for seconds in (0.125, 10.0, 0.1, 0.1)] == [4000, 3200, 1600, 1600]
+    assert sizes == [1000, 2000, 4000], "twice as many at the most"
+    assert [bench.page(pacer, seconds) for seconds in (0.125, 10.0, 0.1, 0.1)] == [8000, 6400, 3200, 3200]
 
 
-def test_a_page_has_a_row_at_the_least_and_no_more_than_is_allowed(bench: Bench) -> None:
+def test_a_page_has_a_thousand_rows_at_the_least_and_no_more_than_is_allowed(bench: Bench) -> None:
     slow, quick = bench.pacer(seconds=10_000), bench.pacer(most=700, seconds=10_000)
-    assert [bench.page(slow, 60.0) for _ in range(12)][-1] == 1
-    assert [bench.page(quick, 0.0) for _ in range(3)] == [500, 700, 700]
+    assert [bench.page(slow, 60.0) for _ in range(12)][-1] == 1000
+    assert [bench.page(quick, 0.0) for _ in range(3)] == [700, 700, 700]
 
 
 def test_a_rest_is_as_long_as_its_page_and_longer_while_tasks_wait(bench: Bench) -> None:
@@ -84,4 +84,4 @@ def test_a_page_that_fails_ends_no_page(bench: Bench) -> None:
     with pytest.raises(ZeroDivisionError), pacer.page():
         bench.waits = 1 / 0
     assert bench.rests == []
-    assert bench.page(pacer, 0.1) == 500
+    assert bench.page(pacer, 0.1) == 1000
