@@ -1,11 +1,7 @@
-"""Care of the installation: persona health (000), retention (all), backups (003, 004).
-
-The health check and the views of 002 and 004 stand in the migration alone.
-"""
+"""Retention: policies, their runs, archives of what is aged, files that rows let go of (all designs)."""
 
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -14,7 +10,6 @@ from sqlalchemy import (
     CheckConstraint,
     Computed,
     ForeignKey,
-    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -23,157 +18,23 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import Mapped, MappedColumn, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import (
-    AMOUNT,
     Base,
     Created,
     Json,
     JsonList,
     Keyed,
-    Tenanted,
     Touched,
-    amount,
     column,
     one_of,
     reference,
     words,
 )
 
-_SHARE = "{0} >= 0 AND {0} <= 100"
 _IDENTIFIER = "{0} ~ '^[a-z_][a-z0-9_]*$' AND length({0}) <= 63"
 _ACTIONS = ("delete", "archive", "roll_up", "drop_partition")
-
-
-def _among(most: str, precision: int, comment: str | None = None) -> MappedColumn[Any]:
-    """Declare an average or a percentile of measures whose greatest is `most`."""
-    return column(Numeric(precision, 2), check=f"{AMOUNT} AND {{0}} <= {most}", comment=comment)
-
-
-class PersonaHealthMetric(Tenanted, Base):
-    """What a persona used and did since its last measure; NULL where nothing was measured."""
-
-    __tablename__ = "persona_health_metrics"
-    __table_args__ = (
-        Index(None, "persona_id", "measured_at"),
-        Index(None, "tenant_id", "measured_at"),
-        {"postgresql_partition_by": "RANGE (measured_at)"},
-    )
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("ops.uuid_v7()"), sort_order=-30)
-    persona_id: Mapped[UUID] = reference("assistants.personas")
-    cpu_percent: Mapped[Decimal | None] = column(Numeric(5, 2), check=_SHARE, comment="Of what it may use, 0 to 100")
-    memory_mb: Mapped[int | None] = column(check="{0} >= 0", comment="MB, without the page cache")
-    memory_percent: Mapped[Decimal | None] = column(Numeric(5, 2), check=_SHARE, comment="Of its limit, 0 to 100")
-    disk_usage_gb: Mapped[Decimal | None] = amount(Numeric(10, 2), comment="GB")
-    llm_calls_count: Mapped[int] = column(default="0", check="{0} >= 0", comment="Since the last measure")
-    estimated_cost: Mapped[Decimal | None] = amount(Numeric(10, 4), comment="USD since the last measure")
-    active_runs_count: Mapped[int] = column(default="0", check="{0} >= 0")
-    measured_at: Mapped[datetime] = mapped_column(primary_key=True, server_default=text("now()"))
-
-
-class PersonaHealthHour(Keyed, Tenanted, Touched, Base):
-    """A persona's measures of one hour rolled up; an hour without measures has no row."""
-
-    __tablename__ = "persona_health_hourly"
-    __table_args__ = (
-        ForeignKeyConstraint(
-            ["persona_id", "tenant_id"],
-            ["assistants.personas.id", "assistants.personas.tenant_id"],
-            ondelete="CASCADE",
-        ),
-        UniqueConstraint("persona_id", "hour"),  # serves the foreign key too
-        Index(None, "tenant_id", "hour"),
-    )
-
-    persona_id: Mapped[UUID] = column()
-    hour: Mapped[datetime] = column(check="extract(epoch FROM {0}) % 3600 = 0", comment="Its beginning, UTC")
-    sample_count: Mapped[int] = column(check="{0} > 0", comment="Measures of the hour")
-    cpu_percent_avg: Mapped[Decimal | None] = _among("cpu_percent_max", 5)
-    cpu_percent_max: Mapped[Decimal | None] = column(Numeric(5, 2), check=_SHARE)
-    cpu_percent_p95: Mapped[Decimal | None] = _among("cpu_percent_max", 5, "The 95th percentile, like every p95")
-    memory_mb_avg: Mapped[Decimal | None] = _among("memory_mb_max", 12)
-    memory_mb_max: Mapped[int | None] = column(check="{0} >= 0", comment="MB")
-    memory_mb_p95: Mapped[Decimal | None] = _among("memory_mb_max", 12)
-    memory_percent_avg: Mapped[Decimal | None] = _among("memory_percent_max", 5)
-    memory_percent_max: Mapped[Decimal | None] = column(Numeric(5, 2), check=_SHARE)
-    memory_percent_p95: Mapped[Decimal | None] = _among("memory_percent_max", 5)
-    disk_usage_gb_avg: Mapped[Decimal | None] = _among("disk_usage_gb_max", 10)
-    disk_usage_gb_max: Mapped[Decimal | None] = amount(Numeric(10, 2), comment="GB")
-    disk_usage_gb_p95: Mapped[Decimal | None] = _among("disk_usage_gb_max", 10)
-    llm_calls_sum: Mapped[int] = column(BigInteger, default="0", check="{0} >= 0")
-    estimated_cost_sum: Mapped[Decimal | None] = amount(Numeric(14, 4), comment="USD")
-    active_runs_avg: Mapped[Decimal] = _among("active_runs_max", 12)
-    active_runs_max: Mapped[int] = column(comment="No less than the average, which is no less than 0")
-    active_runs_p95: Mapped[Decimal] = _among("active_runs_max", 12)
-
-
-class PersonaHealthState(Keyed, Tenanted, Touched, Base):
-    """How far a persona's measuring is: the last counters of its processor time, what is counted, and the thresholds
-    that it is over.
-    """
-
-    __tablename__ = "persona_health_states"
-    __table_args__ = (
-        ForeignKeyConstraint(
-            ["persona_id", "tenant_id"],
-            ["assistants.personas.id", "assistants.personas.tenant_id"],
-            ondelete="CASCADE",
-        ),
-        UniqueConstraint("persona_id"),  # serves the foreign key too
-        CheckConstraint("num_nulls(source, cpu_used_ns, cpu_capacity_ns) IN (0, 3)", name="counters"),
-    )
-
-    persona_id: Mapped[UUID] = column()
-    measured_at: Mapped[datetime | None] = column(comment="When it was last measured; NULL: never yet")
-    source: Mapped[str | None] = words(
-        400, least=1, comment="The start of the container or process whose counters these are"
-    )
-    cpu_used_ns: Mapped[int | None] = column(
-        BigInteger, check="{0} >= 0", comment="Nanoseconds of processor time that it had used, since its start"
-    )
-    cpu_capacity_ns: Mapped[int | None] = column(
-        BigInteger, check="{0} >= 0", comment="Nanoseconds that all processors of its host had run by then"
-    )
-    counted_since: Mapped[datetime] = column(
-        comment="Calls and costs of after this moment have been counted as far as they were there"
-    )
-    calls_counted: Mapped[int] = column(default="0", check="{0} >= 0", comment="Calls among them")
-    costs_counted: Mapped[int] = column(default="0", check="{0} >= 0", comment="Rows with a cost among them")
-    cost_counted: Mapped[Decimal] = amount(Numeric(20, 6), default="0", comment="USD, the sum of these")
-    cost_carried: Mapped[Decimal] = amount(
-        Numeric(20, 6), default="0", comment="USD, too little for a measure's four decimals so far"
-    )
-    crossed: Mapped[list[str]] = column(default="'{}'", comment="Measures that are over their threshold")
-
-
-class HealthThreshold(Keyed, Tenanted, Touched, Base):
-    """From when on a measure is told of, of one persona or of all of a tenant's; without a row the setting's."""
-
-    __tablename__ = "health_thresholds"
-    __table_args__ = (
-        Index(
-            "health_thresholds_scope_key",
-            "tenant_id",
-            "persona_id",
-            "metric",
-            unique=True,
-            postgresql_nulls_not_distinct=True,
-        ),
-        CheckConstraint("clear_below <= raise_at", name="order"),
-        CheckConstraint("(raise_at IS NULL) = (clear_below IS NULL)", name="both"),
-    )
-
-    persona_id: Mapped[UUID | None] = reference(
-        "assistants.personas", comment="NULL: of every persona that has none of its own"
-    )
-    metric: Mapped[str] = one_of(
-        "cpu_percent", "memory_mb", "memory_percent", "disk_usage_gb", "llm_calls_count", "estimated_cost",
-        "active_runs_count", comment="As the column of ops.persona_health_metrics",
-    )  # fmt: skip
-    raise_at: Mapped[Decimal | None] = amount(Numeric(14, 4), comment="It is crossed from here on; NULL: never")
-    clear_below: Mapped[Decimal | None] = amount(Numeric(14, 4), comment="It is over below this")
 
 
 class RetentionPolicy(Keyed, Touched, Base):
@@ -376,40 +237,3 @@ class ReleasedFile(Base):
     key: Mapped[str] = column(comment="Where it stands in storage")
     key_hash: Mapped[int | None] = column(BigInteger, Computed("hashtextextended(key, 0)", persisted=True))
     released_at: Mapped[datetime] = column(default="now()")
-
-
-class Backup(Keyed, Touched, Base):
-    """A copy of the database: a full one, or what changed since another; proven by a restore."""
-
-    __tablename__ = "backups"
-    __table_args__ = (
-        Index(None, "status", "started_at"),
-        Index(None, "expires_at"),
-        CheckConstraint("kind = 'full' OR base_id IS NOT NULL", name="kind_has_base"),
-        CheckConstraint("base_id <> id", name="base_id_is_another"),
-        CheckConstraint(
-            "status IN ('running', 'failed') OR num_nulls(location, byte_count, checksum, completed_at) = 0",
-            name="status_is_whole",
-        ),
-        CheckConstraint("status <> 'failed' OR error_message IS NOT NULL", name="status_says_why"),
-    )
-
-    kind: Mapped[str] = one_of("full", "incremental")
-    base_id: Mapped[UUID | None] = reference("ops.backups", on_delete="RESTRICT", comment="What an increment adds to")
-    status: Mapped[str] = one_of("running", "completed", "failed", "expired", default="running")
-    tier: Mapped[str] = one_of("online", "archived", default="online", comment="Archived: kept longer, read slower")
-    location: Mapped[str | None] = words(2000, least=1)
-    byte_count: Mapped[int | None] = column(BigInteger, check="{0} >= 0", comment="Bytes")
-    checksum: Mapped[str | None] = column(check="{0} ~ '^[0-9a-f]{{64}}$'", comment="SHA-256")
-    schema_revision: Mapped[str] = words(64, least=1, comment="Of the migrations")
-    server_version: Mapped[str | None] = words(64)
-    wal_start: Mapped[str | None] = column(check="{0} ~ '^[0-9A-F]{{1,8}}/[0-9A-F]{{1,8}}$'", comment="LSN")
-    wal_end: Mapped[str | None] = column(
-        check="{0} ~ '^[0-9A-F]{{1,8}}/[0-9A-F]{{1,8}}$'", comment="LSN; archived WAL goes on from here"
-    )
-    started_at: Mapped[datetime] = column(default="now()")
-    completed_at: Mapped[datetime | None] = column(check="{0} >= started_at")
-    verified_at: Mapped[datetime | None] = column(check="{0} >= completed_at", comment="When a restore proved it")
-    archived_at: Mapped[datetime | None] = column(check="{0} IS NULL OR tier = 'archived'")
-    expires_at: Mapped[datetime | None] = column(check="{0} > started_at", comment="When it may be deleted")
-    error_message: Mapped[str | None] = words(20000)
