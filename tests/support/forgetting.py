@@ -1,6 +1,9 @@
 """Somebody in archives: what was said of them, what the store holds of it, and the tasks that erase them."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,6 +13,7 @@ import pyarrow.parquet as pq
 
 from core.errors import UnavailableError
 from db import archives
+from db.connection import tenant_transaction
 from pipelines.registry import Registry
 from pipelines.resources import Resources
 from pipelines.retention import forgetting
@@ -20,9 +24,11 @@ from pipelines.retention.archive.store import ArchiveStore, LocalArchives
 from pipelines.retention.archive.writing import OWN
 from pipelines.storage import LocalStorage, Storage
 from pipelines.tenants import erasure, users
-from tests.support.archives import Archiving, loaded
+from tests.support.archives import Archiving, archiving, loaded
 from tests.support.database import Database
 from tests.support.engine import publish
+from tests.support.factory import Factory
+from tests.support.tenants import new_tenant
 from workers.testing import drain
 
 REGISTRY = Registry([*forgetting.TASKS, *users.TASKS, *erasure.TASKS])
@@ -31,6 +37,7 @@ SELECT task_type, status, last_error FROM queue.tasks_history
 WHERE task_type ~ 'erase$' ORDER BY completed_at
 """
 ERASURES = "SELECT payload FROM queue.tasks_live WHERE task_type = 'archive.erase' ORDER BY created_at"
+OVER = "UPDATE ops.retention_runs SET status = 'completed', ended_at = now()"
 NAMED = "SELECT manifest_key, files FROM ops.archives WHERE status IN ('verified', 'emptied')"
 
 
@@ -59,24 +66,58 @@ class FailingArchives(LocalArchives):
         super().delete(key)
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A tenant of a test's own, the archives' store beside its database, and a folder for what tasks store."""
+
+    database: Database
+    ours: Factory
+    store: LocalArchives
+    folder: Path
+
+    def archived(self, table: str, age_column: str = "created_at") -> Archiving:
+        """Archive what is old of a table, by a run that is over then."""
+        run = archiving(self.database, self.store, table, age_column)
+        assert run.work() is None
+        self.database.rows(OVER)
+        return run
+
+    def work(self, store: ArchiveStore | None = None) -> list[tuple[str, str, str | None]]:
+        """Run erasures until none is due, with another store where one is given; return how each ended."""
+        drain(self.database, REGISTRY, resources=resources(store or self.store, self.folder / "storage"), limit=500)
+        return self.database.rows(ENDS)
+
+    def delete(self, person: UUID) -> None:
+        """Delete a person as a product does."""
+        with tenant_transaction(self.database.connect("worker"), self.ours.tenant_id) as worker:
+            worker.execute("DELETE FROM people.persons WHERE id = %s", (person,))
+
+    def traces(self, *words: object) -> dict[str, list[str]]:
+        """Return the files of the store that hold one of these words, with those that they hold."""
+        return traces(self.store, *words)
+
+    def astray(self) -> set[str]:
+        """Return the keys of files that no part names, and those that a part names and that are not there."""
+        named = set()
+        for manifest_key, files in self.database.rows(NAMED):
+            named |= {manifest_key, *(file["key"] for file in files)}
+        return named ^ set(self.store.keys(""))
+
+
+@contextmanager
+def scene_of(database: Database, folder: Path) -> Iterator[Scene]:
+    """Return a scene for the block, in a database that knows the tasks which erase."""
+    publish(database, REGISTRY)
+    with new_tenant(database) as ours:
+        yield Scene(database, ours, LocalArchives(folder / "archives"), folder)
+
+
 def resources(store: ArchiveStore, storage: Path) -> Resources:
     """Return what the tasks work with."""
     found = Resources()
     found.provide(ArchiveStore, lambda: store)
     found.provide(Storage, lambda: LocalStorage(storage))
     return found
-
-
-def work(database: Database, store: ArchiveStore, storage: Path) -> list[tuple[str, str, str | None]]:
-    """Run erasures until none is due; return how each ended."""
-    drain(database, REGISTRY, resources=resources(store, storage), limit=500)
-    return database.rows(ENDS)
-
-
-def known(database: Database) -> Database:
-    """Make the types of the tasks known to a database."""
-    publish(database, REGISTRY)
-    return database
 
 
 def holdings(store: ArchiveStore) -> dict[str, str]:
@@ -97,14 +138,6 @@ def traces(store: ArchiveStore, *words: object) -> dict[str, list[str]]:
     """Return the files of the store that hold one of these words, with those that they hold."""
     held = {key: [str(word) for word in words if str(word) in said] for key, said in holdings(store).items()}
     return {key: found for key, found in held.items() if found}
-
-
-def astray(database: Database, store: ArchiveStore) -> set[str]:
-    """Return the keys of files that no part names, and those that a part names and that are not there."""
-    named = set()
-    for manifest_key, files in database.rows(NAMED):
-        named |= {manifest_key, *(file["key"] for file in files)}
-    return named ^ set(store.keys(""))
 
 
 def rows_of(run: Archiving) -> Counter[str]:
