@@ -10,12 +10,13 @@ import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
-from core.errors import GreenroomError, SettingsError, UnavailableError
+from core.errors import SettingsError, UnavailableError
 from pipelines.retention.archive.errors import ChangedArchiveError
 from pipelines.storage.base import Found, copy, hash_of
 from pipelines.storage.local import LocalStorage
@@ -149,69 +150,47 @@ class RemoteArchives(ArchiveStore):
     """Archives below a URL such as s3://bucket/folder; `options` go to fsspec as they are."""
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        from pipelines.storage.remote import RemoteStorage, opened  # few need it, and it takes a while to import
+        from pipelines.storage.below import RemoteFiles  # few need it, and it takes a while to import
 
-        self._files, self._root = opened(url, options, setting="archive")
-        self._walked = RemoteStorage(url, options, most_bytes=0)
+        self._remote = RemoteFiles(url, options, setting="archive")
 
     @property
     def place(self) -> str:
         """The URL without what may be secret in it."""
-        protocol = self._files.protocol
-        return f"{protocol if isinstance(protocol, str) else protocol[0]}://{self._root.rpartition('@')[2]}"
+        return self._remote.place
 
     def put(self, key: str, source: Path) -> None:
         """Send the file, in pieces where it is large."""
         with self._answers(key):
-            self._files.put_file(str(source), self._path(key))
+            self._remote.files.put_file(str(source), self._remote.path(key))
 
     def get(self, key: str, target: Path) -> None:
         """Copy the file to the local disk."""
         with self._answers(key):
-            self._files.get_file(self._path(key), str(target))
+            self._remote.files.get_file(self._remote.path(key), str(target))
 
     def delete(self, key: str) -> None:
         """Remove the file."""
         with contextlib.suppress(ChangedArchiveError), self._answers(key):
-            self._files.info(self._path(key))  # a bucket removes what it does not have without a word, others complain
-            self._files.rm_file(self._path(key))
+            # a bucket removes what it does not have without a word, others complain
+            self._remote.files.info(self._remote.path(key))
+            self._remote.files.rm_file(self._remote.path(key))
 
     def keys(self, folder: str) -> list[str]:
         """Return what stands below the folder."""
         found: list[str] = []
         with contextlib.suppress(ChangedArchiveError), self._answers(folder):
-            listed = self._files.find(self._path(folder), detail=True)
+            listed = self._remote.files.find(self._remote.path(folder), detail=True)
             found = [path for path, facts in listed.items() if facts["type"] == "file"]
-        return sorted(path.removeprefix(self._path("")) for path in found if path.startswith(self._path(f"{folder}/")))
+        root, below = self._remote.path(""), self._remote.path(f"{folder}/" if folder else "")
+        return sorted(path.removeprefix(root) for path in found if path.startswith(below))
 
     def walk(self) -> Iterator[Found]:
         """Yield what the store lists."""
-        return self._walked.walk()
+        return self._remote.walk()
 
-    def _path(self, key: str) -> str:
-        return f"{self._root.rstrip('/')}/{key}"
-
-    @contextlib.contextmanager
-    def _answers(self, key: str) -> Iterator[None]:
-        """Raise our errors for those of whatever library talks to the store; no text goes on: it may hold secrets."""
-        try:
-            yield
-        except GreenroomError:
-            raise
-        except FileNotFoundError:
-            self._require_root()
-            raise ChangedArchiveError(key, "is gone") from None
-        except Exception as error:  # each store has a library, each library its own
-            raise _away(error) from None
-
-    def _require_root(self) -> None:
-        """Tell a bucket that is not there from a file that is not."""
-        try:
-            is_there = self._files.exists(self._root.partition("/")[0])
-        except Exception as error:
-            raise _away(error) from None
-        if not is_there:
-            raise UnavailableError("the archives' bucket does not exist: check archive.url", retry_after=_AGAIN)
+    def _answers(self, key: str) -> AbstractContextManager[None]:
+        return self._remote.answers(lambda: ChangedArchiveError(key, "is gone"))
 
 
 def archive_store(settings: "Settings") -> ArchiveStore:
@@ -229,10 +208,6 @@ def archive_store(settings: "Settings") -> ArchiveStore:
     if parts.netloc or not unquote(parts.path).startswith("/"):
         raise SettingsError("archive.url names a folder by its whole path: file:///srv/archives")
     return LocalArchives(Path(unquote(parts.path)))
-
-
-def _away(error: Exception) -> UnavailableError:
-    return UnavailableError(f"the archives' store does not answer: {type(error).__name__}", retry_after=_AGAIN)
 
 
 def _flush(folder: Path) -> None:
