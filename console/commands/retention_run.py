@@ -12,9 +12,10 @@ from console.bars import sparkline
 from console.commands.enqueue import followed
 from console.options import AsJson, Timeout
 from console.runtime import Operation, operate
-from core.errors import GreenroomError, NotFoundError
-from db import audit, retention_plans, retention_runs
+from core.errors import GreenroomError, NotFoundError, UsageError
+from db import audit, retention, retention_plans
 from db.connection import tenant_transaction
+from db.retention import Policy
 from db.retention_plans import Month, Plan
 
 _WIDTH = 24
@@ -65,8 +66,8 @@ def run(
     from pipelines.retention.runs import RETENTION_QUEUE
 
     with operate(works=wait) as operation:
-        if unknown := retention_runs.unknown(operation.connection, tuple(policies or ())):
-            raise NotFoundError(f"no policy is named {unknown[0]!r}: see `greenroom retention show`")
+        for name in policies or ():
+            _require_on(retention.named(operation.connection, name))
         if wait:
             operation.require_worker(RETENTION_QUEUE)
         task_id = _enqueue(operation, tuple(policies or ()), is_confirmed=confirm)
@@ -133,6 +134,14 @@ def _show_months(plans: Sequence[Plan]) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- the run
+
+
+def _require_on(policy: Policy) -> None:
+    """Raise UsageError for a policy that takes nothing."""
+    if policy.is_held:
+        raise UsageError(f"{policy.name} is a hold: it keeps rows and takes none")
+    if not policy.is_enabled:
+        raise UsageError(f"{policy.name} is off: `greenroom retention enable {policy.name}` switches it on")
 
 
 def _enqueue(operation: Operation, policies: tuple[str, ...], *, is_confirmed: bool) -> UUID:

@@ -24,12 +24,12 @@ WHERE hop.queue <> %(own_queue)s AND NOT EXISTS (
 
 -- name: policies
 -- The policies that are neither off nor holds, but for those that the asking task has come to the end of, or to a question: of a cadence,
--- by their names, or all.
+-- by their names, or all. Whose last run began the longest ago comes first: what has much to go keeps no other waiting for all of it.
 SELECT p.name FROM ops.retention_policies p
 WHERE p.is_enabled AND NOT p.is_held AND (%(cadence)s::text IS NULL OR p.cadence = %(cadence)s)
     AND (cardinality(%(names)s::text[]) = 0 OR p.name = ANY (%(names)s)) AND NOT EXISTS (
         SELECT FROM ops.retention_runs r WHERE r.policy_id = p.id AND r.task_id = %(task_id)s AND r.status <> 'running')
-ORDER BY p.name;
+ORDER BY (SELECT max(r.started_at) FROM ops.retention_runs r WHERE r.policy_id = p.id) NULLS FIRST, p.name;
 
 -- name: unknown
 -- Of some names, those of no policy.

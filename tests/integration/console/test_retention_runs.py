@@ -76,7 +76,7 @@ def test_a_run_is_followed_by_whoever_wants_to(inline: Inline, policy: str) -> N
     [
         (("plan", "no-such"), "no policy is named 'no-such' or speaks of such a table: see `greenroom retention show`"),
         (("plan", "--tenant", "no-such"), "no-such"),
-        (("run", "no-such"), "no policy is named 'no-such': see `greenroom retention show`"),
+        (("run", "no-such"), "there is no retention policy 'no-such': `greenroom retention show` lists them"),
     ],
 )
 def test_a_name_that_is_none_is_refused(inline: Inline, call: tuple[str, ...], says: str) -> None:
@@ -89,3 +89,16 @@ def test_a_policy_that_is_off_is_said_to_be(inline: Inline, policy: str) -> None
     inline.ok("retention", "disable", policy)
     shown = inline.run("retention", "plan", policy)
     assert (shown.returncode, f"{policy} is off" in shown.stderr) == (0, True)
+    refused = inline.run("retention", "run", policy)
+    says = f"{policy} is off: `greenroom retention enable {policy}` switches it on"
+    assert (refused.returncode, says in refused.stderr) == (2, True)
+
+
+def test_a_hold_runs_nothing_and_says_so(inline: Inline, policy: str) -> None:
+    hold = f"hold-{policy}"
+    inline.ok(
+        "retention", "hold", hold, "--table", "assistants.runs", "--tenant", policy, "--reason", "a court's order"
+    )
+    refused = inline.run("retention", "run", hold)
+    assert (refused.returncode, f"{hold} is a hold: it keeps rows and takes none" in refused.stderr) == (2, True)
+    inline.ok("retention", "release", hold)

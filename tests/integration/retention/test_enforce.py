@@ -1,6 +1,7 @@
 """`retention.enforce`: run by run, page by page, whatever is killed, held, switched off or in use meanwhile."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +14,7 @@ from pipelines.enqueue import enqueue
 from pipelines.registry import Registry
 from pipelines.retention import enforce
 from pipelines.retention.enforce import EnforceRetention
+from pipelines.retention.runs import Pacer
 from tests.support.database import Database
 from tests.support.engine import Line, publish
 from tests.support.factory import Factory
@@ -64,6 +66,24 @@ def agents(ours: Factory, count: int, moment: str = OLD, **given: Any) -> list[U
 def left(database: Database) -> int:
     """Return how many of agents' sessions are old."""
     return int(database.value("SELECT count(*) FROM governance.agent_sessions WHERE created_at < '2021-01-01'"))
+
+
+class OnePage(Pacer):
+    """Has the time for one page of two rows."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, most=2, rest=lambda seconds: None)
+        self._is_over = False
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_over
+
+    @contextmanager
+    def page(self) -> Iterator[int]:
+        with super().page() as most:
+            yield most
+        self._is_over = True
 
 
 def again(line: Line) -> None:
@@ -121,6 +141,24 @@ def test_a_cadence_runs_its_own_policies(database: Database, ours: Factory) -> N
     hourly, daily = add(database, SESSIONS, cadence="hourly"), of_agents(database)
     enforced(database, cadence="hourly")
     assert (len(came_to(database, hourly)), came_to(database, daily)) == (1, [])
+
+
+def test_what_has_much_to_go_keeps_no_other_waiting_for_all_of_it(
+    database: Database, ours: Factory, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempts have the time for one page each: the second is the other policy's."""
+    much, little = of_agents(database, name="a much"), add(database, SESSIONS, "expires_at", name="b little")
+    agents(ours, 6)
+    ours.row(SESSIONS, created_at=OLD, expires_at=OLD)
+    monkeypatch.setattr(enforce, "Pacer", OnePage)
+    enqueue(database.connect(), EnforceRetention())
+    line.run_once()
+    again(line)
+    assert came_to(database, little) == [("completed", 1, 0)]
+    assert came_to(database, much) == [("running", 2, 0)]
+    for _ in range(8):
+        again(line)
+    assert came_to(database, much) == [("completed", 6, 0)]
 
 
 def test_a_name_of_no_policy_is_told(database: Database) -> None:
