@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import s3fs
+from botocore.exceptions import BotoCoreError
 
 from tests.support.waiting import eventually
 
@@ -75,7 +76,7 @@ def _has_bucket(server: S3Server) -> bool:
             files.mkdir(BUCKET)
         files.pipe_file(f"{BUCKET}/ready", b"yes")  # a volume is there to write to
         files.rm_file(f"{BUCKET}/ready")
-    except OSError:
+    except (OSError, BotoCoreError):  # it does not listen yet
         return False
     return True
 
