@@ -55,6 +55,7 @@ def s3_server() -> Iterator[S3Server]:
             shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed",
             "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-master.telemetry=false",
             "-master.volumeSizeLimitMB=64", "-volume.max=8", f"-s3.config={known}", "-s3.autoCreateBucket=false",
+            "-s3.port.iceberg=0", "-s3.port.lance=0",  # which two of these servers would share
             f"-s3.port={s3_port}", f"-s3.port.grpc={s3_grpc}",
             *(f"-{name}={port}" for name, port in zip(_PORTS, ports, strict=True)),
         ]  # fmt: skip
