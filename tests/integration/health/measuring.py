@@ -24,7 +24,7 @@ FROM ops.persona_health_metrics WHERE persona_id = %s ORDER BY measured_at
 """
 _EVENTS = """
 SELECT event_type, metadata ->> 'metric', (metadata ->> 'value')::float FROM audit.audit_events
-WHERE resource_type = 'persona' AND resource_id = %s ORDER BY created_at, id
+WHERE resource_type = 'persona' AND resource_id = %s ORDER BY created_at, metadata ->> 'metric'
 """
 Measure = tuple[Any, ...]
 """CPU %, memory MB and %, disk GB, calls, cost, runs."""
@@ -68,7 +68,7 @@ class Measuring:
         return self.measures(persona_id)[-1]
 
     def told(self, persona_id: UUID) -> list[tuple[Any, ...]]:
-        """Return the audit's events of a persona: type, measure, value."""
+        """Return the audit's events of a persona: type, measure, value; those of one moment by their measures."""
         return self.database.rows(_EVENTS, (str(persona_id),))
 
     def call(self, run_id: UUID, at: datetime | None = None) -> None:
