@@ -48,30 +48,31 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A current memory: its chunk, and the chunks that it was made of."""
+    """A current memory: its chunk, the chunks that it was made of, and the place of the one that stands for each."""
 
     id: UUID
     chunk_id: UUID
     source_ids: list[UUID]
+    merged_into: list[int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A memory that was made of the same sources before; `has_vector` in the space that was asked for."""
+    """A memory that was made of the same sources before."""
 
     id: UUID
     sources_hash: bytes
+    is_current: bool
     header: str
     text: str
-    has_vector: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """A memory to be written; `text` None where one of the same sources is there already, and is shown again.
+    """A memory to be written, or with `known_id` one that is there and is shown again, with the sources it has now.
 
     `sources` are its chunks with the place of the one that each was merged into; `supersedes` are memories whose
-    sources it has; `vector` is None where the one that is there has it.
+    sources it has.
     """
 
     sources: Sequence[tuple[Chunk, int | None]]
@@ -84,7 +85,7 @@ class Writing:
     method: str
     model: str | None
     prompt_version: str
-    vector: Vector | None
+    vector: Vector
 
     @property
     def chunk_ids(self) -> list[UUID]:
@@ -224,9 +225,9 @@ def holding(connection: Connection, chunk_ids: Sequence[UUID]) -> list[Holding]:
     return [Holding(*row) for row in QUERIES.run(connection, "holding", {"chunk_ids": list(chunk_ids)})]
 
 
-def known(connection: Connection, persona_id: UUID, space_id: UUID, hashes: Sequence[bytes]) -> dict[bytes, Known]:
+def known(connection: Connection, persona_id: UUID, hashes: Sequence[bytes]) -> dict[bytes, Known]:
     """Return the memories that were made of these sources before, by the hash of them, whatever became of them."""
-    values = {"persona_id": persona_id, "space_id": space_id, "hashes": list(hashes)}
+    values = {"persona_id": persona_id, "hashes": list(hashes)}
     found = [Known(*row) for row in QUERIES.run(connection, "known", values)]
     return {each.sources_hash: each for each in found}
 
@@ -260,9 +261,7 @@ def current(connection: Connection, memory_ids: Sequence[UUID]) -> set[UUID]:
     return {row[0] for row in QUERIES.run(connection, "current", {"memory_ids": list(memory_ids)})}
 
 
-def write(
-    connection: Connection, tenant_id: UUID, persona_id: UUID, space_id: UUID, writing: Writing
-) -> Place | None:
+def write(connection: Connection, tenant_id: UUID, persona_id: UUID, space_id: UUID, writing: Writing) -> Place | None:
     """Write a memory and supersede those whose sources it has; return where it stands, None where it was there.
 
     Expects the transaction of `lock`, and that `present` has all of its sources.
@@ -290,9 +289,7 @@ def mark(connection: Connection, chunk_ids: Sequence[UUID]) -> None:
     QUERIES.run(connection, "mark", {"chunk_ids": list(chunk_ids)})
 
 
-def _insert(
-    connection: Connection, values: dict[str, Any], space_id: UUID, writing: Writing
-) -> tuple[Place, UUID]:
+def _insert(connection: Connection, values: dict[str, Any], space_id: UUID, writing: Writing) -> tuple[Place, UUID]:
     """Write a new memory with its chunk and vector."""
     language = writing.language
     named = values | {"language": language, "external_id": f"memory:{values['persona_id']}:{language}"}
@@ -304,21 +301,19 @@ def _insert(
     [(chunk_id,)] = QUERIES.run(connection, "insert_chunk", made)
     QUERIES.run(connection, "count_chunk", made)
     [(memory_id,)] = QUERIES.run(connection, "insert_memory", made | {"chunk_id": chunk_id})
-    if writing.vector is not None:
-        documents.insert_vectors(connection, space_id, [chunk_id], [writing.vector])
+    documents.insert_vectors(connection, space_id, [chunk_id], [writing.vector])
     return place, memory_id
 
 
 _WRITTEN = ("sources_hash", "header", "text", "token_count", "method", "model", "prompt_version")
 
 
-def _show_again(connection: Connection, values: dict[str, Any], space_id: UUID, vector: Vector | None) -> None:
+def _show_again(connection: Connection, values: dict[str, Any], space_id: UUID, vector: Vector) -> None:
     """Have searches find a memory that was made before, with the sources that it has now."""
     [(chunk_id,)] = QUERIES.run(connection, "show_again", values)
     QUERIES.run(connection, "link_chunk", values | {"chunk_id": chunk_id})
     QUERIES.run(connection, "forget_sources", values)
-    if vector is not None:
-        documents.insert_vectors(connection, space_id, [chunk_id], [vector])
+    documents.insert_vectors(connection, space_id, [chunk_id], [vector])
 
 
 def _insert_sources(connection: Connection, tenant_id: UUID, memory_id: UUID, writing: Writing) -> None:

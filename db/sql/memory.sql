@@ -33,7 +33,7 @@ SELECT chunk_id, related_id, similarity FROM knowledge.related_chunks(%(tenant_i
 
 -- name: holding
 -- Memories that searches find and that are one of these chunks, or were made of one, with their sources.
-SELECT m.id, m.chunk_id, array_agg(s.chunk_id ORDER BY s.place) FROM knowledge.memories m
+SELECT m.id, m.chunk_id, array_agg(s.chunk_id ORDER BY s.place), array_agg(s.merged_into ORDER BY s.place) FROM knowledge.memories m
 JOIN knowledge.memory_sources s ON s.memory_id = m.id
 WHERE m.status = 'current' AND m.id IN (
     SELECT o.id FROM knowledge.memories o WHERE o.chunk_id = ANY (%(chunk_ids)s)
@@ -42,8 +42,7 @@ GROUP BY m.id, m.chunk_id ORDER BY m.id;
 
 -- name: known
 -- Memories of these sources, whatever became of them.
-SELECT m.id, m.sources_hash, c.header, c.text,
-    EXISTS (SELECT FROM knowledge.chunk_vectors v WHERE v.space_id = %(space_id)s AND v.chunk_id = c.id)
+SELECT m.id, m.sources_hash, m.status = 'current', c.header, c.text
 FROM knowledge.memories m JOIN knowledge.chunks c ON c.id = m.chunk_id
 WHERE m.persona_id = %(persona_id)s AND m.sources_hash = ANY (%(hashes)s);
 
