@@ -83,7 +83,7 @@ WHERE d.tenant_id = %(tenant_id)s AND d.collection_id IS NULL AND d.external_id 
 INSERT INTO knowledge.chunks (tenant_id, document_id, persona_id, version, chunk_index, header, text, text_hash, token_count,
     start_offset, end_offset, is_curated, source_chunk_ids, curated_at)
 VALUES (%(tenant_id)s, %(document_id)s, %(persona_id)s, 2, %(chunk_index)s, %(header)s, %(text)s,
-    sha256(convert_to(concat_ws(E'\n', NULLIF(%(header)s, ''), %(text)s), 'UTF8')), %(token_count)s, 0, length(%(text)s), true,
+    sha256(convert_to(concat_ws(E'\n', NULLIF(%(header)s::text, ''), %(text)s::text), 'UTF8')), %(token_count)s, 0, length(%(text)s::text), true,
     %(source_ids)s, now())
 RETURNING id;
 

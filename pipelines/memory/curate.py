@@ -154,8 +154,10 @@ def _text(made: Group, summariser: Summariser) -> _Text:
     """Return the one text that stands for all, or what several come to."""
     if len(made.standing) == 1:
         return _Text(made.standing[0].chunk.header, made.standing[0].chunk.text)
-    listed = [Source(m.chunk.id, m.chunk.text, m.vector, m.chunk.token_count) for m in made.standing]
-    summary = summariser.summarise(sorted(listed, key=lambda source: source.chunk_id))
+    in_order = sorted(made.standing, key=lambda member: member.place)
+    summary = summariser.summarise(
+        [Source(m.chunk.id, m.chunk.text, m.vector, m.chunk.token_count) for m in in_order]
+    )
     return _Text(_common_header(made), summary.text, summary.method, summary.model, summary.prompt_version)
 
 

@@ -58,9 +58,14 @@ class Member:
         return is_near and set(_NUMBERS.findall(mine)) == set(_NUMBERS.findall(theirs))
 
     @property
-    def rank(self) -> tuple[int, UUID]:
+    def place(self) -> tuple[UUID, int]:
+        """Where it stands: the older document first, and its chunks in their order."""
+        return self.chunk.document_id, self.chunk.chunk_index
+
+    @property
+    def rank(self) -> tuple[int, tuple[UUID, int]]:
         """Of two that say the same the first stands for both: the longer one, then the older."""
-        return -self.chunk.token_count, self.chunk.id
+        return -self.chunk.token_count, self.place
 
 
 @dataclass(eq=False)
@@ -104,9 +109,9 @@ class Group:
     @property
     def sources(self) -> list[tuple[Chunk, int | None]]:
         """Its chunks, those that stand for themselves first; each with the place of who stands for it."""
-        first = sorted(self.standing, key=lambda member: member.chunk.id)
+        first = sorted(self.standing, key=lambda member: member.place)
         places = {member.chunk.id: place for place, member in enumerate(first)}
-        others = sorted((m for m in self.members if m.chunk.id in self.merged), key=lambda member: member.chunk.id)
+        others = sorted((m for m in self.members if m.chunk.id in self.merged), key=lambda member: member.place)
         return [(m.chunk, None) for m in first] + [(m.chunk, places[self.merged[m.chunk.id]]) for m in others]
 
     def joined(self, other: "Group", same: float) -> "Group":
