@@ -106,7 +106,7 @@ def register(
 
 
 def get(connection: Connection, document_id: UUID) -> Document | None:
-    """Return a document, or None where it is deleted or another tenant's."""
+    """Return a document, or None where it is deleted, another tenant's, or made of no file."""
     values = {"id": document_id, "chunk_size": DEFAULT_CHUNK_SIZE, "chunk_overlap": DEFAULT_CHUNK_OVERLAP}
     rows = QUERIES.run(connection, "get", values)
     return Document(*rows[0]) if rows else None

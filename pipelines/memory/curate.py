@@ -155,9 +155,7 @@ def _text(made: Group, summariser: Summariser) -> _Text:
     if len(made.standing) == 1:
         return _Text(made.standing[0].chunk.header, made.standing[0].chunk.text)
     in_order = sorted(made.standing, key=lambda member: member.place)
-    summary = summariser.summarise(
-        [Source(m.chunk.id, m.chunk.text, m.vector, m.chunk.token_count) for m in in_order]
-    )
+    summary = summariser.summarise([Source(m.chunk.id, m.chunk.text, m.vector, m.chunk.token_count) for m in in_order])
     return _Text(_common_header(made), summary.text, summary.method, summary.model, summary.prompt_version)
 
 

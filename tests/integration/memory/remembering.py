@@ -1,4 +1,4 @@
-"""Personas whose chunks are condensed by the tasks themselves, as workers run them, with the packaged model's vectors."""
+"""Personas whose chunks are condensed by the tasks themselves, as workers run them, by the packaged model."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from uuid import UUID
 
 import psycopg
@@ -19,20 +20,20 @@ WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT gra
 ENQUEUED = "SELECT payload ->> 'persona_id' FROM queue.tasks_live WHERE task_type = 'memory.curate'"
 WORDS = """
 SELECT (SELECT count(*) FROM knowledge.chunks WHERE text LIKE %(like)s), (SELECT count(*) FROM knowledge.memories),
-    (SELECT count(*) FROM knowledge.chunk_vectors v WHERE NOT EXISTS (SELECT FROM knowledge.chunks c WHERE c.id = v.chunk_id))
+    (SELECT count(*) FROM knowledge.chunk_vectors v
+     WHERE NOT EXISTS (SELECT FROM knowledge.chunks c WHERE c.id = v.chunk_id))
 """
-GOES = {
-    "the task": lambda memory, document: delete(memory, document),
-    "plain SQL": lambda memory, document: memory.database.rows(
-        "DELETE FROM knowledge.documents WHERE id = %s", (document,)
-    ),
-}
 
 
 def delete(memory: Remembering, document_id: UUID) -> None:
     """Delete a document as a worker does."""
     with tenant_transaction(memory.worker, memory.tenant_id):
         documents.delete(memory.worker, memory.tenant_id, document_id)
+
+
+def delete_by_sql(memory: Remembering, document_id: UUID) -> None:
+    """Delete a document as anybody does."""
+    memory.database.rows("DELETE FROM knowledge.documents WHERE id = %s", (document_id,))
 
 
 def one_memory(memory: Remembering) -> tuple[UUID, UUID, UUID]:
@@ -81,8 +82,10 @@ def test_a_source_that_is_back_brings_its_memory_back(memory: Remembering) -> No
     assert memory.search("bowline", persona, is_curated=True)
 
 
-@pytest.mark.parametrize("how", sorted(GOES))
-def test_a_document_that_goes_takes_the_memories_of_its_words_along(memory: Remembering, how: str) -> None:
+@pytest.mark.parametrize("how", [delete, delete_by_sql])
+def test_a_document_that_goes_takes_the_memories_of_its_words_along(
+    memory: Remembering, how: Callable[[Remembering, UUID], None]
+) -> None:
     persona, one, _ = one_memory(memory)
     secret = "The harbour master's code word for the bowline is xylophone; the bowline is tied at the quay with it."
     three = memory.read(persona, secret, name="three")
@@ -92,7 +95,7 @@ def test_a_document_that_goes_takes_the_memories_of_its_words_along(memory: Reme
     holding = [each for each in memory.memories(persona, is_all=True) if len(memory.sources(each)) > 3]
     assert len(holding) == 2
     memory.database.rows("DELETE FROM queue.tasks_live")
-    GOES[how](memory, three)
+    how(memory, three)
     texts, memories, vectors = memory.database.rows(WORDS, {"like": "%xylophone%"})[0]
     assert (texts, vectors) == (0, 0)
     assert memories == 1  # the first, of before the secret, which nobody finds
@@ -133,6 +136,11 @@ def test_a_persona_that_goes_takes_its_memories_along(memory: Remembering) -> No
     memory.database.rows("DELETE FROM assistants.personas WHERE id = %s", (persona,))
     assert memory.database.rows("SELECT FROM knowledge.memories UNION ALL SELECT FROM knowledge.memory_sources") == []
     assert memory.database.rows(ENQUEUED) == []
+
+
+def waits(memory: Remembering, number: int) -> bool:
+    """Tell whether so many wait for a lock."""
+    return bool(memory.database.value(WAITING) == number)
 
 
 def race(memory: Remembering, change: Callable[[psycopg.Connection[tuple[object, ...]]], object]) -> None:
@@ -204,7 +212,7 @@ def test_two_curations_of_one_persona_make_each_memory_once(memory: Remembering)
         owner.execute("SELECT knowledge.lock_memory(%s)", (persona,))
         for number, thread in enumerate(threads, 1):
             thread.start()  # each has computed the same memories when it waits
-            eventually(lambda number=number: memory.database.value(WAITING) == number)
+            eventually(partial(waits, memory, number))
     for thread in threads:
         thread.join()
     assert memory.database.value(CURRENT) == 2
