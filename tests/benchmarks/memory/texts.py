@@ -5,6 +5,7 @@ the GNU General Public License or as free. None of them stands here: they are fe
 """
 
 import gzip
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +33,13 @@ def fetch(folder: Path) -> None:
         if target.is_dir():
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", package], cwd=folder, check=True, capture_output=True)  # noqa: S607
+        _run(folder, "apt-get", "download", package)
         [archive] = folder.glob(f"{package}_*.deb")
-        subprocess.run(["dpkg-deb", "-x", archive.name, package], cwd=folder, check=True)  # noqa: S607
+        _run(folder, "dpkg-deb", "-x", archive.name, package)
+
+
+def _run(folder: Path, program: str, *arguments: str) -> None:
+    subprocess.run([shutil.which(program) or program, *arguments], cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
 def texts_of(folder: Path, samples: Path = SAMPLES) -> list[Text]:
