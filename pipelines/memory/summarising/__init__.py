@@ -9,6 +9,7 @@
 | `chat` | a model behind an endpoint of OpenAI's protocol, believed only after a look |
 | `answers` | what such a model answers, read within bounds |
 | `summarisers` | who summarises for a space, by the settings |
+| `booking` | what a summary cost, booked to its tenant |
 """
 
 from pipelines.memory.summarising.base import Source, Summariser, Summary

@@ -25,8 +25,8 @@ class Source:
 class Summary:
     """What sources come to.
 
-    `method` says who wrote it; `model` is None where no chat model was asked, and `cost` what asking it cost (USD), also
-    where its answer was not taken. `origins` holds the chunk of each sentence, in their order, where that is known.
+    `method` says who wrote it; `model` is None where no chat model was asked; `cost` (USD) is what asking it cost, its
+    answer taken or not. `origins` holds each sentence's chunk, in their order, where that is known.
     """
 
     text: str

@@ -68,9 +68,9 @@ class Extractive:
 
         Raises what the embedder does: the first failure of a sentence, RateLimitedError where it refuses for now.
         """
-        sentences = _sentences(sources)
+        centroid, sentences = centroid_of(sources), _sentences(sources)
         vectors = self.vectors([sentence.text for sentence in sentences])
-        chosen = self._chosen(sentences, vectors, centroid_of(sources), self._budget(sources))
+        chosen = self._chosen(sentences, vectors, centroid, self._budget(sources))
         return Summary(
             text=_joined([sentences[place] for place in chosen]),
             method=METHOD,
@@ -104,7 +104,9 @@ class Extractive:
             place = max(open_places, key=lambda place: (gains[place], -place))
             open_places.discard(place)
             tokens = sentences[place].tokens
-            if chosen and (nearest[place] >= _SAME or spent + tokens > budget or not self._fit(sentences, chosen, place)):
+            if chosen and (
+                nearest[place] >= _SAME or spent + tokens > budget or not self._fit(sentences, chosen, place)
+            ):
                 continue
             chosen.append(place)
             spent += tokens

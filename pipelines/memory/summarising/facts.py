@@ -2,8 +2,8 @@
 
 It asks no dictionary and no model, so it works in any language whose script it can read, within limits: a name is told
 by its capital letter inside of a sentence, so one that begins a sentence is not, nor is one in a script without
-capitals (runs of Katakana are); a language that writes all nouns with capitals has more words to find again. A fact that
-stands in a source and is told of the wrong thing is not noticed. Figures: docs/memory.md.
+capitals (runs of Katakana are); a language that writes all nouns with capitals has more words to find again. A fact
+that stands in a source and is told of the wrong thing is not noticed. Figures: docs/memory.md.
 """
 
 import re
@@ -17,8 +17,9 @@ from pipelines.memory.summarising.sentences import sentences_of
 
 Kind = Literal["number", "address", "name", "quote"]
 
-_URL: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://|www\.)[^\s<>\"”»]+", re.IGNORECASE)
-_MAIL: Final = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+")
+# Each begins where a run of its letters does, or a long one without an end would be tried from every place.
+_URL: Final = re.compile(r"(?<![a-z0-9+.-])(?:[a-z][a-z0-9+.-]*+://|www\.)[^\s<>\"”»]+", re.IGNORECASE)
+_MAIL: Final = re.compile(r"(?<![\w.+%-])[\w.+%-]++@[\w-]+(?:\.[\w-]+)+")
 # A host's name, a path, an identifier: words that are joined by what joins no words of a sentence.
 _JOINED: Final = re.compile(r"(?<![\w/.@-])(?:--?(?=[^\W\d])|~?/)?\w+(?:(?:[./@:\\=-]|::)\w+)*/?")
 _JOINTS: Final = re.compile(r"[/_\\@=]|(?<=[^\W\d_])\.(?=[^\W\d_])")

@@ -20,7 +20,7 @@ def sentences_of(text: str) -> list[str]:
         for piece in _STOP.split(block):
             line = " ".join(piece.split())
             if line:
-                found += [part for sentence in nupunkt.sent_tokenize(line) for part in _cut(" ".join(sentence.split()))]
+                found += [part for start, end in nupunkt.sent_spans(line) for part in _cut(line[start:end].strip())]
     return found
 
 

@@ -56,7 +56,11 @@ def texts_of(folder: Path, samples: Path = SAMPLES) -> list[Text]:
         *_chapters("faq", faq, "*.en.html"),
         _unpacked("guide", guide / "maint-guide.en.txt.gz", is_double=True),
         _unpacked("faq", faq / "debian-faq.en.txt.gz", is_double=True),
-        *(Text(f"samples-{path.name}", path.read_bytes()) for path in sorted(samples.iterdir()) if path.name != "NOTICE"),
+        *(
+            Text(f"samples-{path.name}", path.read_bytes())
+            for path in sorted(samples.iterdir())
+            if path.name != "NOTICE"
+        ),
     ]
 
 
