@@ -1,6 +1,7 @@
 """Who summarises for a space: by the settings, with the model that embeds for it."""
 
 import threading
+from typing import Final
 
 from core.memory_group import MemorySettings
 from db.spaces import Space
@@ -9,6 +10,10 @@ from pipelines.endpoints import limit_key_of_model
 from pipelines.memory.summarising.base import Summariser
 from pipelines.memory.summarising.chat import Chat
 from pipelines.memory.summarising.extractive import Extractive
+
+
+# Tokens that are left for the header that sources have in common, and that is embedded with their summary.
+_HEADER: Final = 24
 
 
 class Summarisers:
@@ -41,7 +46,7 @@ class Summarisers:
         model = self._models.of(space)
 
         def fits(text: str) -> bool:
-            return len(model.tokenizer.encode(text).ids) <= model.max_tokens
+            return len(model.tokenizer.encode(text).ids) <= model.max_tokens - _HEADER
 
         extractive = Extractive(self._embedders.of(space), share=self._settings.share, fits=fits)
         if self._settings.summariser == "extractive":
