@@ -11,7 +11,6 @@ from pipelines.memory.summarising.base import Summariser
 from pipelines.memory.summarising.chat import Chat
 from pipelines.memory.summarising.extractive import Extractive
 
-
 # Tokens that are left for the header that sources have in common, and that is embedded with their summary.
 _HEADER: Final = 24
 
