@@ -24,6 +24,7 @@ from core.events import (
     ScheduleFired,
     ScheduleRefused,
     StoreCalled,
+    SummaryRejected,
     TasksPublished,
     TasksRescued,
     WebhookFailed,
@@ -105,6 +106,12 @@ class Metrics:
             registry=registry,
             buckets=_WAIT_SECONDS,
         )
+        self._rejected = Counter(
+            "greenroom_summaries_rejected",
+            "Summaries of chat models that were not taken.",
+            ["reason"],
+            registry=registry,
+        )
         self._ended: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}
         self._queries: dict[str, Histogram] = {}
 
@@ -160,6 +167,8 @@ class Metrics:
                 self._late.observe(late)
             case ScheduleRefused(task_id=None):
                 self._fires.labels("refused").inc()
+            case SummaryRejected(reason=reason):
+                self._rejected.labels(reason).inc()
             case _:
                 pass
 

@@ -32,6 +32,7 @@ from core.groups import (
     WorkerSettings,
     commas,
 )
+from core.memory_group import MemorySettings
 
 PREFIX = "GREENROOM_"
 
@@ -77,6 +78,7 @@ class Settings(BaseSettings):
     statistics: StatisticsSettings = StatisticsSettings()
     alerts: AlertsSettings = AlertsSettings()
     health: HealthSettings = HealthSettings()
+    memory: MemorySettings = MemorySettings()
 
     @field_validator("task_modules", mode="before")
     @classmethod

@@ -200,6 +200,7 @@ UNGUARDED = {
     "tasks.resume_queue": ROW_A_PROCESS,
     "tasks.scope_of": ROW_A_PROCESS,
     "tenants.add": A_ROW_MORE,
+    "usage.record_usage": A_ROW_MORE,
     "tenants.details": "counts a tenant's live tasks among all, for operators",
     "tenants.tables": CATALOGUE,
     "testing.came_to": KIT,
