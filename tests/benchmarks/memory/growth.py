@@ -38,8 +38,8 @@ INSERT INTO knowledge.documents (tenant_id, persona_id, name, current_version, n
 VALUES (%s, %s, 'notes', 1, 1, 'completed') RETURNING id
 """
 _CHUNKS = """
-INSERT INTO knowledge.chunks (id, tenant_id, document_id, persona_id, version, chunk_index, text, text_hash, token_count,
-    start_offset, end_offset, curated_at)
+INSERT INTO knowledge.chunks (id, tenant_id, document_id, persona_id, version, chunk_index, text, text_hash,
+    token_count, start_offset, end_offset, curated_at)
 SELECT u.id, %(tenant)s, %(document)s, %(persona)s, 1, u.place, u.text, sha256(convert_to(u.text, 'UTF8')), 45, 0, 1,
     CASE WHEN %(considered)s THEN now() END
 FROM unnest(%(ids)s::uuid[], %(places)s::integer[], %(texts)s::text[]) AS u (id, place, text)
