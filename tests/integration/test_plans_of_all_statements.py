@@ -109,6 +109,7 @@ UNGUARDED = {
     },
     "memory.counts": "counts all that a persona knows, for operators",
     "memory.enqueue": "queue.enqueue is it, once a persona",
+    "memory.list": "sorts what a persona remembers, for operators, who see a page",
     "memory.lock": NO_TABLE,
     "memory.persona": "looks at all personas of a tenant, for operators, who name one",
     "months.clear": WHOLE_MONTH,

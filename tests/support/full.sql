@@ -96,6 +96,7 @@ FROM generate_series(1, 60000) n;
 INSERT INTO knowledge.memory_sources (memory_id, place, tenant_id, chunk_id, document_id, chunk_index, text_hash, token_count)
 SELECT fill.key('memories', n), i, fill.tenant(n), fill.key('chunks', n + i), fill.key('documents', n + i), 0, sha256('t'), 1
 FROM generate_series(1, 60000) n, generate_series(0, 1) i WHERE n NOT IN (101, 30101);
+CLUSTER knowledge.chunks USING chunks_pkey; -- as dense as before
 
 -- fill: asked
 -- The log of searches, products, and tools.

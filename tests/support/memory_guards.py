@@ -105,11 +105,6 @@ _GUARDS = [
     ),
     Guard("worker", "memory.mark", CHUNKS, ("chunks_*",), 20, 250),
     Guard("system", "memory.due_personas", {"after": key("personas", 0), "most": 20}, (DUE,), 200, 400),
-    Guard(
-        "operator", "memory.list",
-        PERSONA | {"is_all": False, "before": None, "limit": 20},
-        ("memories_*",), 100, 200, (MANY,), plan="force_custom_plan",
-    ),
     Guard("operator", "memory.sources", CHUNKS, ("memories_chunk_id_key", *SOURCES), 80, 150),
     Guard(
         "worker", "UPDATE knowledge.documents SET deleted_at = now() WHERE id = %(document_id)s",

@@ -41,7 +41,7 @@ CREATE TABLE knowledge.memories (
     CONSTRAINT memories_method_check CHECK (length(method) BETWEEN 1 AND 100),
     CONSTRAINT memories_model_check CHECK (length(model) BETWEEN 1 AND 255),
     CONSTRAINT memories_prompt_version_check CHECK (length(prompt_version) <= 100),
-    CONSTRAINT memories_source_count_check CHECK (source_count > 1),
+    CONSTRAINT memories_source_count_check CHECK (source_count > 0),
     CONSTRAINT memories_source_token_count_check CHECK (source_token_count > 0),
     CONSTRAINT memories_token_count_check CHECK (token_count > 0),
     CONSTRAINT memories_status_check CHECK (status IN ('current', 'stale', 'superseded')),

@@ -42,7 +42,7 @@ class Memory(Keyed, Tenanted, Touched, Base):
     )
     model: Mapped[str | None] = words(255, least=1, comment="The language model, if one wrote it")
     prompt_version: Mapped[str] = words(100)
-    source_count: Mapped[int] = column(check="{0} > 1", comment="Chunks that it was made of")
+    source_count: Mapped[int] = column(check="{0} > 0", comment="Chunks that it was made of")
     source_token_count: Mapped[int] = column(check="{0} > 0", comment="Their tokens of cl100k_base")
     token_count: Mapped[int] = column(check="{0} > 0", comment="Tokens of cl100k_base")
     status: Mapped[str] = one_of(
