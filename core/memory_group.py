@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from core.groups import Group
+from core.groups import GroupingSettings
 
 
-class MemorySettings(Group):
+class MemorySettings(GroupingSettings):
     """How a persona's memory is condensed: by sentences of its sources, or by a chat model (extra: openai)."""
 
     summariser: Literal["extractive", "chat"] = Field(
