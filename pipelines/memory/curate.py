@@ -23,6 +23,7 @@ from pipelines.documents.versions import enqueue_slices
 from pipelines.memory.grouping import Bounds, Group, group
 from pipelines.memory.payloads import CurateMemory
 from pipelines.memory.summarising import Source, Summariser
+from pipelines.memory.summarising.booking import Meter, book
 from pipelines.memory.summarising.summarisers import Summarisers
 from pipelines.outcomes import Apply, Done, Outcome, Snooze
 from pipelines.task import TaskContext
@@ -71,12 +72,17 @@ def curate(context: TaskContext, payload: CurateMemory) -> Outcome:
         due = memory.due(transaction.connection, payload.persona_id, space.id, how.page)
     if not due:
         return Done({"considered": standing.considered, "written": standing.written, "superseded": standing.superseded})
-    summariser = context.resources.get(Summarisers).of(space)
+    summariser = Meter(context.resources.get(Summarisers).of(space))
     context.progress(0.5, f"{standing.considered} chunks considered, {standing.written} memories")
     with context.read() as transaction:
         page = _read(transaction, tenant_id, payload.persona_id, space, due, how, summariser.version)
     writings = _writings(context, space, page, summariser)
-    apply = _writing_page(context, payload.persona_id, space, page, writings, standing)
+    write = _writing_page(context, payload.persona_id, space, page, writings, standing)
+
+    def apply(transaction: Transaction) -> None:
+        book(transaction.connection, tenant_id, payload.persona_id, summariser.spent)
+        write(transaction)
+
     return Snooze(_PAUSE if standing.held else timedelta(0), apply)
 
 
