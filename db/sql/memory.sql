@@ -5,6 +5,12 @@
 -- Raw chunks that searches find.
 knowledge.chunks c JOIN knowledge.documents d ON d.id = c.document_id AND d.current_version = c.version AND d.deleted_at IS NULL AND NOT c.is_curated
 
+-- part: named
+-- The same of those that are named: looked up one by one, whatever the planner thinks of a persona.
+unnest(%(chunk_ids)s::uuid[]) AS named (id)
+CROSS JOIN LATERAL (SELECT * FROM knowledge.chunks o WHERE o.id = named.id OFFSET 0) AS c
+JOIN knowledge.documents d ON d.id = c.document_id AND d.current_version = c.version AND d.deleted_at IS NULL AND NOT c.is_curated
+
 -- part: read
 -- What grouping needs of a chunk: `v` is its vector.
 SELECT c.id, c.document_id, c.chunk_index, c.header, c.text, c.text_hash, COALESCE(c.token_count, greatest(length(c.text) / 4, 1)),
@@ -22,9 +28,9 @@ ORDER BY c.id LIMIT %(limit)s;
 -- name: chunks
 -- include: read
 FROM
--- include: shown
-JOIN knowledge.chunk_vectors v ON v.space_id = %(space_id)s AND v.chunk_id = c.id
-WHERE c.id = ANY (%(chunk_ids)s) AND c.persona_id = %(persona_id)s
+-- include: named
+CROSS JOIN LATERAL (SELECT o.embedding FROM knowledge.chunk_vectors o WHERE o.space_id = %(space_id)s AND o.chunk_id = c.id OFFSET 0) AS v
+WHERE c.persona_id = %(persona_id)s
 ORDER BY c.id;
 
 -- name: related
@@ -33,12 +39,18 @@ SELECT chunk_id, related_id, similarity FROM knowledge.related_chunks(%(tenant_i
 
 -- name: holding
 -- Memories that searches find and that are one of these chunks, or were made of one, with their sources.
-SELECT m.id, m.chunk_id, array_agg(s.chunk_id ORDER BY s.place), array_agg(s.merged_into ORDER BY s.place) FROM knowledge.memories m
-JOIN knowledge.memory_sources s ON s.memory_id = m.id
-WHERE m.status = 'current' AND m.id IN (
-    SELECT o.id FROM knowledge.memories o WHERE o.chunk_id = ANY (%(chunk_ids)s)
-    UNION SELECT o.memory_id FROM knowledge.memory_sources o WHERE o.chunk_id = ANY (%(chunk_ids)s))
-GROUP BY m.id, m.chunk_id ORDER BY m.id;
+WITH held AS MATERIALIZED (
+    SELECT o.id FROM unnest(%(chunk_ids)s::uuid[]) AS named (id)
+    CROSS JOIN LATERAL (SELECT m.id FROM knowledge.memories m WHERE m.chunk_id = named.id OFFSET 0) AS o
+    UNION SELECT o.memory_id FROM unnest(%(chunk_ids)s::uuid[]) AS named (id)
+    CROSS JOIN LATERAL (SELECT s.memory_id FROM knowledge.memory_sources s WHERE s.chunk_id = named.id OFFSET 0) AS o
+)
+SELECT m.id, m.chunk_id, s.chunk_ids, s.merged_into FROM held
+CROSS JOIN LATERAL (SELECT * FROM knowledge.memories o WHERE o.id = held.id AND o.status = 'current' OFFSET 0) AS m
+CROSS JOIN LATERAL (
+    SELECT array_agg(o.chunk_id ORDER BY o.place) AS chunk_ids, array_agg(o.merged_into ORDER BY o.place) AS merged_into
+    FROM knowledge.memory_sources o WHERE o.memory_id = m.id
+) AS s ORDER BY m.id;
 
 -- name: known
 -- Memories of these sources, whatever became of them.
@@ -60,8 +72,8 @@ SELECT c.id FROM knowledge.chunks c WHERE c.id = ANY (%(chunk_ids)s) ORDER BY c.
 -- name: present
 -- Those that searches find still.
 SELECT c.id FROM
--- include: shown
-WHERE c.id = ANY (%(chunk_ids)s) AND c.persona_id = %(persona_id)s;
+-- include: named
+WHERE c.persona_id = %(persona_id)s;
 
 -- name: current
 SELECT id FROM knowledge.memories WHERE id = ANY (%(memory_ids)s) AND status = 'current';
@@ -171,15 +183,21 @@ FROM (
 
 -- name: list
 -- A persona's memories, newest first.
+WITH page AS MATERIALIZED (
+    SELECT o.* FROM knowledge.memories o
+    WHERE o.persona_id = %(persona_id)s AND (o.status = 'current' OR %(is_all)s) AND (%(before)s::uuid IS NULL OR o.id < %(before)s)
+    ORDER BY o.id DESC LIMIT %(limit)s
+)
 SELECT m.id, m.chunk_id, m.status, m.superseded_by, m.method, m.model, m.prompt_version, m.source_count, m.source_token_count, m.token_count,
     m.created_at, c.text
-FROM knowledge.memories m JOIN knowledge.chunks c ON c.id = m.chunk_id
-WHERE m.persona_id = %(persona_id)s AND (m.status = 'current' OR %(is_all)s) AND (%(before)s::uuid IS NULL OR m.id < %(before)s)
-ORDER BY m.id DESC LIMIT %(limit)s;
+FROM page m CROSS JOIN LATERAL (SELECT o.text FROM knowledge.chunks o WHERE o.id = m.chunk_id OFFSET 0) AS c ORDER BY m.id DESC;
 
 -- name: sources
 -- What curated chunks were made of; the texts of those that are there still.
 SELECT m.chunk_id, s.place, s.chunk_id, s.document_id, d.name, s.chunk_index, c.page, c.section, s.token_count, s.merged_into, c.text
-FROM knowledge.memories m JOIN knowledge.memory_sources s ON s.memory_id = m.id
-LEFT JOIN knowledge.documents d ON d.id = s.document_id LEFT JOIN knowledge.chunks c ON c.id = s.chunk_id
-WHERE m.chunk_id = ANY (%(chunk_ids)s) ORDER BY m.chunk_id, s.place;
+FROM unnest(%(chunk_ids)s::uuid[]) AS named (id)
+CROSS JOIN LATERAL (SELECT o.id, o.chunk_id FROM knowledge.memories o WHERE o.chunk_id = named.id OFFSET 0) AS m
+CROSS JOIN LATERAL (SELECT * FROM knowledge.memory_sources o WHERE o.memory_id = m.id OFFSET 0) AS s
+LEFT JOIN LATERAL (SELECT o.name FROM knowledge.documents o WHERE o.id = s.document_id OFFSET 0) AS d ON true
+LEFT JOIN LATERAL (SELECT o.page, o.section, o.text FROM knowledge.chunks o WHERE o.id = s.chunk_id OFFSET 0) AS c ON true
+ORDER BY m.chunk_id, s.place;

@@ -1,8 +1,8 @@
 """`memory.curate`: a page of a persona's new chunks, with what is near to them, becomes memories.
 
-A page is read, then computed with no transaction open, then written in the one that ends the attempt, as far as all that
-it was made of is there still; the next page is the next attempt's. What nobody wrote is found as due again, so it goes
-on wherever it was killed.
+A page is read, then computed with no transaction open, then written in the one that ends the attempt, as far as all
+that it was made of is there still; the next page is the next attempt's. What nobody wrote is found as due again, so it
+goes on wherever it was killed.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from pipelines.documents.tokens import count
 from pipelines.documents.versions import enqueue_slices
 from pipelines.memory.grouping import Bounds, Group, group
 from pipelines.memory.payloads import CurateMemory
-from pipelines.memory.summarising import Source, Summariser
-from pipelines.memory.summarising.booking import Meter, book
+from pipelines.memory.summarising import Source, Summariser, Summary
+from pipelines.memory.summarising.booking import book
 from pipelines.memory.summarising.summarisers import Summarisers
 from pipelines.outcomes import Apply, Done, Outcome, Snooze
 from pipelines.task import TaskContext
@@ -72,16 +72,18 @@ def curate(context: TaskContext, payload: CurateMemory) -> Outcome:
         due = memory.due(transaction.connection, payload.persona_id, space.id, how.page)
     if not due:
         return Done({"considered": standing.considered, "written": standing.written, "superseded": standing.superseded})
-    summariser = Meter(context.resources.get(Summarisers).of(space))
-    context.progress(0.5, f"{standing.considered} chunks considered, {standing.written} memories")
+    summariser = context.resources.get(Summarisers).of(space)
+    done = standing.considered / (standing.considered + len(due))
+    context.progress(done, f"{standing.considered} chunks considered, {standing.written} memories")
     with context.read() as transaction:
         page = _read(transaction, tenant_id, payload.persona_id, space, due, how, summariser.version)
-    writings = _writings(context, space, page, summariser)
-    write = _writing_page(context, payload.persona_id, space, page, writings, standing)
+    texts, summaries = _texts(page, summariser)
+    writings = _writings(context, space, page, texts)
+    writing = _writing_page(context, payload.persona_id, space, page, writings, standing)
 
     def apply(transaction: Transaction) -> None:
-        book(transaction.connection, tenant_id, payload.persona_id, summariser.spent)
-        write(transaction)
+        book(transaction.connection, tenant_id, payload.persona_id, summaries)
+        writing(transaction)
 
     return Snooze(_PAUSE if standing.held else timedelta(0), apply)
 
@@ -126,20 +128,42 @@ class _Text:
     prompt_version: str = ""
 
 
-def _writings(context: TaskContext, space: Space, page: _Page, summariser: Summariser) -> list[Writing]:
-    """Return the memories that the page's groups come to. What would save nothing is none, nor what there is already.
+_Texts = dict[bytes, tuple[Group, _Text]]
+"""By the hash of their sources."""
 
-    Where a text is repeated more often than a memory has sources, the rest of its chunks stay as they are.
+
+def _texts(page: _Page, summariser: Summariser) -> tuple[_Texts, list[Summary]]:
+    """Return what the page's groups come to, and the summaries that were made for that.
+
+    What would save nothing is left out, and so is what there is already: where a text is repeated more often than a
+    memory has sources, the rest of its chunks stay as they are.
     """
-    texts: dict[bytes, tuple[Group, _Text]] = {}
+    texts: _Texts = {}
+    summaries: list[Summary] = []
     for made in page.groups:
         sources_hash = made.sources_hash(summariser.version)
         known = page.known.get(sources_hash)
         if sources_hash in texts or (known is not None and known.is_current and known.id not in made.memories):
             continue
-        found = _Text(known.header, known.text) if known is not None else _text(made, summariser)
+        if known is not None:
+            found = _Text(known.header, known.text)
+        elif len(made.standing) == 1:
+            found = _Text(made.standing[0].chunk.header, made.standing[0].chunk.text)
+        else:
+            summaries.append(summary := summariser.summarise(_sources(made)))
+            found = _Text(_common_header(made), summary.text, summary.method, summary.model, summary.prompt_version)
         if found.text.strip() and count(found.text) < sum(member.chunk.token_count for member in made.members):
             texts[sources_hash] = made, found
+    return texts, summaries
+
+
+def _sources(made: Group) -> list[Source]:
+    in_order = sorted(made.standing, key=lambda member: member.place)
+    return [Source(m.chunk.id, m.chunk.text, m.vector, m.chunk.token_count) for m in in_order]
+
+
+def _writings(context: TaskContext, space: Space, page: _Page, texts: _Texts) -> list[Writing]:
+    """Return the memories of these texts, with their vectors."""
     vectors = _vectors(context, space, [found for _, found in texts.values()])
     return [
         Writing(
@@ -154,15 +178,6 @@ def _writings(context: TaskContext, space: Space, page: _Page, summariser: Summa
         for (sources_hash, (made, found)), vector in zip(texts.items(), vectors, strict=True)
         if vector is not None
     ]
-
-
-def _text(made: Group, summariser: Summariser) -> _Text:
-    """Return the one text that stands for all, or what several come to."""
-    if len(made.standing) == 1:
-        return _Text(made.standing[0].chunk.header, made.standing[0].chunk.text)
-    in_order = sorted(made.standing, key=lambda member: member.place)
-    summary = summariser.summarise([Source(m.chunk.id, m.chunk.text, m.vector, m.chunk.token_count) for m in in_order])
-    return _Text(_common_header(made), summary.text, summary.method, summary.model, summary.prompt_version)
 
 
 def _common_header(made: Group) -> str:

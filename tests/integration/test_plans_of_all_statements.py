@@ -107,6 +107,10 @@ UNGUARDED = {
         for file, name in QUERIES
         if file == "maintenance"
     },
+    "memory.counts": "counts all that a persona knows, for operators",
+    "memory.enqueue": "queue.enqueue is it, once a persona",
+    "memory.lock": NO_TABLE,
+    "memory.persona": "looks at all personas of a tenant, for operators, who name one",
     "months.clear": WHOLE_MONTH,
     "months.drop": WHOLE_MONTH,
     "months.make": CATALOGUE,

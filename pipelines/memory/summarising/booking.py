@@ -6,28 +6,9 @@ from uuid import UUID
 
 from db import usage
 from db.connection import Connection
-from pipelines.memory.summarising.base import Source, Summariser, Summary
+from pipelines.memory.summarising.base import Summary
 
 METRIC = "tokens"
-
-
-class Meter:
-    """A summariser that remembers what one attempt spent: for its thread alone."""
-
-    def __init__(self, summariser: Summariser) -> None:
-        self._summariser = summariser
-        self.spent: list[Summary] = []
-
-    @property
-    def version(self) -> str:
-        """The summariser's."""
-        return self._summariser.version
-
-    def summarise(self, sources: Sequence[Source]) -> Summary:
-        """Summarise as the summariser does, and remember it."""
-        summary = self._summariser.summarise(sources)
-        self.spent.append(summary)
-        return summary
 
 
 def book(connection: Connection, tenant_id: UUID, persona_id: UUID, summaries: Sequence[Summary]) -> None:

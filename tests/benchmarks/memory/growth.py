@@ -1,7 +1,8 @@
-"""What a hundred new chunks of a persona cost to curate, among few and among many: `python -m tests.benchmarks.memory.growth`.
+"""The command: `python -m tests.benchmarks.memory.growth [SIZE]...`: what new chunks cost to curate among few and many.
 
-Prints JSON: for each case the seconds of reading, of computing (the packaged model sums up) and of writing. Vectors are
-drawn around as many centres as there are chunks by four, so that each new chunk has four that are near to it.
+Curates a hundred new chunks of a persona and prints JSON: the seconds of the whole attempt, in which the packaged model
+sums up, and of what Postgres does of it. Vectors are drawn around as many centres as there are chunks by four, so that
+each new chunk has four that are near to it.
 """
 
 import json
@@ -37,11 +38,14 @@ INSERT INTO knowledge.documents (tenant_id, persona_id, name, current_version, n
 VALUES (%s, %s, 'notes', 1, 1, 'completed') RETURNING id
 """
 _CHUNKS = """
-INSERT INTO knowledge.chunks (id, tenant_id, document_id, persona_id, version, chunk_index, text, text_hash, token_count, start_offset,
-    end_offset, curated_at)
+INSERT INTO knowledge.chunks (id, tenant_id, document_id, persona_id, version, chunk_index, text, text_hash,
+    token_count, start_offset, end_offset, curated_at)
 SELECT u.id, %(tenant)s, %(document)s, %(persona)s, 1, u.place, u.text, sha256(convert_to(u.text, 'UTF8')), 45, 0, 1,
     CASE WHEN %(considered)s THEN now() END
 FROM unnest(%(ids)s::uuid[], %(places)s::integer[], %(texts)s::text[]) AS u (id, place, text)
+"""
+_TOTALS = """
+INSERT INTO knowledge.term_totals (tenant_id, language, chunk_count, term_count) VALUES (%s, 'english', %s, %s)
 """
 _VECTORS = "COPY knowledge.{} (space_id, chunk_id, tenant_id, embedding) FROM STDIN (FORMAT BINARY)"
 
@@ -107,7 +111,7 @@ def fill(memory: Remembering, case: Case) -> UUID:
             filling.add(other, filling.centres(case.others // NEAR), case.others, considered=True)
         filling.add(persona, centres[:NEW], NEW, considered=False)
         superuser.execute(
-            "INSERT INTO knowledge.term_totals (tenant_id, language, chunk_count, term_count) VALUES (%s, 'english', %s, %s)",
+            _TOTALS,
             (memory.tenant_id, case.own + case.others + NEW, 30 * (case.own + case.others + NEW)),
         )
         superuser.execute("ANALYZE")
@@ -177,7 +181,8 @@ def main() -> None:
         for case in CASES:
             if not wanted or case.own + case.others in wanted:
                 with cloned(server, template) as database:
-                    print(json.dumps(measure(database, shared, case)), flush=True)
+                    sys.stdout.write(json.dumps(measure(database, shared, case)) + "\n")
+                    sys.stdout.flush()
     shared.close()
 
 

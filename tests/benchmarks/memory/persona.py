@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from pipelines.memory.payloads import CurateMemory
-
 from console.setup import create_space
 from db import identity, spaces
 from db import search as store
@@ -19,6 +17,7 @@ from pipelines.documents.embedders import Embedders
 from pipelines.documents.models import find_model
 from pipelines.documents.payloads import IngestDocument
 from pipelines.enqueue import enqueue, enqueue_many
+from pipelines.memory.payloads import CurateMemory
 from pipelines.registry import load_registry
 from pipelines.resources import Resources
 from tests.benchmarks.memory.questions import Question

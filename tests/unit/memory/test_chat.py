@@ -14,7 +14,6 @@ from core.events import Event, SummaryRejected, subscribe
 from core.settings import load_settings
 from pipelines.documents.tokens import count
 from pipelines.memory.summarising import Source
-from pipelines.memory.summarising.booking import Meter
 from pipelines.memory.summarising.chat import PROMPT, Chat
 from pipelines.memory.summarising.extractive import Extractive
 from tests.support.chat_endpoint import ChatEndpoint, chat_endpoint, completion, failure, says
@@ -154,10 +153,7 @@ def test_what_was_paid_for_is_told_though_it_is_not_taken(endpoint: ChatEndpoint
 def test_an_attempt_that_comes_again_is_not_paid_for_twice(endpoint: ChatEndpoint) -> None:
     endpoint.answer = lambda asked: says(GOOD)
     chat = chat_of(endpoint)
-    meter = Meter(chat)
-    summaries = [meter.summarise(SOURCES) for _ in range(2)]
-    assert summaries[0] == summaries[1]
-    assert meter.spent == summaries
+    assert chat.summarise(SOURCES) == chat.summarise(SOURCES)
     assert len(endpoint.asked) == 1
     chat.summarise(SOURCES[:1])
     assert len(endpoint.asked) == 2
