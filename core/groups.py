@@ -335,7 +335,10 @@ class GroupingSettings(Group):
         8, ge=2, le=64, description="Most chunks that are summed up together, not counting those that say the same."
     )
     tokens: int = Field(
-        2000, ge=100, le=100_000, description="Most tokens (cl100k_base) of what is summed up together."
+        550,
+        ge=100,
+        le=100_000,
+        description="Most tokens (cl100k_base) of what is summed up together; share of them fits the model.",
     )
     page: int = Field(200, ge=1, le=2000, description="New chunks of one attempt.")
     nearest: int = Field(12, ge=1, le=100, description="Related chunks that are looked for of each new one.")

@@ -13,7 +13,7 @@ class MemorySettings(GroupingSettings):
     summariser: Literal["extractive", "chat"] = Field(
         "extractive", description="extractive: sentences of the sources, here; chat: a model behind url."
     )
-    share: float = Field(0.4, ge=0.05, le=0.9, description="Of the sources' tokens, so much a summary has at most.")
+    share: float = Field(0.45, ge=0.05, le=0.9, description="Of the sources' tokens, so much a summary has at most.")
     url: str | None = Field(None, description="The chat model's base address: https://api.example.org/v1.")
     api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
     model: str | None = Field(None, description="The chat model's name at that address.")

@@ -82,8 +82,7 @@ def curate(context: TaskContext, payload: CurateMemory) -> Outcome:
     writing = _writing_page(context, payload.persona_id, space, page, writings, standing)
 
     def apply(transaction: Transaction) -> None:
-        for summary in summaries:
-            book(transaction.connection, tenant_id, payload.persona_id, summary)
+        book(transaction.connection, tenant_id, payload.persona_id, summaries)
         writing(transaction)
 
     return Snooze(_PAUSE if standing.held else timedelta(0), apply)

@@ -23,7 +23,7 @@ class WordVectors:
 
     def _vector(self, text: str) -> Vectors:
         words = re.findall(r"\w+", text.casefold()) or [""]
-        found: Vectors = sum(map(_vector_of, words), np.zeros(DIMENSIONS, dtype=np.float32))
+        found: Vectors = np.stack([_vector_of(word) for word in words]).sum(axis=0)
         normalised: Vectors = found / np.linalg.norm(found)
         return normalised
 

@@ -1,5 +1,7 @@
-"""What a summary cost, booked to its tenant."""
+"""What summaries cost, booked to their tenant."""
 
+from collections.abc import Sequence
+from decimal import Decimal
 from uuid import UUID
 
 from db import usage
@@ -9,19 +11,21 @@ from pipelines.memory.summarising.base import Summary
 METRIC = "tokens"
 
 
-def book(connection: Connection, tenant_id: UUID, persona_id: UUID, summary: Summary) -> None:
-    """Write down the tokens of the chat model that was asked, whatever became of its answer; nothing without one.
+def book(connection: Connection, tenant_id: UUID, persona_id: UUID, summaries: Sequence[Summary]) -> None:
+    """Write down the tokens of the chat model that was asked, whatever became of its answers; nothing without one.
 
-    In the transaction that writes the summary, bound to the tenant.
+    In the transaction that writes the summaries, bound to the tenant.
     """
-    tokens = summary.prompt_tokens + summary.completion_tokens
-    if summary.model is None or not tokens:
+    asked = [summary for summary in summaries if summary.model is not None]
+    read, written = sum(each.prompt_tokens for each in asked), sum(each.completion_tokens for each in asked)
+    if not read + written:
         return
     told = {
         "task_type": "memory.curate",
         "persona_id": str(persona_id),
-        "model": summary.model,
-        "prompt_tokens": summary.prompt_tokens,
-        "completion_tokens": summary.completion_tokens,
+        "model": asked[0].model,
+        "prompt_tokens": read,
+        "completion_tokens": written,
     }
-    usage.record(connection, tenant_id, METRIC, tokens, cost=summary.cost, metadata=told)
+    cost = sum((each.cost for each in asked), Decimal(0))
+    usage.record(connection, tenant_id, METRIC, read + written, cost=cost, metadata=told)

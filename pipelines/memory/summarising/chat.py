@@ -8,6 +8,8 @@ for it, and the summary's method says why.
 
 import hashlib
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -35,6 +37,8 @@ _CHECK: Final = "GREENROOM_MEMORY_URL and GREENROOM_MEMORY_MODEL"
 _ABOUT: Final = 0.5
 # An answer's own quotes and braces, and a token that is less than a word.
 _TOKENS_A_WORD, _TOKENS_BESIDES = 1.5, 100
+# Summaries that a process keeps, some KB each: more than those of a few attempts.
+_KEPT: Final = 1000
 
 
 class Chat:
@@ -48,6 +52,8 @@ class Chat:
         self._stands_in = stands_in
         self._fits = fits
         self._model = settings.model or ""
+        self._kept: OrderedDict[bytes, Summary] = OrderedDict()
+        self._lock = threading.Lock()
         self._endpoint = Endpoint(
             settings.url, settings.api_key, settings.seconds, limit_key=limit_key_of_model(self._model), check=_CHECK
         )
@@ -65,10 +71,23 @@ class Chat:
     def summarise(self, sources: Sequence[Source]) -> Summary:
         """Return what the model makes of sources, or the extractive summary where that is not taken.
 
-        Raises RateLimitedError, RetryableError and PermanentError as the endpoint's answer means them, and what the
-        embedder raises.
+        An attempt that failed half-way and comes again is not asked, nor paid, for what this process has of it. Raises
+        RateLimitedError, RetryableError and PermanentError as the endpoint's answer means them, and what the embedder
+        raises.
         """
         centroid_of(sources)  # there are some
+        key = hashlib.sha256(json.dumps([source.text for source in sources]).encode()).digest()
+        with self._lock:
+            kept = self._kept.get(key)
+        if kept is None:
+            kept = self._summarised(sources)
+            with self._lock:
+                self._kept[key] = kept
+                if len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+        return kept
+
+    def _summarised(self, sources: Sequence[Source]) -> Summary:
         try:
             text, usage = self._ask(sources)
             if reason := self._wrong(text, sources):

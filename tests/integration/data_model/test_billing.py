@@ -122,15 +122,13 @@ def test_usage_of_a_month_that_is_not_there_is_refused(ours: Factory, worker: Co
 def test_what_a_chat_model_cost_is_booked_once_and_what_cost_nothing_is_not(ours: Factory, worker: Connection) -> None:
     persona_id = ours.row("assistants.personas")["id"]
     asked = Summary("Tea is steamed.", "chat", "small", "1", 200, 40, Decimal("0.0006"))
-    for summary in (
-        asked,
-        Summary("Tea.", "extractive", None, "1"),
-        replace(asked, prompt_tokens=0, completion_tokens=0),
-    ):
-        book(worker, ours.tenant_id, persona_id, summary)
+    nothing = Summary("Tea.", "extractive", None, "1")
+    book(worker, ours.tenant_id, persona_id, [asked, nothing, replace(asked, method="extractive:refused")])
+    for spent in ([nothing], [replace(asked, prompt_tokens=0, completion_tokens=0)], []):
+        book(worker, ours.tenant_id, persona_id, spent)
     found = "SELECT tenant_id, metric_type, metric_value, cost, metadata->>'persona_id' FROM billing.usage_metrics"
     assert worker.execute(found).fetchall() == [
-        (ours.tenant_id, "tokens", 240, Decimal("0.000600"), str(persona_id)),
+        (ours.tenant_id, "tokens", 480, Decimal("0.001200"), str(persona_id)),
     ]
 
 

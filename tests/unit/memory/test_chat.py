@@ -150,6 +150,15 @@ def test_what_was_paid_for_is_told_though_it_is_not_taken(endpoint: ChatEndpoint
     assert (summary.prompt_tokens, summary.completion_tokens, summary.cost) == (200, 40, Decimal("0.0006"))
 
 
+def test_an_attempt_that_comes_again_is_not_paid_for_twice(endpoint: ChatEndpoint) -> None:
+    endpoint.answer = lambda asked: says(GOOD)
+    chat = chat_of(endpoint)
+    assert chat.summarise(SOURCES) == chat.summarise(SOURCES)
+    assert len(endpoint.asked) == 1
+    chat.summarise(SOURCES[:1])
+    assert len(endpoint.asked) == 2
+
+
 def test_a_summary_that_the_space_s_model_would_cut_is_not_taken(endpoint: ChatEndpoint, rejected: list[str]) -> None:
     endpoint.answer = lambda asked: says(GOOD)
     assert count(chat_of(endpoint, most=20).summarise(SOURCES).text) <= count(TEXTS[0])
