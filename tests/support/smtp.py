@@ -148,17 +148,13 @@ def make_certificate(folder: Path, name: str = "localhost") -> Certificate:
     found = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
     found.certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     found.key.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return found
 
 
 @contextmanager
-def mail_server(
-    security: str = "none", certificate: Certificate | None = None, **options: Any
-) -> Iterator[MailServer]:
+def mail_server(security: str = "none", certificate: Certificate | None = None, **options: Any) -> Iterator[MailServer]:
     """Run a server for the block; `options` are aiosmtpd's."""
     found = MailServer()
     tls = certificate.context() if certificate is not None else None
