@@ -98,7 +98,11 @@ class _Bounded(smtplib.SMTP):
         self.answer_seconds = seconds
         self._unread = b""
         # an address, as of a program that submits: a host's own name is nobody's business, and may be none
-        super().__init__(login.host, login.port, local_hostname="[127.0.0.1]", timeout=seconds, **options)
+        try:
+            super().__init__(login.host, login.port, local_hostname="[127.0.0.1]", timeout=seconds, **options)
+        except BaseException:
+            self.close()
+            raise
 
     def getreply(self) -> tuple[int, bytes]:
         """Read an answer. Raises TimeoutError, SMTPServerDisconnected, and SMTPResponseException for what is none."""

@@ -88,7 +88,7 @@ class MailServer:
         while answer == HANG and not self.release.is_set():
             await asyncio.sleep(0.01)
         if answer in (HANG, CLOSE):
-            assert server.transport is not None
+            assert isinstance(server.transport, asyncio.WriteTransport)
             server.transport.abort()
         return answer
 
@@ -96,7 +96,7 @@ class MailServer:
         """Take the one user's password."""
         self.logins.append(kind)
         is_known = isinstance(data, LoginPassword) and (data.login, data.password) == (USER.encode(), PASSWORD.encode())
-        return AuthResult(success=is_known)
+        return AuthResult(success=is_known, handled=False)
 
     async def auth_XOAUTH2(self, server: SMTP, args: list[str]) -> AuthResult:
         """Take the one user's token; a wrong one is answered as Google does, and then refused."""
@@ -184,6 +184,6 @@ class _AnyPort(Controller):
     """A controller whose port the system chooses: it is told after the start."""
 
     def _trigger_server(self) -> None:
-        assert self.server is not None
+        assert isinstance(self.server, asyncio.base_events.Server)
         self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()
+        super()._trigger_server()  # type: ignore[no-untyped-call]  # the library's

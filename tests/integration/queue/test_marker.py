@@ -54,6 +54,43 @@ def write(context: TaskContext, n: int, note: str) -> None:
         transaction.execute("INSERT INTO public.effects (n, note) VALUES (%s, %s)", (n, note))
 
 
+def raise_within(context: TaskContext) -> None:
+    with context.mark() as transaction:
+        transaction.execute("INSERT INTO public.effects (n) VALUES (1)")
+        raise PermanentError("no")
+
+
+def read_around(context: TaskContext) -> None:
+    with context.read():
+        write(context, 1, "never")
+
+
+def commit(context: TaskContext) -> None:
+    with context.mark() as transaction:
+        transaction.execute("INSERT INTO public.effects (n) VALUES (1)")
+        transaction.connection.commit()
+
+
+FAILING = {"raise within": raise_within, "read around": read_around, "commit": commit}
+
+
+def look(context: TaskContext) -> Outcome:
+    with context.mark() as transaction:
+        rows = transaction.execute("SELECT DISTINCT tenant_id FROM knowledge.collections").fetchall()
+    return Done([str(row[0]) for row in rows])
+
+
+def mark_all(context: TaskContext, payload: MarkAll) -> Outcome:
+    write(context, payload.n, "system")
+    return Done()
+
+
+def mark_many(items: Sequence[BatchItem[MarkMany]]) -> Sequence[Outcome | Exception]:
+    for item in items:
+        write(item.context, item.payload.n, str(item.context.task_id))
+    return [Done() if item.payload.n else RuntimeError("no") for item in items]
+
+
 def handler_of(database: Database) -> Registry:
     """Return task types whose handlers do in their database what their payloads say."""
 
@@ -62,36 +99,16 @@ def handler_of(database: Database) -> Registry:
             case "raise":
                 write(context, context.attempt, f"attempt {context.attempt}")
                 return Retry("again") if context.attempt == 1 else Done()
-            case "raise within":
-                with context.mark() as transaction:
-                    transaction.execute("INSERT INTO public.effects (n) VALUES (1)")
-                    raise PermanentError("no")
-            case "read around":
-                with context.read():
-                    write(context, 1, "never")
-            case "commit":
-                with context.mark() as transaction:
-                    transaction.execute("INSERT INTO public.effects (n) VALUES (1)")
-                    transaction.connection.commit()
             case "look":
-                with context.mark() as transaction:
-                    rows = transaction.execute("SELECT DISTINCT tenant_id FROM knowledge.collections").fetchall()
-                return Done([str(row[0]) for row in rows])
+                return look(context)
             case "":
                 write(context, payload.n, "marked")
+            case named if named in FAILING:
+                FAILING[named](context)
             case statement:
                 database.rows(statement)
                 write(context, 1, "never")
         return Done({"is_last": context.is_last_attempt})
-
-    def mark_all(context: TaskContext, payload: MarkAll) -> Outcome:
-        write(context, payload.n, "system")
-        return Done()
-
-    def mark_many(items: Sequence[BatchItem[MarkMany]]) -> Sequence[Outcome | Exception]:
-        for item in items:
-            write(item.context, item.payload.n, str(item.context.task_id))
-        return [Done() if item.payload.n else RuntimeError("no") for item in items]
 
     return Registry(
         [

@@ -1,53 +1,24 @@
-"""A mail of which nobody knows is held: its worker was killed, or its task ended, after the marker and before the answer."""
+"""A mail of which nobody knows is held: its worker was killed, or its task ended, between the marker and the answer."""
 
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg
 import pytest
 
 from core.errors import NotFoundError, UsageError
-from db import outbound, queue
+from db import outbound
 from db.connection import bind_tenant, connect
 from pipelines.enqueue import enqueue
 from pipelines.mail.outbound import SettleEmails
-from tests.support.command import PROJECT
-from tests.support.post import LAPSE, TENANT, Post
+from tests.support.mail_worker import rescue, sending
+from tests.support.post import TENANT, Post
 from tests.support.smtp import HANG, MailServer
 
 CANCEL = "DELETE FROM queue.tasks_live"
 DEEDS = "SELECT event_type FROM audit.audit_events WHERE event_type LIKE 'mail.%' ORDER BY created_at, id"
-
-
-@contextmanager
-def worker(post: Post) -> Iterator[subprocess.Popen[str]]:
-    """Run a process that sends; it is killed at the end at the latest."""
-    config = {"owner_url": post.database.owner_url, "folder": str(post.folder)}
-    command = [sys.executable, "-m", "tests.support.mail_worker"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    with subprocess.Popen(
-        command, cwd=PROJECT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"{json.dumps(config)}\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "ready\n"
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def rescue(post: Post) -> None:
-    """Let the leases of whoever is gone run out, and give back what they held."""
-    post.database.rows(LAPSE)
-    queue.rescue(post.database.connect("relay"), 100)
 
 
 def test_a_worker_that_is_killed_before_the_answer_leaves_one_copy_and_an_unknown_mail(
@@ -55,7 +26,7 @@ def test_a_worker_that_is_killed_before_the_answer_leaves_one_copy_and_an_unknow
 ) -> None:
     server.data = lambda: HANG
     email_id = post.queue(post.mailbox(server.port))
-    with worker(post) as process:
+    with sending(post) as process:
         assert server.given.wait(20)
         assert post.status(email_id) == "sending"
         os.kill(process.pid, signal.SIGKILL)
