@@ -1,4 +1,4 @@
-"""A worker that sends mail, as a process of its own: `python -m tests.support.mail_worker`, configured by JSON on stdin.
+"""A worker that sends mail, a process of its own: `python -m tests.support.mail_worker`, configured by JSON on stdin.
 
 Says `ready`, then sends what is due until it is killed. `sending` runs one.
 """

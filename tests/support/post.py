@@ -1,4 +1,4 @@
-"""What sends mail in tests: a mailbox of a persona with its secret, mails that are queued, and the task that sends them."""
+"""What sends mail in tests: a mailbox with its secret, mails that are queued, and the task that sends them."""
 
 import base64
 from dataclasses import dataclass, replace

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import threading
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from aiosmtpd.controller import Controller
@@ -57,7 +59,7 @@ class MailServer:
     release: threading.Event = field(default_factory=threading.Event)
     logins: list[str] = field(default_factory=list)
 
-    async def handle_MAIL(
+    async def take_sender(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Take a sender, or refuse it."""
@@ -68,7 +70,7 @@ class MailServer:
             envelope.mail_options.extend(options)
         return self.sender
 
-    async def handle_RCPT(
+    async def take_recipient(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Take a recipient, or refuse it."""
@@ -77,7 +79,7 @@ class MailServer:
             envelope.rcpt_tos.append(address)
         return answer
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+    async def take_message(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """Answer a message that came whole."""
         answer = self.data()
         if answer in (OK, HANG, CLOSE):
@@ -98,10 +100,8 @@ class MailServer:
         is_known = isinstance(data, LoginPassword) and (data.login, data.password) == (USER.encode(), PASSWORD.encode())
         return AuthResult(success=is_known, handled=False)
 
-    async def auth_XOAUTH2(self, server: SMTP, args: list[str]) -> AuthResult:
+    async def take_token(self, server: SMTP, args: list[str]) -> AuthResult:
         """Take the one user's token; a wrong one is answered as Google does, and then refused."""
-        from base64 import b64decode
-
         self.logins.append("XOAUTH2")
         if b64decode(args[1]) == f"user={USER}\1auth=Bearer {TOKEN}\1\1".encode():
             return AuthResult(success=True)
@@ -170,7 +170,13 @@ def mail_server(security: str = "none", certificate: Certificate | None = None, 
         given |= {"tls_context": tls, "require_starttls": True}
     elif security == "tls":
         given |= {"ssl_context": tls, "auth_require_tls": False}
-    controller = _AnyPort(found, **given)
+    hooks = SimpleNamespace(
+        handle_MAIL=found.take_sender,
+        handle_RCPT=found.take_recipient,
+        handle_DATA=found.take_message,
+        auth_XOAUTH2=found.take_token,
+    )
+    controller = _AnyPort(hooks, **given)
     controller.start()
     found.port = controller.port
     try:
