@@ -106,8 +106,8 @@ def test_what_the_producer_rolls_back_is_not_sent(post: Post, server: MailServer
         ("UPDATE mail.emails SET to_emails = ARRAY['no address']", "to_emails holds what is no address"),
         ("UPDATE mail.emails SET to_emails = '{}'", "the mail has no recipient"),
         ("UPDATE mail.emails SET message_id = E'<a>\\r\\nX: y'", "message_id is no Message-ID"),
-        ('headers = \'{"X-A": "b\\u000ac"}\'', "the header X-A has a line break"),
-        ('headers = \'{"bcc": "eve@example.org"}\'', "headers has bcc"),
+        ('UPDATE mail.emails SET headers = \'{"X-A": "b\\u000ac"}\'', "the header X-A has a line break"),
+        ('UPDATE mail.emails SET headers = \'{"bcc": "eve@example.org"}\'', "headers has bcc"),
         ("UPDATE mail.emails SET mailbox_id = NULL", "mailbox is gone"),
     ],
 )
