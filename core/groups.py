@@ -334,7 +334,7 @@ class HealthSettings(Group):
 
 
 class MailSettings(Group):
-    """Bounds of a mail that is read; what is above is left out, and the mail's row says so (docs/mail.md)."""
+    """Bounds of a mail that is read, above which the mail's row says what was left out, and servers; docs/mail.md."""
 
     max_bytes: int = Field(50_000_000, ge=1, description="Of a larger mail only the headers are fetched and kept.")
     max_parts: int = Field(1_000, ge=1, le=100_000, description="Parts of a mail that are read.")
@@ -343,3 +343,10 @@ class MailSettings(Group):
     )
     max_attachment_bytes: int = Field(50_000_000, ge=1, description="Larger files of a mail are left out.")
     max_text_characters: int = Field(10_000_000, ge=1, description="A mail's text and its HTML are cut after so many.")
+    silence_seconds: float = Field(30.0, gt=0, le=300, description="How long a mail server may be silent.")
+    data_seconds: float = Field(
+        600.0, gt=0, le=1200, description="How long the server that is given a mail may take to say that it has it."
+    )
+    ca_file: Path | None = Field(
+        None, description="Certificates (PEM) of authorities that mail servers are believed by, beside the system's."
+    )

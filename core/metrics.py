@@ -19,6 +19,7 @@ from core.events import (
     Event,
     ListenChanged,
     LoopFailed,
+    MailGiven,
     PublishFailed,
     QueuesMeasured,
     ScheduleFired,
@@ -105,6 +106,9 @@ class Metrics:
             registry=registry,
             buckets=_WAIT_SECONDS,
         )
+        self._mails = Counter(
+            "greenroom_mails_given", "Attempts to send a mail, by what came of them.", ["outcome"], registry=registry
+        )
         self._ended: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}
         self._queries: dict[str, Histogram] = {}
 
@@ -160,6 +164,8 @@ class Metrics:
                 self._late.observe(late)
             case ScheduleRefused(task_id=None):
                 self._fires.labels("refused").inc()
+            case MailGiven(outcome=outcome):
+                self._mails.labels(outcome).inc()
             case _:
                 pass
 
