@@ -158,6 +158,11 @@ class _Restoring:
         self._parts = _parts(connection, payload)
         named = {file.table for part in self._parts for file in part.files} | {payload.table}
         self._tables: dict[str, list[Column]] = {table: restores.columns(connection, table) for table in named}
+        self._keys = {
+            table: [column.name for column in columns if column.is_key]
+            for table, columns in self._tables.items()
+            if not restores.is_keyed(connection, table)
+        }
         shape.refuse_unfit(self._parts, self._tables, payload.without)
         self._references: list[Reference] = restores.references(connection, payload.table)
         self._made: set[tuple[str, date]] = set()
@@ -178,7 +183,8 @@ class _Restoring:
     def _part(self, number: int, part: Part) -> None:
         from pipelines.retention.restoring.choosing import OpenPart
 
-        with OpenPart(part, self._context.resources.get(ArchiveStore)) as opened:
+        with OpenPart(part, self._context.resources.get(ArchiveStore), self._keys) as opened:
+            opened.count(self._choice())
             is_kept = False
             for page, numbers in opened.roots(self._choice()):
                 if self.standing.archive == str(part.id) and page < self.standing.page:

@@ -1,5 +1,6 @@
 """A schema that moved on, parents that are gone, storage that is damaged: a restore says what it lacks."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -230,8 +231,14 @@ def test_an_archive_that_is_rewritten_meanwhile_is_read_anew(
         if not moved:
             moved.append(file.key)
             (shelf.folder / file.key).rename(shelf.folder / f"{file.key}.new.parquet")
-            rename = "UPDATE ops.archives SET files = jsonb_set(files, '{0,key}', to_jsonb(%s::text)) WHERE id = %s"
-            shelf.database.rows(rename, (f"{file.key}.new.parquet", part.id))
+            said = (shelf.folder / part.manifest_key).read_bytes()
+            anew = said.replace(file.key.encode(), f"{file.key}.new.parquet".encode())
+            (shelf.folder / part.manifest_key).write_bytes(anew)
+            rename = (
+                "UPDATE ops.archives SET files = jsonb_set(files, '{0,key}', to_jsonb(%s::text)), manifest_sha256 = %s "
+                "WHERE id = %s"
+            )
+            shelf.database.rows(rename, (f"{file.key}.new.parquet", hashlib.sha256(anew).hexdigest(), part.id))
         return real(connection, part, file, *rest)
 
     monkeypatch.setattr(restores, "write_page", write_page)
