@@ -10,6 +10,4 @@ class Installation(Keyed, Created, Base):
 
     __tablename__ = "installation"
 
-    is_only: Mapped[bool] = column(
-        default="true", check="{0}", unique=True, comment="Makes the row the only one"
-    )
+    is_only: Mapped[bool] = column(default="true", check="{0}", unique=True, comment="Makes the row the only one")

@@ -40,9 +40,7 @@ def require_named(store: ArchiveStore, key: str, sha256: str | None, files: Sequ
     """Raise ChangedArchiveError unless a part's manifest is whole, and speaks of these files as they are given."""
     manifest = Manifest.decode(store.read(key), key, sha256)
     said = [
-        File(
-            each.key, each.table, each.kind, each.rows, each.sha256, tuple((of.name, of.type) for of in each.columns)
-        )
+        File(each.key, each.table, each.kind, each.rows, each.sha256, tuple((of.name, of.type) for of in each.columns))
         for each in manifest.files
     ]
     if said != list(files):

@@ -25,7 +25,7 @@ from tests.support.database import Database, cloned
 from tests.support.engine import fast_settings, publish
 from tests.support.factory import Factory, Row, partition_key, table
 from tests.support.retention_runs import let_go
-from tests.support.statements import column, value
+from tests.support.statements import column
 from tests.support.tenants import ids, named, new_tenant
 from workers.testing import drain
 

@@ -17,8 +17,8 @@ USERS, TIMES = "identity.users", "identity.user_sessions"
 SESSIONS, INTERACTIONS = "governance.agent_sessions", "governance.agent_interactions"
 PERSONAS, TOOLS, CALLS = "assistants.personas", "tools.tools", "tools.tool_executions"
 DEEPER = """
-CREATE TABLE public.here (id integer PRIMARY KEY, persona_id uuid REFERENCES assistants.personas (id) ON DELETE CASCADE);
-CREATE TABLE public.way (id integer PRIMARY KEY, persona_id uuid REFERENCES assistants.personas (id) ON DELETE CASCADE);
+CREATE TABLE public.here (id integer PRIMARY KEY, persona uuid REFERENCES assistants.personas (id) ON DELETE CASCADE);
+CREATE TABLE public.way (id integer PRIMARY KEY, persona uuid REFERENCES assistants.personas (id) ON DELETE CASCADE);
 CREATE TABLE public.there (way integer REFERENCES public.way ON DELETE CASCADE, here integer REFERENCES public.here)
 """
 
