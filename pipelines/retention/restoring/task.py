@@ -63,7 +63,7 @@ class RestoreArchive(Payload):
     @model_validator(mode="after")
     def _is_a_span(self) -> Self:
         if self.since is not None and self.until is not None and self.since > self.until:
-            raise ValueError("until is a month before since")
+            raise ValueError("the last month is before the first")
         return self
 
 
@@ -126,7 +126,11 @@ class Standing:
 
 
 class _LaterError(Exception):
-    """The attempt ends here: its time is up (no reason), or something is in use."""
+    """The attempt ends here: its time is up (no reason), or something is in use; `pause` is for how long."""
+
+    def __init__(self, reason: str = "", pause: timedelta = _PAUSE) -> None:
+        super().__init__(reason)
+        self.pause = pause
 
 
 def restore(context: TaskContext, payload: RestoreArchive) -> Outcome:
@@ -137,8 +141,7 @@ def restore(context: TaskContext, payload: RestoreArchive) -> Outcome:
         try:
             reached = _Restoring(context, connection, payload, standing).run()
         except _LaterError as later:
-            reason = str(later)
-            return Snooze(_PAUSE if reason else timedelta(0), reason=reason or None)
+            return Snooze(later.pause, reason=str(later) or None)
         except ChangedArchiveError as error:
             return Fail(f"the archive's file {error.key} {error.why}: bring it back from a backup of the storage")
         except PermanentError as error:
@@ -219,7 +222,7 @@ class _Restoring:
         from pipelines.retention.restoring import encoding
 
         if self._pacer.is_over:
-            raise _LaterError
+            raise _LaterError(pause=self._pacer.pause)
         with self._pacer.page() as most:
             taken = rows.slice(offset, most)
             kept, lost = encoding.without_values(taken, shape.gone_columns(file, self._tables, self._payload.without))

@@ -24,6 +24,7 @@ from tests.support.waiting import eventually
 
 SESSIONS, INTERACTIONS = "governance.agent_sessions", "governance.agent_interactions"
 MONTH = date(2020, 2, 1)
+RUNS = "SELECT policy_name FROM ops.retention_runs WHERE rows_deleted > 0"
 
 
 def second(run: Archiving) -> Archiving:
@@ -217,6 +218,24 @@ def test_a_held_row_that_comes_below_while_a_page_goes_is_not_taken_along(databa
         other.execute("SELECT pg_advisory_unlock(42)")
         assert enforcing.result().outcome == "done"
     assert database.rows("SELECT id FROM identity.users WHERE id = %s", (user,)) == []
+
+
+def test_an_attempt_makes_way_where_tasks_wait_and_goes_on_later(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
+    database.rows("DELETE FROM ops.retention_policies")
+    for table in (SESSIONS, "identity.users"):
+        add(database, table)
+    ours.row(SESSIONS, created_at="2020-02-03", user_id=ours.row("identity.users", created_at="2020-02-03")["id"])
+    ours.row("identity.users", created_at="2020-02-03")
+    monkeypatch.setattr(retention_runs, "waiting_seconds", lambda connection, own_queue: 5.0)
+    left = "SELECT count(*) FROM governance.agent_sessions UNION ALL SELECT count(*) FROM identity.users"
+    assert (enforced(database).outcome, len(database.rows(RUNS))) == ("snooze", 1), (
+        "one page, and the other policy waits"
+    )
+    assert (enforced(database).outcome, len(database.rows(RUNS))) == ("snooze", 2)
+    assert database.rows(left) == [(0,), (0,)]
 
 
 def test_a_policy_that_takes_more_since_its_run_began_asks_again(database: Database) -> None:
