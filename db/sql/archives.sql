@@ -24,10 +24,10 @@ WHERE format('%%s.%%s', a.table_schema, a.table_name) = %(relation)s AND a.statu
 ORDER BY a.month, a.part;
 
 -- name: next_month
-SELECT ops.archive_month(%(run_id)s);
+SELECT ops.month_to_archive(%(run_id)s);
 
 -- name: is_whole
-SELECT ops.archives_whole(%(run_id)s, %(month)s);
+SELECT ops.takes_whole_month(%(run_id)s, %(month)s);
 
 -- name: blocks
 SELECT ops.archive_blocks(%(run_id)s, %(month)s);

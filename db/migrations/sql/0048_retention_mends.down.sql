@@ -1,5 +1,19 @@
 -- As 0029 to 0044 have it.
 
+ALTER FUNCTION ops.month_to_archive RENAME TO archive_month;
+ALTER FUNCTION ops.takes_whole_month RENAME TO archives_whole;
+ALTER FUNCTION ops.listed_columns RENAME TO archive_list;
+DO $$
+DECLARE
+    known text;
+BEGIN
+    FOR known IN SELECT pg_get_functiondef(p.oid) FROM pg_proc p
+        WHERE p.pronamespace = 'ops'::regnamespace AND p.prosrc LIKE '%ops.listed\_columns(%' LOOP
+        EXECUTE replace(known, 'ops.listed_columns(', 'ops.archive_list(');
+    END LOOP;
+END
+$$;
+
 DO $$
 DECLARE
     edit record;

@@ -82,7 +82,7 @@ SELECT (SELECT count(*) FROM added) AS written, (SELECT count(*) FROM there WHER
             format('%s: no value of the type %s, which it has now', s.name, s.type)), ' ') FILTER (WHERE s.is_checked) || ' END',
             'NULL::text'),
         string_agg(format('p."%s"::%s AS %I', s.number, s.type, s.name), ', ')
-            || CASE WHEN s.is_keyed THEN '' ELSE ', p.copy AS "#copy", p.copies AS "#copies"' END,
+            || CASE WHEN s.is_keyed THEN '' ELSE ', COALESCE(p.copy, 1) AS "#copy", COALESCE(p.copies, 1) AS "#copies"' END,
         format(CASE WHEN s.is_keyed THEN 'SELECT p."#", %1$s AS is_different FROM typed p JOIN %2$s t ON %3$s'
             ELSE 'SELECT p."#", t.equals < p."#copy" AS is_different FROM typed p CROSS JOIN LATERAL (SELECT count(*) AS all, '
                 'count(*) FILTER (WHERE NOT (%1$s)) AS equals FROM %2$s t WHERE %3$s) AS t WHERE t.equals >= p."#copy" OR t.all >= p."#copies"' END,
@@ -268,6 +268,22 @@ $q$)
         known := pg_get_functiondef(edit.function::regproc);
         ASSERT strpos(known, edit.said) > 0, edit.function || ' is another one';
         EXECUTE replace(known, edit.said, edit.says);
+    END LOOP;
+END
+$$;
+
+-- ---------------------------------------------------------------------------------------------------- names that say what they are
+
+ALTER FUNCTION ops.archive_month RENAME TO month_to_archive;
+ALTER FUNCTION ops.archives_whole RENAME TO takes_whole_month;
+ALTER FUNCTION ops.archive_list RENAME TO listed_columns;
+DO $$
+DECLARE
+    known text;
+BEGIN
+    FOR known IN SELECT pg_get_functiondef(p.oid) FROM pg_proc p
+        WHERE p.pronamespace = 'ops'::regnamespace AND p.prosrc LIKE '%ops.archive\_list(%' LOOP
+        EXECUTE replace(known, 'ops.archive_list(', 'ops.listed_columns(');
     END LOOP;
 END
 $$;

@@ -220,6 +220,37 @@ def test_a_file_that_is_damaged_is_named_and_nothing_of_it_comes_back(
     assert shelf.of(EVENTS, ours.tenant_id) == []
 
 
+FORGE = """
+UPDATE ops.archives SET files = jsonb_set(files, %s::text[], to_jsonb(%s::text))
+WHERE id = (SELECT archive_id FROM ops.archive_subjects WHERE subject_id = %s)
+RETURNING id, files -> 0 ->> 'key', manifest_key
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [("{0,table}", RESULTS), ("{1,kind}", "links"), ("{0,columns,1,name}", "agent_type")]
+)
+def test_what_the_database_says_of_files_is_compared_with_the_manifest(
+    shelf: Shelf, ours: Factory, place: str, said: str
+) -> None:
+    decision(ours)
+    shelf.archive(EVENTS, tenant_id=ours.tenant_id)
+    [(_, _, manifest)] = shelf.database.rows(FORGE, (place, said, ours.tenant_id))
+    refusal = shelf.refusal(EVENTS, tenant_id=ours.tenant_id)
+    assert refusal.startswith(f"the archive's file {manifest} speaks of other files than the database")
+    assert shelf.of(EVENTS, ours.tenant_id) == []
+
+
+@pytest.mark.parametrize("table", ["identity.operators", "vault.secrets", "ops.retention_policies", "identity.tenants"])
+def test_no_archive_has_rows_of_what_is_never_archived(shelf: Shelf, ours: Factory, table: str) -> None:
+    decision(ours)
+    shelf.archive(EVENTS, tenant_id=ours.tenant_id)
+    [(archive, file, _)] = shelf.database.rows(FORGE, ("{0,table}", table, ours.tenant_id))
+    page = "SELECT ops.restore_page(%s, %s, '{}', '[]')"
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match=f"no archive has rows of {table}"):
+        shelf.database.connect("system").execute(page, (archive, file))
+
+
 def test_an_archive_that_is_rewritten_meanwhile_is_read_anew(
     shelf: Shelf, ours: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,7 +299,7 @@ def test_a_month_is_not_made_while_somebody_holds_what_it_takes(shelf: Shelf) ->
 
 
 def test_a_span_of_months_that_ends_before_it_begins_is_refused() -> None:
-    with pytest.raises(ValueError, match="until is a month before since"):
+    with pytest.raises(ValueError, match="the last month is before the first"):
         RestoreArchive(table=MESSAGES, since=NEXT.date(), until=old().date())
 
 
