@@ -228,7 +228,7 @@ RETURNING id, files -> 0 ->> 'key', manifest_key
 
 
 @pytest.mark.parametrize(
-    ("place", "said"), [("{0,table}", RESULTS), ("{1,kind}", "links"), ("{0,columns,1,name}", "agent_type")]
+    ("place", "said"), [("{1,kind}", "links"), ("{0,columns,0,type}", "text"), ("{0,sha256}", "0" * 64)]
 )
 def test_what_the_database_says_of_files_is_compared_with_the_manifest(
     shelf: Shelf, ours: Factory, place: str, said: str
