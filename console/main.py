@@ -22,6 +22,7 @@ from console.commands import (
     enqueue,
     health,
     ingest,
+    mail,
     memory,
     processes,
     queues,
@@ -53,6 +54,7 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(retention.app, name="retention")
+app.add_typer(mail.app, name="mail")
 app.command("statistics")(statistics.show)
 app.command("health")(health.show)
 app.command()(processes.relay)

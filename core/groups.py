@@ -359,3 +359,22 @@ class HealthSettings(Group):
     memory_percent: float = Field(90.0, ge=0, le=100, description="As cpu_percent.")
     disk_gb: float = Field(0.0, ge=0, description="As cpu_percent, in GB.")
     cost: float = Field(0.0, ge=0, description="As cpu_percent, in USD of one measure.")
+
+
+class MailSettings(Group):
+    """Bounds of a mail that is read, above which the mail's row says what was left out, and servers; docs/mail.md."""
+
+    max_bytes: int = Field(50_000_000, ge=1, description="Of a larger mail only the headers are fetched and kept.")
+    max_parts: int = Field(1_000, ge=1, le=100_000, description="Parts of a mail that are read.")
+    max_depth: int = Field(
+        50, ge=1, le=100, description="Parts within parts that are read; deeper ones are kept as one file."
+    )
+    max_attachment_bytes: int = Field(50_000_000, ge=1, description="Larger files of a mail are left out.")
+    max_text_characters: int = Field(10_000_000, ge=1, description="A mail's text and its HTML are cut after so many.")
+    silence_seconds: float = Field(30.0, gt=0, le=300, description="How long a mail server may be silent.")
+    data_seconds: float = Field(
+        600.0, gt=0, le=1200, description="How long the server that is given a mail may take to say that it has it."
+    )
+    ca_file: Path | None = Field(
+        None, description="Certificates (PEM) of authorities that mail servers are believed by, beside the system's."
+    )

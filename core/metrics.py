@@ -19,6 +19,7 @@ from core.events import (
     Event,
     ListenChanged,
     LoopFailed,
+    MailGiven,
     PublishFailed,
     QueuesMeasured,
     ScheduleFired,
@@ -112,6 +113,9 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self._mails = Counter(
+            "greenroom_mails_given", "Attempts to send a mail, by what came of them.", ["outcome"], registry=registry
+        )
         self._ended: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}
         self._queries: dict[str, Histogram] = {}
 
@@ -169,6 +173,8 @@ class Metrics:
                 self._fires.labels("refused").inc()
             case SummaryRejected(reason=reason):
                 self._rejected.labels(reason).inc()
+            case MailGiven(outcome=outcome):
+                self._mails.labels(outcome).inc()
             case _:
                 pass
 

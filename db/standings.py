@@ -22,6 +22,7 @@ Of = Literal[
     "forgetting",
     "expiring",
     "curating",
+    "settling",
 ]
 FIRST = str(UUID(int=0))
 """The id that the first page comes after."""

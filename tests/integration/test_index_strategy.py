@@ -29,6 +29,7 @@ IDLE = {
     "backups_status_started_at_idx",
     "emails_content_hash_idx",
     "emails_message_id_idx",
+    "emails_outgoing_idx",  # tests/integration/mail/out/test_plans.py holds statements to it
     "emails_persona_id_created_at_idx",
     "emails_sending_at_idx",
     "emails_status_idx",

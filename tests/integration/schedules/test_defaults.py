@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -227,6 +227,16 @@ def _memories(database: Database) -> Mended:
     return lambda: bool(database.value(CURATED) == 1)
 
 
+def _left_mail(database: Database) -> Mended:
+    """Mails that are on their way, and no task works for them."""
+    made = _factory(database)
+    marked = {"sending_at": datetime.now(UTC), "message_id": "<1@example.com>"}
+    given = made.row("mail.emails", direction="outbound", status="sending", **marked)["id"]
+    database.rows("UPDATE mail.mailboxes SET is_paused = true")
+    query = "SELECT status FROM mail.emails WHERE id = %s"
+    return lambda: bool(database.value(query, (given,)) == "unknown")
+
+
 class Case(NamedTuple):
     """How a schedule's task is tried.
 
@@ -243,6 +253,7 @@ CASES = {
     "personas-measure": Case(_measures),
     "health-rollup": Case(_hours),
     "memories": Case(_memories),
+    "emails-settle": Case(_left_mail),
     "vacuum": Case(_dead_rows, (("least_bytes", 0),)),
     "planner-statistics": Case(_statistics),
     "indexes": Case(_indexes, (("least_bytes", 0),)),
