@@ -5,7 +5,7 @@ import { getLlama, LlamaChatSession } from "node-llama-cpp";
 
 const llama = await getLlama({ gpu: false, build: "never", logLevel: "error" });
 const model = await llama.loadModel({ modelPath: process.argv[2] });
-const context = await model.createContext({ contextSize: 2048 });
+const context = await model.createContext({ contextSize: 2048, threads: 1 });
 
 const complete = async (asked) => {
   const sequence = context.getSequence();
