@@ -23,6 +23,7 @@ from console.commands import (
     health,
     ingest,
     mail,
+    memory,
     processes,
     queues,
     retention,
@@ -46,6 +47,7 @@ app.add_typer(documents.app, name="documents")
 app.add_typer(collections.app, name="collections")
 app.command()(search.search)
 app.command()(search.feedback)
+app.add_typer(memory.app, name="memory")
 app.add_typer(embeddings.app, name="embeddings")
 app.command()(enqueue.enqueue)
 app.add_typer(tasks.app, name="tasks")

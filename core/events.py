@@ -312,6 +312,19 @@ class PersonaUnmeasured(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SummaryRejected(Event):
+    """A chat model's summary was not taken, and sentences of the sources stand in for it.
+
+    `reason` is one of `pipelines.memory.summarising.answers.Reason`.
+    """
+
+    name = "summary.rejected"
+    level = "warning"
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class MailGiven(Event):
     """What came of an attempt to send a mail: `outcome` is sent, retry, failed or unknown, `code` the server's refusal.
 

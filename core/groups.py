@@ -316,6 +316,34 @@ class AlertsSettings(Group):
         return value
 
 
+class GroupingSettings(Group):
+    """Which of a persona's chunks are condensed together, and how many at a time."""
+
+    similarity: float = Field(
+        0.55,
+        ge=0,
+        le=1,
+        description="Chunks whose vectors' cosine is at least this are related, and summed up together.",
+    )
+    same: float = Field(
+        0.97,
+        ge=0,
+        le=1,
+        description="From this cosine on, chunks that name the same numbers are one; of 1: equal texts.",
+    )
+    sources: int = Field(
+        8, ge=2, le=64, description="Most chunks that are summed up together, not counting those that say the same."
+    )
+    tokens: int = Field(
+        550,
+        ge=100,
+        le=100_000,
+        description="Most tokens (cl100k_base) of what is summed up together; share of them fits the model.",
+    )
+    page: int = Field(200, ge=1, le=2000, description="New chunks of one attempt.")
+    nearest: int = Field(12, ge=1, le=100, description="Related chunks that are looked for of each new one.")
+
+
 class HealthSettings(Group):
     """How personas are measured, and from when on somebody is told; docs/health.md."""
 

@@ -25,6 +25,7 @@ from core.events import (
     ScheduleFired,
     ScheduleRefused,
     StoreCalled,
+    SummaryRejected,
     TasksPublished,
     TasksRescued,
     WebhookFailed,
@@ -106,6 +107,12 @@ class Metrics:
             registry=registry,
             buckets=_WAIT_SECONDS,
         )
+        self._rejected = Counter(
+            "greenroom_summaries_rejected",
+            "Summaries of chat models that were not taken.",
+            ["reason"],
+            registry=registry,
+        )
         self._mails = Counter(
             "greenroom_mails_given", "Attempts to send a mail, by what came of them.", ["outcome"], registry=registry
         )
@@ -164,6 +171,8 @@ class Metrics:
                 self._late.observe(late)
             case ScheduleRefused(task_id=None):
                 self._fires.labels("refused").inc()
+            case SummaryRejected(reason=reason):
+                self._rejected.labels(reason).inc()
             case MailGiven(outcome=outcome):
                 self._mails.labels(outcome).inc()
             case _:

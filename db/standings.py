@@ -21,6 +21,7 @@ Of = Literal[
     "restoring",
     "forgetting",
     "expiring",
+    "curating",
     "settling",
 ]
 FIRST = str(UUID(int=0))

@@ -25,6 +25,7 @@ OUR_MODULES = (
     "pipelines.health.measure",
     "pipelines.health.rollup",
     "pipelines.mail.send",
+    "pipelines.memory.tasks",
     "pipelines.replay",
     "pipelines.retention.enforce",
     "pipelines.retention.expiry",

@@ -35,6 +35,7 @@ IDLE = {
     "emails_status_idx",
     "governance_events_user_idx",
     "mailboxes_due_idx",
+    "memories_persona_id_idx",  # an operator asks: memory.list, by a plan of its own
     "messages_external_id_idx",
     "retention_runs_running_idx",
     "retention_runs_started_at_idx",

@@ -112,6 +112,11 @@ UNGUARDED = {
         for file, name in QUERIES
         if file == "maintenance"
     },
+    "memory.counts": "counts all that a persona knows, for operators",
+    "memory.enqueue": "queue.enqueue is it, once a persona",
+    "memory.list": "sorts what a persona remembers, for operators, who see a page",
+    "memory.lock": NO_TABLE,
+    "memory.persona": "looks at all personas of a tenant, for operators, who name one",
     "months.clear": WHOLE_MONTH,
     "months.drop": WHOLE_MONTH,
     "months.make": CATALOGUE,
@@ -223,6 +228,7 @@ UNGUARDED = {
     "tasks.resume_queue": ROW_A_PROCESS,
     "tasks.scope_of": ROW_A_PROCESS,
     "tenants.add": A_ROW_MORE,
+    "usage.record_usage": A_ROW_MORE,
     "tenants.details": "counts a tenant's live tasks among all, for operators",
     "tenants.tables": CATALOGUE,
     "testing.came_to": KIT,

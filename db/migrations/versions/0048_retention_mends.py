@@ -3,7 +3,7 @@
 from db.migrations.script import run_sql
 
 revision = "0048"
-down_revision = "0046"
+down_revision = "0047"
 branch_labels = None
 depends_on = None
 
