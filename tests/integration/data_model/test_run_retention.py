@@ -181,7 +181,7 @@ def test_a_month_with_a_row_that_is_held_stays_whole(database: Database, alone: 
         assert ids(system, EVENTS) == {event["id"], other}
         assert ids(system, RESULTS) == {result["id"]}
         [(_, held, dropped)] = rows(system, RUNS, name)
-        assert (held, dropped) == (2 if table == EVENTS else 1, ["governance_events_2020_03"])
+        assert (held, dropped) == (2, ["governance_events_2020_03"])
 
 
 def test_a_month_that_is_not_over_stays(database: Database, alone: Factory) -> None:

@@ -225,8 +225,8 @@ def test_an_attempt_makes_way_where_tasks_wait_and_goes_on_later(
 ) -> None:
     ours = Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
     database.rows("DELETE FROM ops.retention_policies")
-    for table in (SESSIONS, "identity.users"):
-        add(database, table)
+    add(database, SESSIONS, name="first")
+    add(database, "identity.users", name="second")
     ours.row(SESSIONS, created_at="2020-02-03", user_id=ours.row("identity.users", created_at="2020-02-03")["id"])
     ours.row("identity.users", created_at="2020-02-03")
     monkeypatch.setattr(retention_runs, "waiting_seconds", lambda connection, own_queue: 5.0)
