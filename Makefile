@@ -35,7 +35,7 @@ up: $(RUNTIME) ## Run Greenroom on this machine: Postgres, relay, workers
 # Half of the suite's time is waiting for processes that start and leases that lapse: two workers take half as long. A
 # file stays with one of them, since its tests share servers.
 JOBS ?= 2
-PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20
 
 test: $(DEV) $(POSTGRES16) ## Run the whole suite against real components, JOBS files at a time (2); with ARGS, pytest with those
 	@.ci/system-parts
