@@ -41,7 +41,7 @@ test: $(DEV) $(POSTGRES16) ## Run the whole suite against real components, JOBS 
 	@.ci/system-parts
 ifeq ($(strip $(ARGS)),)
 	$(PYTEST) -m "not faults and not alone"
-	$(BIN)/pytest -m "alone and not faults"
+	$(BIN)/pytest --durations=20 -m "alone and not faults"
 	$(PYTEST) --postgres 16 -m "not faults and not alone" $(addprefix tests/integration/,$(ON_16))
 else
 	$(BIN)/pytest $(ARGS)
