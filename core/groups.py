@@ -316,6 +316,22 @@ class AlertsSettings(Group):
         return value
 
 
+class MailSettings(Group):
+    """How mail is read, and what of it is kept; docs/mail.md."""
+
+    max_bytes: int = Field(50_000_000, ge=10_000, description="Of a larger mail only the headers are fetched and kept.")
+    max_parts: int = Field(1000, ge=1, description="Parts of a mail; what comes behind them is left out.")
+    max_depth: int = Field(50, ge=1, le=200, description="Parts within parts; what lies deeper is left out.")
+    max_attachment_bytes: int = Field(50_000_000, ge=1, description="Larger attachments are left out.")
+    silence_seconds: float = Field(30.0, gt=0, le=300, description="How long a mail server may be silent.")
+    answer_seconds: float = Field(
+        120.0, gt=0, le=500, description="How long one answer of a mail server may take as a whole."
+    )
+    ca_file: Path | None = Field(
+        None, description="Certificates (PEM) of authorities that mail servers are believed by, beside the system's."
+    )
+
+
 class HealthSettings(Group):
     """How personas are measured, and from when on somebody is told; docs/health.md."""
 

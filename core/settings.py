@@ -24,6 +24,7 @@ from core.groups import (
     EndpointSettings,
     Group,
     HealthSettings,
+    MailSettings,
     ObserveSettings,
     RelaySettings,
     SchedulerSettings,
@@ -77,6 +78,7 @@ class Settings(BaseSettings):
     statistics: StatisticsSettings = StatisticsSettings()
     alerts: AlertsSettings = AlertsSettings()
     health: HealthSettings = HealthSettings()
+    mail: MailSettings = MailSettings()
 
     @field_validator("task_modules", mode="before")
     @classmethod

@@ -11,7 +11,17 @@ from db.queries import Queries
 
 QUERIES = Queries("standings")
 Of = Literal[
-    "filling", "counting", "erasure", "care", "measuring", "rolling", "files", "restoring", "forgetting", "expiring"
+    "filling",
+    "counting",
+    "erasure",
+    "care",
+    "measuring",
+    "rolling",
+    "files",
+    "restoring",
+    "forgetting",
+    "expiring",
+    "polling",
 ]
 FIRST = str(UUID(int=0))
 """The id that the first page comes after."""

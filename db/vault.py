@@ -50,6 +50,18 @@ def secret(connection: Connection, name: SecretName) -> Stored | None:
     return Stored("vault.secrets", rows[0][0], name.tenant_id, rows[0][1], rows[0][2]) if rows else None
 
 
+def secret_of_id(connection: Connection, tenant_id: UUID, row_id: UUID) -> Stored | None:
+    """Return a secret by its row, as it stands. Needs a transaction bound to the tenant."""
+    rows = QUERIES.run(connection, "secret_of_id", {"id": row_id})
+    return Stored("vault.secrets", row_id, tenant_id, rows[0][0], rows[0][1]) if rows else None
+
+
+def change_secret(connection: Connection, before: Stored, text: str, key_id: str) -> bool:
+    """Write a value in the place of another; False where somebody changed it meanwhile."""
+    values = {"id": before.id, "before": before.text, "text": text, "key_id": key_id}
+    return QUERIES.count(connection, "change_secret", values) == 1
+
+
 def under(connection: Connection, key_ids: Sequence[str], most: int, after: Stored | None = None) -> list[Stored]:
     """Return values that stand under any of some keys by their ids, at most so many, from behind one of them on."""
     place, row_id = (after.table, after.id) if after else ("", _FIRST)

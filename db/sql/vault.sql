@@ -63,3 +63,10 @@ SELECT coalesce(max(id::text)::uuid, ops.uuid_v7()) FROM (
 -- name: secret
 -- include: named
 ;
+
+-- name: secret_of_id
+SELECT encrypted_value, key_id FROM vault.secrets WHERE id = %(id)s;
+
+-- name: change_secret
+-- The value of a secret whose row is known, unless somebody changed it meanwhile.
+UPDATE vault.secrets SET encrypted_value = %(text)s, key_id = %(key_id)s WHERE id = %(id)s AND encrypted_value = %(before)s;

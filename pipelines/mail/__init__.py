@@ -1,0 +1,1 @@
+"""Mail: mailboxes are polled into `mail.emails`, and what producers write there is sent (docs/mail.md)."""

@@ -1,0 +1,103 @@
+"""A batch of mails becomes rows: in the transaction that moves the cursor of their folder, all of it or nothing."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID
+
+from core.errors import RetryableError
+from db import collections, documents, mail
+from db.connection import Connection
+from db.mail import Inbound, Kept, Reading
+from pipelines.documents.registering import enqueue_ingest, is_held
+from pipelines.mail.reading import Arrived, Batch, documents_of, named_by
+from pipelines.storage import Storage, StoredObject
+from pipelines.transaction import Transaction
+
+_SOURCE = "mail"
+_DEFAULT = "default"
+
+
+def file(transaction: Transaction, mailbox: Reading, batch: Batch, storage: Storage) -> int | None:
+    """Keep a batch's mails and move the cursor; return how many are new.
+
+    None where somebody else read the folder meanwhile, or the mailbox is gone: nothing is written then. Raises
+    RetryableError where a file was removed from storage before its row was there.
+    """
+    connection = transaction.connection
+    if not mail.lock(connection, mailbox.id) or not mail.is_where_it_was(connection, batch.folder):
+        return None
+    for stored in batch.files:
+        if not is_held(transaction, storage, mailbox.tenant_id, stored):
+            raise RetryableError("a file of a mail was removed before its row was made")
+    place = mail.Place(mailbox.id, batch.folder.name, batch.uidvalidity)
+    threaded = _threaded(connection, mailbox, [each.mail for each in batch.arrived])
+    kept = mail.keep(connection, place, threaded)
+    arrived = {each.mail.uid: each for each in batch.arrived}
+    new = [each for each in kept if each.is_new]
+    for each in new:
+        _join(connection, mailbox, each.mail)
+        _make_documents(transaction, mailbox, each, arrived[each.mail.uid])
+    mail.move_cursor(connection, batch.folder.id, batch.uidvalidity, batch.last_uid)
+    return len(new)
+
+
+def _threaded(connection: Connection, mailbox: Reading, mails: Sequence[Inbound]) -> list[Inbound]:
+    """Return mails with their threads: that of a mail that they answer, or the first that they name, or their own."""
+    known = mail.threads(connection, mailbox.persona_id, named_by(mails))
+    found = []
+    for each in mails:
+        named = [message_id for message_id in (each.in_reply_to, *reversed(each.reference_ids)) if message_id]
+        began = each.reference_ids[0] if each.reference_ids else each.in_reply_to or each.message_id
+        thread_id = next((known[message_id] for message_id in named if message_id in known), began)
+        if each.message_id and thread_id:
+            known[each.message_id] = thread_id
+        found.append(replace(each, thread_id=thread_id))
+    return found
+
+
+def _join(connection: Connection, mailbox: Reading, new: Inbound) -> None:
+    """Bring answers that came before the mail they answer into its thread."""
+    if new.message_id and new.thread_id and new.thread_id != new.message_id:
+        mail.join_threads(connection, mailbox.tenant_id, mailbox.persona_id, new.message_id, new.thread_id)
+
+
+def _make_documents(transaction: Transaction, mailbox: Reading, kept: Kept, arrived: Arrived) -> None:
+    """Register what of a mail is to be found by search, as the mailbox says."""
+    if mailbox.bodies_to_documents and arrived.body is not None:
+        external_id = f"mail/{kept.id}"
+        document_id = _register(transaction, mailbox, kept, arrived.name, arrived.body, external_id)
+        mail.own_document(transaction.connection, document_id, email_id=kept.id)
+    if not mailbox.attachments_to_documents or not kept.attachment_ids:
+        return
+    for at, found in documents_of(kept.mail):
+        attachment_id = kept.attachment_ids[at]
+        external_id = f"mail/{kept.id}/{attachment_id}"
+        stored = StoredObject(found.file_path, found.file_size, found.checksum.hex())
+        document_id = _register(transaction, mailbox, kept, found.name, stored, external_id)
+        mail.own_document(transaction.connection, document_id, attachment_id=attachment_id)
+
+
+def _register(
+    transaction: Transaction, mailbox: Reading, kept: Kept, name: str, stored: StoredObject, external_id: str
+) -> UUID:
+    connection, date = transaction.connection, kept.mail.dated_at or kept.mail.received_at
+    collection_id = mailbox.collection_id or collections.ensure_collection(connection, mailbox.tenant_id, _DEFAULT)[0]
+    registered = documents.register(
+        connection,
+        tenant_id=mailbox.tenant_id,
+        collection_id=collection_id,
+        persona_id=mailbox.persona_id,
+        external_id=external_id,
+        name=name,
+        source=_SOURCE,
+        file_path=stored.key,
+        file_size=stored.size,
+        metadata={
+            "email_id": str(kept.id),
+            "from": kept.mail.from_email,
+            "subject": kept.mail.subject,
+            "date": date.isoformat() if date else None,
+        },
+    )
+    enqueue_ingest(transaction, registered.id)
+    return registered.id
