@@ -22,6 +22,8 @@ from console.commands import (
     enqueue,
     health,
     ingest,
+    mail,
+    mailboxes,
     processes,
     queues,
     retention,
@@ -51,6 +53,8 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(retention.app, name="retention")
+app.add_typer(mailboxes.app, name="mailboxes")
+app.add_typer(mail.app, name="mail")
 app.command("statistics")(statistics.show)
 app.command("health")(health.show)
 app.command()(processes.relay)

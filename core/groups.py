@@ -323,6 +323,9 @@ class MailSettings(Group):
     max_parts: int = Field(1000, ge=1, description="Parts of a mail; what comes behind them is left out.")
     max_depth: int = Field(50, ge=1, le=200, description="Parts within parts; what lies deeper is left out.")
     max_attachment_bytes: int = Field(50_000_000, ge=1, description="Larger attachments are left out.")
+    max_text_characters: int = Field(
+        10_000_000, ge=1, description="Of a mail's text, and of its HTML; the rest is left out."
+    )
     silence_seconds: float = Field(30.0, gt=0, le=300, description="How long a mail server may be silent.")
     answer_seconds: float = Field(
         120.0, gt=0, le=500, description="How long one answer of a mail server may take as a whole."

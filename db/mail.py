@@ -35,6 +35,7 @@ class Reading:
     bodies_to_documents: bool
     attachments_to_documents: bool
     collection_id: UUID | None
+    failed_polls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,23 @@ def threads(connection: Connection, persona_id: UUID, message_ids: Collection[st
     """Return the threads of a persona's mails by their message ids; of one id several mails may be."""
     values = {"persona_id": persona_id, "message_ids": list(message_ids)}
     return dict(QUERIES.run(connection, "threads", values)) if message_ids else {}
+
+
+def like_subject(
+    connection: Connection, persona_id: UUID, subject: str, people: Sequence[str], span: tuple[datetime, datetime]
+) -> list[tuple[str, str]]:
+    """Return threads and subjects of a persona's mails that end with a subject, of any of some addresses, in a span.
+
+    The newest come first, at most 20: what the subjects begin with, the caller judges.
+    """
+    values = {
+        "persona_id": persona_id,
+        "subject": subject,
+        "people": list(people),
+        "since": span[0],
+        "until": span[1],
+    }
+    return [(thread_id, of) for thread_id, of in QUERIES.run(connection, "like_subject", values)]
 
 
 def join_threads(connection: Connection, tenant_id: UUID, persona_id: UUID, message_id: str, thread_id: str) -> None:

@@ -102,6 +102,7 @@ class Email(Keyed, Tenanted, Touched, Base):
         Index("emails_created_at_idx", "tenant_id", "created_at"),
         Index("emails_age_idx", "created_at"),
         Index("emails_persona_id_created_at_idx", "persona_id", "created_at"),
+        Index("emails_persona_id_received_at_idx", "persona_id", "received_at"),
         Index("emails_status_idx", "tenant_id", "status"),
         Index("emails_content_hash_idx", "mailbox_id", "content_hash"),
         Index("emails_sending_at_idx", "mailbox_id", "sending_at", postgresql_where=text("sending_at IS NOT NULL")),

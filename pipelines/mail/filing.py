@@ -9,7 +9,8 @@ from db import collections, documents, mail
 from db.connection import Connection
 from db.mail import Inbound, Kept, Reading
 from pipelines.documents.registering import enqueue_ingest, is_held
-from pipelines.mail.reading import Arrived, Batch, documents_of, named_by
+from pipelines.mail.reading import Arrived, Batch, documents_of
+from pipelines.mail.threads import SUBJECT_SPAN, candidates, is_reply_subject, normalise_subject, thread_of
 from pipelines.storage import Storage, StoredObject
 from pipelines.transaction import Transaction
 
@@ -30,7 +31,7 @@ def file(transaction: Transaction, mailbox: Reading, batch: Batch, storage: Stor
         if not is_held(transaction, storage, mailbox.tenant_id, stored):
             raise RetryableError("a file of a mail was removed before its row was made")
     place = mail.Place(mailbox.id, batch.folder.name, batch.uidvalidity)
-    threaded = _threaded(connection, mailbox, [each.mail for each in batch.arrived])
+    threaded = _threaded(connection, mailbox, batch.arrived)
     kept = mail.keep(connection, place, threaded)
     arrived = {each.mail.uid: each for each in batch.arrived}
     new = [each for each in kept if each.is_new]
@@ -41,18 +42,30 @@ def file(transaction: Transaction, mailbox: Reading, batch: Batch, storage: Stor
     return len(new)
 
 
-def _threaded(connection: Connection, mailbox: Reading, mails: Sequence[Inbound]) -> list[Inbound]:
-    """Return mails with their threads: that of a mail that they answer, or the first that they name, or their own."""
-    known = mail.threads(connection, mailbox.persona_id, named_by(mails))
+def _threaded(connection: Connection, mailbox: Reading, arrived: Sequence[Arrived]) -> list[Inbound]:
+    """Return mails with their threads: that of a mail that they answer, or what they say began it."""
+    named = {message_id for each in arrived for message_id in candidates(each.parsed)}
+    known = mail.threads(connection, mailbox.persona_id, named)
     found = []
-    for each in mails:
-        named = [message_id for message_id in (each.in_reply_to, *reversed(each.reference_ids)) if message_id]
-        began = each.reference_ids[0] if each.reference_ids else each.in_reply_to or each.message_id
-        thread_id = next((known[message_id] for message_id in named if message_id in known), began)
-        if each.message_id and thread_id:
-            known[each.message_id] = thread_id
-        found.append(replace(each, thread_id=thread_id))
+    for each in arrived:
+        thread_id = thread_of(each.parsed, known)
+        if not candidates(each.parsed):
+            thread_id = _thread_by_subject(connection, mailbox, each.mail) or thread_id
+        if each.mail.message_id and thread_id:
+            known[each.mail.message_id] = thread_id
+        found.append(replace(each.mail, thread_id=thread_id))
     return found
+
+
+def _thread_by_subject(connection: Connection, mailbox: Reading, answer: Inbound) -> str | None:
+    """Return the thread that a mail seems to answer that names none: of its subject, its people and its time."""
+    subject = normalise_subject(answer.subject or "")
+    at = answer.dated_at or answer.received_at
+    if not subject or at is None or not is_reply_subject(answer.subject or ""):
+        return None
+    people = [address for address in (answer.from_email, *answer.to_emails) if address]
+    found = mail.like_subject(connection, mailbox.persona_id, subject, people, (at - SUBJECT_SPAN, at))
+    return next((thread_id for thread_id, of in found if normalise_subject(of) == subject), None)
 
 
 def _join(connection: Connection, mailbox: Reading, new: Inbound) -> None:

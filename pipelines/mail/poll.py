@@ -6,7 +6,6 @@ polled at growing intervals; its task is done all the same, as there is nothing 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -38,14 +37,6 @@ _STANDING: standings.Of = "polling"
 # The storage does not answer.
 _AGAIN = timedelta(seconds=10)
 _MOST_TOLD = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class MailKeeping:
-    """What of a mail is kept: the bounds of its parts, and of itself in bytes."""
-
-    limits: MailLimits
-    max_bytes: int
 
 
 def poll_all(context: TaskContext, payload: PollMailboxes) -> Outcome:
@@ -96,7 +87,7 @@ class _Poll:
         self._folders = folders
         self._count = count
         self._storage = context.resources.get(Storage)
-        self._keeping = context.resources.get(MailKeeping)
+        self._limits = context.resources.get(MailLimits)
 
     def read(self, stored: Stored) -> Outcome:
         """Log in, and read the first folder that has more."""
@@ -122,9 +113,9 @@ class _Poll:
         keeping = Keeping(
             self._storage,
             mailbox.tenant_id,
-            self._keeping.limits,
-            self._keeping.max_bytes,
+            self._limits,
             mailbox.bodies_to_documents,
+            one_by_one=mailbox.failed_polls > 0,
         )
         for folder in self._folders:
             try:
@@ -154,10 +145,14 @@ def provide(resources: Resources, settings: Settings) -> None:
     """Say how connections are checked, and what of a mail is kept."""
     given = settings.mail
     limits = MailLimits(
-        max_parts=given.max_parts, max_depth=given.max_depth, max_attachment_bytes=given.max_attachment_bytes
+        max_bytes=given.max_bytes,
+        max_parts=given.max_parts,
+        max_depth=given.max_depth,
+        max_attachment_bytes=given.max_attachment_bytes,
+        max_text_characters=given.max_text_characters,
     )
     resources.provide(MailAccess, lambda: mail_access(given))
-    resources.provide(MailKeeping, lambda: MailKeeping(limits, given.max_bytes))
+    resources.provide(MailLimits, lambda: limits)
 
 
 TASKS: tuple[AnyTask, ...] = (

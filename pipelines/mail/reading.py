@@ -7,17 +7,16 @@ before the rows that name them; one whose row never comes is an orphan that `fil
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from itertools import chain
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from db.mail import Folder, Inbound, InboundFile
 from pipelines.documents.parsing import is_read
 from pipelines.mail.errors import MailServerError
 from pipelines.mail.imap import ImapSession, Listed, Raw
-from pipelines.mail.parsing import MailLimits, ParsedMail, parse
+from pipelines.mail.parsing import MailLimits, ParsedMail, parse, parse_headers
 from pipelines.storage import Storage, StoredObject
 
 _MOST_MAILS: Final = 100
@@ -31,9 +30,13 @@ _SAME: Final = {each.name for each in fields(Inbound)} & {each.name for each in 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A mail that is to be kept; `body` stands in storage where it is to become a document, and is called `name`."""
+    """A mail that is to be kept, and as it was parsed, without its files.
+
+    `body` stands in storage where it is to become a document, and is called `name`.
+    """
 
     mail: Inbound
+    parsed: ParsedMail
     body: StoredObject | None = None
     name: str = ""
 
@@ -66,13 +69,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """Where files of a mailbox's mail go, whether bodies do, and what of a mail is kept. Sizes in bytes."""
+    """Where files of a mailbox's mail go, whether bodies do, and what of a mail is kept.
+
+    One by one, what comes before a mail that the server does not get over is had.
+    """
 
     storage: Storage
     tenant_id: UUID
     limits: MailLimits
-    max_bytes: int
     with_bodies: bool
+    one_by_one: bool = False
 
 
 def next_batch(session: ImapSession, folder: Folder, keeping: Keeping) -> Batch:
@@ -87,7 +93,7 @@ def next_batch(session: ImapSession, folder: Folder, keeping: Keeping) -> Batch:
     arrived: list[Arrived] = []
     with tempfile.TemporaryDirectory(prefix="greenroom-mail-") as scratch:
         try:
-            for group in _groups(listed, keeping.max_bytes):
+            for group in _groups(listed, keeping):
                 arrived += _fetched(session, group, keeping, Path(scratch))
                 if sum(len(each.mail.attachments) for each in arrived) >= _MOST_FILES:
                     reached = group[-1].uid
@@ -115,12 +121,13 @@ def _listed(session: ImapSession, last: int, next_uid: int) -> tuple[list[Listed
     return found[:taken], found[taken - 1].uid if taken < len(found) else reached
 
 
-def _groups(listed: Sequence[Listed], max_bytes: int) -> Iterator[list[Listed]]:
+def _groups(listed: Sequence[Listed], keeping: Keeping) -> Iterator[list[Listed]]:
     """Yield mails that are asked for together; one that is too large stands alone."""
     group: list[Listed] = []
+    most, max_bytes = 1 if keeping.one_by_one else _GROUP_MAILS, keeping.limits.max_bytes
     for mail in listed:
         size = sum(each.size for each in group) + mail.size
-        if group and (len(group) == _GROUP_MAILS or size > _GROUP_BYTES or mail.size > max_bytes):
+        if group and (len(group) == most or size > _GROUP_BYTES or mail.size > max_bytes):
             yield group
             group = []
         group.append(mail)
@@ -130,10 +137,9 @@ def _groups(listed: Sequence[Listed], max_bytes: int) -> Iterator[list[Listed]]:
 
 def _fetched(session: ImapSession, group: Sequence[Listed], keeping: Keeping, scratch: Path) -> Iterator[Arrived]:
     [first, *_] = group
-    if first.size <= keeping.max_bytes:
+    if first.size <= keeping.limits.max_bytes:
         return (_arrived(raw, keeping, scratch) for raw in session.fetch(group))
-    problem = f"the mail has {first.size} bytes, more than GREENROOM_MAIL_MAX_BYTES: its headers alone are kept"
-    return (_headers_of(raw, first, keeping, problem) for raw in session.fetch_headers(first))
+    return (_headers_of(raw, first, keeping) for raw in session.fetch_headers(first))
 
 
 def _arrived(raw: Raw, keeping: Keeping, scratch: Path) -> Arrived:
@@ -153,24 +159,24 @@ def _arrived(raw: Raw, keeping: Keeping, scratch: Path) -> Arrived:
                 is_inline=part.is_inline,
             )
         )
-    problems = parsed.problems if raw.content else ("the server gave the mail without its contents",)
+    problems = parsed.problems if raw.content else ("The server gave the mail without its contents.",)
     mail = _inbound(raw, parsed, problems=problems, attachments=tuple(files))
+    parsed = replace(parsed, attachments=())
     if not keeping.with_bodies or not (content := _body_of(mail)):
-        return Arrived(mail)
+        return Arrived(mail, parsed)
     name = f"{_file_name(mail.subject)}.{'txt' if mail.body_text else 'html'}"
-    return Arrived(mail, _store(keeping, scratch, content), name)
+    return Arrived(mail, parsed, _store(keeping, scratch, content), name)
 
 
-def _headers_of(raw: Raw, listed: Listed, keeping: Keeping, problem: str) -> Arrived:
+def _headers_of(raw: Raw, listed: Listed, keeping: Keeping) -> Arrived:
     """Return a mail of which only headers were fetched; it is known again by them and its size."""
-    parsed = parse(raw.content, keeping.limits)
+    parsed = parse_headers(raw.content, keeping.limits, size_bytes=listed.size)
     digest = hashlib.sha256(raw.content + str(listed.size).encode()).digest()
-    mail = _inbound(raw, parsed, problems=(*parsed.problems, problem), size_bytes=listed.size, content_hash=digest)
-    return Arrived(mail)
+    return Arrived(_inbound(raw, parsed, content_hash=digest), parsed)
 
 
-def _inbound(raw: Raw, parsed: ParsedMail, **given: object) -> Inbound:
-    same = {name: getattr(parsed, name) for name in _SAME} | given
+def _inbound(raw: Raw, parsed: ParsedMail, **given: Any) -> Inbound:
+    same: dict[str, Any] = {name: getattr(parsed, name) for name in _SAME} | given
     return Inbound(uid=raw.uid, received_at=raw.received_at, **same)
 
 
@@ -198,9 +204,3 @@ def _file_name(subject: str | None) -> str:
 def documents_of(mail: Inbound) -> Iterator[tuple[int, InboundFile]]:
     """Yield the files of a mail that can be documents, with their places: what is shown inside its body is none."""
     return ((at, file) for at, file in enumerate(mail.attachments) if not file.is_inline and is_read(file.name))
-
-
-def named_by(mails: Sequence[Inbound]) -> set[str]:
-    """Return the message ids of mails, and those that they answer."""
-    named = chain.from_iterable((mail.message_id, mail.in_reply_to, *mail.reference_ids) for mail in mails)
-    return {message_id for message_id in named if message_id}

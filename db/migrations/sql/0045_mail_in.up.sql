@@ -11,6 +11,8 @@ COMMENT ON COLUMN mail.emails.problems IS 'What could not be read of it, or was 
 
 -- By which retention takes the mail of all tenants.
 CREATE INDEX emails_age_idx ON mail.emails (created_at);
+-- By which an answer that names no mail finds its thread.
+CREATE INDEX emails_persona_id_received_at_idx ON mail.emails (persona_id, received_at);
 
 -- ---------------------------------------------------------------------------------------------------- documents of mail
 

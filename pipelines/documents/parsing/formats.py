@@ -107,20 +107,21 @@ _PICTURES: Final = (
     (b"\x89PNG\r\n", Format("image/png", "a PNG image", "pictures.read", (".png",), is_text=False)),
     (b"\xff\xd8\xff", Format("image/jpeg", "a JPEG image", "pictures.read", (".jpg", ".jpeg"), is_text=False)),
 )
-_BINARY_MARKS: Final = (
-    *((mark, known.name) for mark, known in _PICTURES),
-    (b"GIF8", "a GIF image"),
-    (b"PK\x05\x06", "an empty ZIP archive"),
-    (b"\x1f\x8b", "gzip-compressed"),
-    (b"BZh", "bzip2-compressed"),
-    (b"\xfd7zXZ\x00", "xz-compressed"),
-    (b"\x28\xb5\x2f\xfd", "zstandard-compressed"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (b"\x7fELF", "a program"),
-    (b"MZ\x90", "a program"),
-    (b"SQLite format 3\x00", "an SQLite database"),
-    (b"%!PS", "PostScript"),
+MARKS: Final = (
+    *((mark, known.media_type, known.name) for mark, known in _PICTURES),
+    (b"GIF8", "image/gif", "a GIF image"),
+    (b"PK\x05\x06", "application/zip", "an empty ZIP archive"),
+    (b"\x1f\x8b", "application/gzip", "gzip-compressed"),
+    (b"BZh", "application/x-bzip2", "bzip2-compressed"),
+    (b"\xfd7zXZ\x00", "application/x-xz", "xz-compressed"),
+    (b"\x28\xb5\x2f\xfd", "application/zstd", "zstandard-compressed"),
+    (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed", "a 7-Zip archive"),
+    (b"\x7fELF", "application/x-elf", "a program"),
+    (b"MZ\x90", "application/vnd.microsoft.portable-executable", "a program"),
+    (b"SQLite format 3\x00", "application/vnd.sqlite3", "an SQLite database"),
+    (b"%!PS", "application/postscript", "PostScript"),
 )
+"""How content begins that is no text: the mark, its media type, and what it is called."""
 
 _ALIASES: Final = {"application/xhtml+xml": HTML, "text/x-markdown": MARKDOWN, "application/x-ndjson": JSON_LINES}
 _HTML_START: Final = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.I)
@@ -155,7 +156,7 @@ def recognise(data: bytes, claimed: str | None, *, reads_pictures: bool = False)
     elif data.startswith(b"\xd0\xcf\x11\xe0"):
         media_type, found = containers.in_compound(data), "an old Office document"
     else:
-        media_type, found = None, next((name for mark, name in _BINARY_MARKS if data.startswith(mark)), None)
+        media_type, found = None, next((name for mark, _, name in MARKS if data.startswith(mark)), None)
         if found is None and (claim == EML or not is_binary(data)):
             return _text_format(data, claim)
     if media_type in _BY_TYPE:
@@ -188,7 +189,7 @@ def _text_format(data: bytes, claim: str | None) -> tuple[Format, str]:
     text = decode(data)
     if is_blank(text):
         raise EmptyFileError("The file holds nothing but blank space; ingest a file that has content.")
-    is_html = _HTML_START.match(_behind_remarks(text[:_SAMPLE])) is not None
+    is_html = begins_as_html(text)
     known = _BY_TYPE.get(_ALIASES.get(claim or "", claim or ""))
     if known is not None and known.media_type == EML:
         return known, ""
@@ -198,6 +199,11 @@ def _text_format(data: bytes, claim: str | None) -> tuple[Format, str]:
     if known is None or known.media_type in (PLAIN, MARKDOWN):
         known = _BY_TYPE[HTML] if is_html else known or _BY_TYPE[PLAIN]
     return known, text
+
+
+def begins_as_html(text: str) -> bool:
+    """Tell whether a text begins as HTML does; remarks may stand before it."""
+    return _HTML_START.match(_behind_remarks(text[:_SAMPLE])) is not None
 
 
 def _behind_remarks(text: str) -> str:
