@@ -21,7 +21,7 @@ ON_16 := test_drift.py test_migrations.py test_models.py test_rolling_upgrade.py
 
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format lock faults cron-oracle bench bench-peers bench-frameworks bench-history retention-load clean
+.PHONY: help demo up test check format lock faults cron-oracle bench bench-peers bench-frameworks bench-history bench-memory retention-load clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -67,6 +67,9 @@ bench-frameworks: $(DEV) ## Measure the documents pipeline beside LlamaIndex and
 	@test -x .venv-frameworks/bin/python || $(PYTHON) -m venv .venv-frameworks
 	@.venv-frameworks/bin/python -m pip --disable-pip-version-check --no-input --quiet install --no-deps -r tests/benchmarks/frameworks/requirements.txt
 	@$(BIN)/python -m tests.benchmarks.frameworks $(ARGS)
+
+bench-memory: $(DEV) ## Measure what condensing a memory saves and costs (ten minutes; fetches Debian's manuals by apt-get); ARGS go to the bench
+	@$(BIN)/python -m tests.benchmarks.memory $(ARGS)
 
 bench-history: $(DEV) ## Measure a queue long in use (over an hour), and idle processes; ARGS go to the bench
 	@.ci/system-parts

@@ -20,6 +20,7 @@ from db.library import DocumentState, states
 from pipelines.documents.payloads import DOCUMENTS_QUEUE, EMBEDDING_QUEUE, ChunkDocument, IngestDocument
 from pipelines.documents.registering import enqueue_ingest, forget_former, is_held
 from pipelines.storage import StoredObject, storage_of
+from pipelines.storage.owning import refuse_foreign
 from pipelines.transaction import Transaction
 from pipelines.waiting import wait_for
 
@@ -81,6 +82,7 @@ class Ingest:
         self._require_persona()
         self._collection_id = _collection_of(operation, tenant_id, slug)
         self._storage = storage_of(operation.settings)
+        refuse_foreign(self._connection, self._storage)
 
     def run(self, files: Sequence[Source], *, wait: bool, quiet: bool) -> list[Ingested]:
         """Store and enqueue files, have those at URLs fetched; with `wait`, follow them until each has ended."""

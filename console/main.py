@@ -24,6 +24,7 @@ from console.commands import (
     ingest,
     mail,
     mailboxes,
+    memory,
     processes,
     queues,
     retention,
@@ -47,6 +48,7 @@ app.add_typer(documents.app, name="documents")
 app.add_typer(collections.app, name="collections")
 app.command()(search.search)
 app.command()(search.feedback)
+app.add_typer(memory.app, name="memory")
 app.add_typer(embeddings.app, name="embeddings")
 app.command()(enqueue.enqueue)
 app.add_typer(tasks.app, name="tasks")

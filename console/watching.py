@@ -8,7 +8,7 @@ from uuid import UUID
 
 from console import output
 from console.runtime import Operation
-from core.errors import NotFoundError
+from core.errors import GreenroomError, NotFoundError
 from db import tasks
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _PAUSES = (0.1, 0.5)
 _BAR = 30
+_PATIENCE_SECONDS = 30 * 86_400.0
 _TOLD = (
     "id", "task_type", "status", "attempts", "max_attempts", "progress", "progress_message", "hold_reason",
     "last_error", "cancel_requested_at", "started_at", "completed_at",
@@ -40,6 +41,21 @@ def watch(operation: Operation, task_id: UUID, *, as_json: bool) -> tasks.TaskDe
                 return found
             time.sleep(pause)
             pause = min(pause * 1.5, longest)
+
+
+def follow(operation: Operation, task_id: UUID, failure: str, *, quiet: bool) -> Any:
+    """Wait for the end of a task that may take days, and show how far it is unless `quiet`; return its result.
+
+    Raises GreenroomError, which begins with `failure`, where it is not done.
+    """
+    from pipelines.waiting import wait_for
+
+    if not quiet:
+        watch(operation, task_id, as_json=False)
+    end = wait_for(operation.connection, task_id, timeout=_PATIENCE_SECONDS)
+    if end.status != "done":
+        raise GreenroomError(f"{failure}: {end.error or end.status}")
+    return end.result
 
 
 def state_of(found: tasks.TaskDetail) -> str:

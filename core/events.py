@@ -312,6 +312,37 @@ class PersonaUnmeasured(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SummaryRejected(Event):
+    """A chat model's summary was not taken, and sentences of the sources stand in for it.
+
+    `reason` is one of `pipelines.memory.summarising.answers.Reason`.
+    """
+
+    name = "summary.rejected"
+    level = "warning"
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MailGiven(Event):
+    """What came of an attempt to send a mail: `outcome` is sent, retry, failed or unknown, `code` the server's refusal.
+
+    Of `size_bytes` and `recipients` the server was told; `refused` are those that it took the mail not for. `seconds`
+    from the attempt's begin.
+    """
+
+    name = "mail.given"
+    email_id: UUID
+    outcome: str
+    code: int | None
+    seconds: float
+    size_bytes: int
+    recipients: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoopFailed(Event):
     """A service's round raised, at `where` in the code; it runs again after `retry_in` seconds."""
 

@@ -316,23 +316,32 @@ class AlertsSettings(Group):
         return value
 
 
-class MailSettings(Group):
-    """How mail is read, and what of it is kept; docs/mail.md."""
+class GroupingSettings(Group):
+    """Which of a persona's chunks are condensed together, and how many at a time."""
 
-    max_bytes: int = Field(50_000_000, ge=10_000, description="Of a larger mail only the headers are fetched and kept.")
-    max_parts: int = Field(1000, ge=1, description="Parts of a mail; what comes behind them is left out.")
-    max_depth: int = Field(50, ge=1, le=200, description="Parts within parts; what lies deeper is left out.")
-    max_attachment_bytes: int = Field(50_000_000, ge=1, description="Larger attachments are left out.")
-    max_text_characters: int = Field(
-        10_000_000, ge=1, description="Of a mail's text, and of its HTML; the rest is left out."
+    similarity: float = Field(
+        0.55,
+        ge=0,
+        le=1,
+        description="Chunks whose vectors' cosine is at least this are related, and summed up together.",
     )
-    silence_seconds: float = Field(30.0, gt=0, le=300, description="How long a mail server may be silent.")
-    answer_seconds: float = Field(
-        120.0, gt=0, le=500, description="How long one answer of a mail server may take as a whole."
+    same: float = Field(
+        0.97,
+        ge=0,
+        le=1,
+        description="From this cosine on, chunks that name the same numbers are one; of 1: equal texts.",
     )
-    ca_file: Path | None = Field(
-        None, description="Certificates (PEM) of authorities that mail servers are believed by, beside the system's."
+    sources: int = Field(
+        8, ge=2, le=64, description="Most chunks that are summed up together, not counting those that say the same."
     )
+    tokens: int = Field(
+        550,
+        ge=100,
+        le=100_000,
+        description="Most tokens (cl100k_base) of what is summed up together; share of them fits the model.",
+    )
+    page: int = Field(200, ge=1, le=2000, description="New chunks of one attempt.")
+    nearest: int = Field(12, ge=1, le=100, description="Related chunks that are looked for of each new one.")
 
 
 class HealthSettings(Group):
@@ -350,3 +359,25 @@ class HealthSettings(Group):
     memory_percent: float = Field(90.0, ge=0, le=100, description="As cpu_percent.")
     disk_gb: float = Field(0.0, ge=0, description="As cpu_percent, in GB.")
     cost: float = Field(0.0, ge=0, description="As cpu_percent, in USD of one measure.")
+
+
+class MailSettings(Group):
+    """Bounds of a mail that is read, above which the mail's row says what was left out, and servers; docs/mail.md."""
+
+    max_bytes: int = Field(50_000_000, ge=1, description="Of a larger mail only the headers are fetched and kept.")
+    max_parts: int = Field(1_000, ge=1, le=100_000, description="Parts of a mail that are read.")
+    max_depth: int = Field(
+        50, ge=1, le=100, description="Parts within parts that are read; deeper ones are kept as one file."
+    )
+    max_attachment_bytes: int = Field(50_000_000, ge=1, description="Larger files of a mail are left out.")
+    max_text_characters: int = Field(10_000_000, ge=1, description="A mail's text and its HTML are cut after so many.")
+    silence_seconds: float = Field(30.0, gt=0, le=300, description="How long a mail server may be silent.")
+    data_seconds: float = Field(
+        600.0, gt=0, le=1200, description="How long the server that is given a mail may take to say that it has it."
+    )
+    answer_seconds: float = Field(
+        120.0, gt=0, le=500, description="How long one answer of a mail server that is read may take as a whole."
+    )
+    ca_file: Path | None = Field(
+        None, description="Certificates (PEM) of authorities that mail servers are believed by, beside the system's."
+    )

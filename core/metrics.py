@@ -19,11 +19,13 @@ from core.events import (
     Event,
     ListenChanged,
     LoopFailed,
+    MailGiven,
     PublishFailed,
     QueuesMeasured,
     ScheduleFired,
     ScheduleRefused,
     StoreCalled,
+    SummaryRejected,
     TasksPublished,
     TasksRescued,
     WebhookFailed,
@@ -105,6 +107,15 @@ class Metrics:
             registry=registry,
             buckets=_WAIT_SECONDS,
         )
+        self._rejected = Counter(
+            "greenroom_summaries_rejected",
+            "Summaries of chat models that were not taken.",
+            ["reason"],
+            registry=registry,
+        )
+        self._mails = Counter(
+            "greenroom_mails_given", "Attempts to send a mail, by what came of them.", ["outcome"], registry=registry
+        )
         self._ended: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}
         self._queries: dict[str, Histogram] = {}
 
@@ -160,6 +171,10 @@ class Metrics:
                 self._late.observe(late)
             case ScheduleRefused(task_id=None):
                 self._fires.labels("refused").inc()
+            case SummaryRejected(reason=reason):
+                self._rejected.labels(reason).inc()
+            case MailGiven(outcome=outcome):
+                self._mails.labels(outcome).inc()
             case _:
                 pass
 

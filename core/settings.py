@@ -33,6 +33,7 @@ from core.groups import (
     WorkerSettings,
     commas,
 )
+from core.memory_group import MemorySettings
 
 PREFIX = "GREENROOM_"
 
@@ -79,6 +80,7 @@ class Settings(BaseSettings):
     alerts: AlertsSettings = AlertsSettings()
     health: HealthSettings = HealthSettings()
     mail: MailSettings = MailSettings()
+    memory: MemorySettings = MemorySettings()
 
     @field_validator("task_modules", mode="before")
     @classmethod

@@ -106,7 +106,7 @@ def register(
 
 
 def get(connection: Connection, document_id: UUID) -> Document | None:
-    """Return a document, or None where it is deleted or another tenant's."""
+    """Return a document, or None where it is deleted, another tenant's, or made of no file."""
     values = {"id": document_id, "chunk_size": DEFAULT_CHUNK_SIZE, "chunk_overlap": DEFAULT_CHUNK_OVERLAP}
     rows = QUERIES.run(connection, "get", values)
     return Document(*rows[0]) if rows else None
@@ -220,6 +220,14 @@ def insert_vectors(
     QUERIES.run(connection, "insert_vectors", values)
 
 
+def hold_active(connection: Connection) -> UUID:
+    """Return the active space, which no switch changes before the transaction ends."""
+    QUERIES.run(connection, "hold_active")
+    [(space_id,)] = QUERIES.run(connection, "active")
+    active: UUID = space_id
+    return active
+
+
 def swap_if_complete(connection: Connection, document_id: UUID, version: int) -> list[str]:
     """Let readers see a version whose vectors in the active space are all there, in place of the one before.
 
@@ -228,8 +236,7 @@ def swap_if_complete(connection: Connection, document_id: UUID, version: int) ->
     rows = QUERIES.run(connection, "lock_document", {"id": document_id})
     if not rows or rows[0][0] >= version:
         return []
-    QUERIES.run(connection, "hold_active")
-    [(space_id,)] = QUERIES.run(connection, "active")
+    space_id = hold_active(connection)
     if missing_chunks(connection, document_id, version, space_id):
         return []
     values = {"id": document_id, "version": version}

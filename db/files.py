@@ -43,6 +43,17 @@ class ArchivePart:
     keys: frozenset[str]
 
 
+def installation(connection: Connection) -> UUID:
+    """Return who this installation is."""
+    [(found,)] = QUERIES.run(connection, "installation")
+    return UUID(str(found))
+
+
+def known_archives(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Return those of some parts of archives that are this database's."""
+    return {found for (found,) in QUERIES.run(connection, "known_archives", {"ids": list(ids)})}
+
+
 def lock(connection: Connection, key: str) -> None:
     """Lock a stored file against removal and against being named, until the end of the transaction."""
     QUERIES.run(connection, "lock", {"key": key})

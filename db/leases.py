@@ -140,6 +140,15 @@ def end_cancelled(connection: Connection) -> None:
     QUERIES.run(connection, "end_cancelled")
 
 
+def hold(connection: Connection, attempt: Attempt, worker_id: UUID) -> bool:
+    """Keep an attempt this worker's until the transaction ends; return False where it is not any more.
+
+    Expects a transaction.
+    """
+    values = {"id": attempt.task_id, "claim": attempt.claim_number, "worker_id": worker_id}
+    return bool(QUERIES.run(connection, "hold", values))
+
+
 def record_attempts(connection: Connection, records: Sequence[AttemptRecord], worker_id: UUID) -> None:
     """Keep attempts that did not end as done, or that logged something."""
     values = {

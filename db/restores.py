@@ -58,6 +58,8 @@ class Part:
     part: int
     rows: int
     left_behind: frozenset[int]
+    manifest_key: str
+    manifest_sha256: str
     files: tuple[File, ...]
 
 
@@ -120,8 +122,8 @@ def parts(
     values = {"schema": schema, "name": name, "since": since, "until": until, "tenant_id": tenant_id}
     rows = QUERIES.run(connection, "parts", values)
     return [
-        Part(id_, month, part, count, frozenset(left), tuple(map(_file, files)))
-        for id_, month, part, count, left, files in rows
+        Part(id_, month, part, count, frozenset(left), key, sha256, tuple(map(_file, files)))
+        for id_, month, part, count, left, key, sha256, files in rows
     ]
 
 
@@ -133,6 +135,12 @@ def keep(connection: Connection, archives: Sequence[UUID], period: timedelta) ->
 def columns(connection: Connection, table: str) -> list[Column]:
     """Return the columns of a table as it is today; none where it is gone."""
     return [Column(*row) for row in QUERIES.run(connection, "columns", {"relation": table})]
+
+
+def is_keyed(connection: Connection, table: str) -> bool:
+    """Return whether a key of a table tells each of its rows from all others; True where the table is gone."""
+    [(found,)] = QUERIES.run(connection, "is_keyed", {"relation": table})
+    return bool(found)
 
 
 def references(connection: Connection, table: str) -> list[Reference]:
@@ -150,7 +158,8 @@ def make_month(connection: Connection, table: str, month: date) -> bool:
 
 
 def write_page(connection: Connection, part: Part, file: File, rows: str, without: Sequence[str]) -> Written | None:
-    """Write rows of a file back, but for what is there: `rows` is a JSON array of objects, text by column number.
+    """Write rows of a file back, but for what is there: `rows` is a JSON array of objects, text by column number,
+    of a table without a key with `copy` (the how-manieth of equal rows it is) and `copies` (how many have its key).
 
     None where the file is not the archive's any more. Raises LockNotAvailable where the archive is being rewritten.
     """

@@ -22,6 +22,8 @@ Of = Literal[
     "forgetting",
     "expiring",
     "polling",
+    "curating",
+    "settling",
 ]
 FIRST = str(UUID(int=0))
 """The id that the first page comes after."""

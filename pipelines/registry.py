@@ -25,6 +25,8 @@ OUR_MODULES = (
     "pipelines.health.measure",
     "pipelines.health.rollup",
     "pipelines.mail.poll",
+    "pipelines.mail.send",
+    "pipelines.memory.tasks",
     "pipelines.replay",
     "pipelines.retention.enforce",
     "pipelines.retention.expiry",

@@ -52,8 +52,25 @@ class TaskContext(Protocol):
         """The number of this attempt, from 1."""
         ...
 
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether the task fails if this attempt asks for another one."""
+        ...
+
     def read(self) -> AbstractContextManager[Transaction]:
         """Open a short read-only transaction, bound to the task's tenant. Close it before computing."""
+        ...
+
+    def mark(self) -> AbstractContextManager[Transaction]:
+        """Open a short transaction, bound to the task's tenant, that commits when the block ends.
+
+        For what has to stand in Postgres before an effect outside of it, or of which a later attempt must know; all
+        else belongs into an outcome's `apply`. The attempt is this worker's until it commits: raises AttemptLostError
+        where it is not any more, and nothing is written then. It stays when the attempt fails or is repeated, so a
+        handler looks for the marker of an attempt before it. Raises UnavailableError where the commit's answer was
+        lost: the marker may stand then. Each task of a batch marks for itself. Refused (PermanentError) inside another
+        transaction of the handler's. docs/decisions/0013-marker.md says why.
+        """
         ...
 
     def outside(self) -> AbstractContextManager["Connection"]:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from pydantic import ValidationError
 from pydantic_core import from_json
 
 from core import events, traces
-from core.errors import PermanentError, RateLimitedError, TaskCancelledError, UnavailableError
+from core.errors import AttemptLostError, PermanentError, RateLimitedError, TaskCancelledError, UnavailableError
 from db import leases, queue
-from db.connection import Connection, KeptConnection, patient, tenant_reading
+from db.connection import Connection, KeptConnection, bind_tenant, patient, tenant_reading
+from db.queries import transaction
 from pipelines.outcomes import Cancel, Done, Fail, Outcome, Retry, Snooze
 from pipelines.payload import Payload
 from pipelines.registry import AnyTask
@@ -226,6 +228,8 @@ class Context:
     connection: KeptConnection
     reporter: Progress
     running: "RunningAttempts"
+    worker_id: UUID
+    keyring: "KeyRing | None" = None
     outward: KeptConnection | None = None
     time_limit: timedelta = timedelta(0)
 
@@ -250,12 +254,31 @@ class Context:
         """The number of this attempt, from 1."""
         return self.attempt_row.number
 
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether the task fails if this attempt asks for another one."""
+        return self.attempt_row.number >= self.attempt_row.max_attempts
+
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a short read-only transaction, bound to the task's tenant."""
         connection = self.connection.get()  # asked for at each read: the one before may have gone with its server
         with patient(connection), tenant_reading(connection, self.tenant_id):
             yield Transaction(connection, self.tenant_id)
+
+    @contextmanager
+    def mark(self) -> Iterator[Transaction]:
+        """Open a short transaction that commits when the block ends; AttemptLostError where the attempt was lost."""
+        connection = self.connection.get()
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            raise PermanentError("a marker is a transaction of its own: end the read, or the marker, around it first")
+        with patient(connection), transaction(connection):
+            bind_tenant(connection, self.tenant_id)
+            if not leases.hold(connection, self.attempt_row, self.worker_id):
+                raise AttemptLostError
+            marking = Transaction(connection, self.tenant_id, self.keyring)
+            yield marking
+            marking.flush()
 
     @contextmanager
     def outside(self) -> Iterator[Connection]:

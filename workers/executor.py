@@ -300,7 +300,7 @@ class Executor:
         kept = self._connections.kept
         outward = kept("outside") if task.outside else None
         common = self._resources, kept(task.scope), self._progress, self.running
-        return Context(run.attempt, *common, outward, task.time_limit)
+        return Context(run.attempt, *common, self._config.worker_id, self._keyring, outward, task.time_limit)
 
 
 def _conclude_all(task: AnyTask, seat: Seat, runs: Sequence[Run], error: BaseException) -> None:

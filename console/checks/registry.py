@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from console.checks import keys, places, server, tables, work
+from console.checks import keys, mails, places, server, tables, work
 from console.checks.findings import Check
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -27,6 +27,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     work.asked,
     work.refused,
     work.raised,
+    mails.unknown_mail,
     places.broker,
     places.storage,
     work.stored,

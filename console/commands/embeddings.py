@@ -11,7 +11,7 @@ from console import output
 from console.options import AsJson
 from console.progress import Stages
 from console.runtime import Operation, operate
-from console.watching import watch
+from console.watching import follow
 from core.errors import GreenroomError, UsageError
 from db import spaces
 from db.connection import Connection, connect
@@ -23,7 +23,6 @@ app = typer.Typer(help="Embedding models side by side: status, fill, switch, dro
 Memory = Annotated[str, typer.Option("--memory", help="What the server builds the index in: 512MB, 4GB.")]
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name, or the id of its space.")]
 _LOOK_SECONDS = 0.5
-_PATIENCE_SECONDS = 30 * 86_400.0
 
 
 @app.command()
@@ -86,7 +85,7 @@ def fill(
         task_id = enqueue(operation.connection, FillSpace(space_id=space_id), unique_key=f"space.fill:{space_id}")
         if wait:
             operation.require_worker(DOCUMENTS_QUEUE)
-            _follow(operation, task_id, quiet=as_json)
+            follow(operation, task_id, "the space was not filled", quiet=as_json)
             _build(operation, owner, space_id, memory, quiet=as_json)
         _show(owner, space_id, task_id, as_json=as_json, waited=wait)
 
@@ -159,20 +158,6 @@ def _warn_of_shorter(owner: Connection, model: "Model") -> None:
             f"{model.name} reads {model.max_tokens} tokens of a chunk, and chunks were made for {made_for}: of longer "
             "ones it embeds the beginning. After the switch, ingest anew to have shorter chunks"
         )
-
-
-def _follow(operation: Operation, task_id: UUID, *, quiet: bool) -> None:
-    """Wait for the end of a filling, which may take days, and show how far it is."""
-    from pipelines.waiting import wait_for
-
-    if quiet:
-        end = wait_for(operation.connection, task_id, timeout=_PATIENCE_SECONDS)
-        status, error = end.status, end.error
-    else:
-        ended = watch(operation, task_id, as_json=False)
-        status, error = ended.status, ended.last_error
-    if status != "done":
-        raise GreenroomError(f"the space was not filled: {error or status}")
 
 
 def _build(operation: Operation, owner: Connection, space_id: UUID, memory: str, *, quiet: bool) -> None:

@@ -1,4 +1,4 @@
-"""`greenroom mail`: the mail that came and went."""
+"""`greenroom mail`: what came, what was sent, and what nobody knows of."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from console import output
+from console.commands import mail_out
 from console.options import AsJson, Before, Limit, Tenant, id_of, task_id
 from console.runtime import operate
 from core.errors import UsageError
@@ -13,7 +14,10 @@ from db import mailboxes
 from db.connection import tenant_transaction
 from db.mailboxes import File, Line, Shown
 
-app = typer.Typer(help="Mail: list, show.", no_args_is_help=True)
+app = typer.Typer(help="Mail: list, show; what its server may have or not.", no_args_is_help=True)
+app.command("unknown")(mail_out.unknown)
+app.command("resend")(mail_out.resend)
+app.command("mark-sent")(mail_out.mark_sent)
 
 
 @app.command("list")

@@ -66,6 +66,7 @@ def restore(
     row: Annotated[
         str | None, typer.Option("--row", metavar="ID", help="One row, with what went along with it.")
     ] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="All rows of all months.")] = False,
     keep: Annotated[str, typer.Option("--keep", help="How long runs of retention let them be.")] = "30 days",
     without: Annotated[
         list[str] | None, typer.Option("--without", help="A column or table to leave out; repeatable.")
@@ -76,10 +77,13 @@ def restore(
     """Bring archived rows back to their table, as they were; what is there already is left as it is."""
     from pipelines.retention.runs import RETENTION_QUEUE
 
-    since = _month(month)
+    since, last = _month(month), _month(until)
+    _require_choice(table, is_all, [month, until, tenant, row])
+    if since is not None and last is not None and last < since:
+        raise UsageError(f"--to {until} is before --month {month}: name the earlier one first")
     with operate(works=wait) as operation:
         asked = _payload(
-            table=table, since=since, until=_month(until) or since, row_id=row, keep=_span(keep), without=without or [],
+            table=table, since=since, until=last or since, row_id=row, keep=_span(keep), without=without or [],
             tenant_id=None if tenant is None else _tenant(operation, tenant),
         )  # fmt: skip
         if wait:
@@ -95,6 +99,14 @@ def restore(
         raise GreenroomError(f"not all of {table} is restored: {end.error or end.status}")
     if not as_json:
         _show_end(table, end.result or {})
+
+
+def _require_choice(table: str, is_all: bool, chosen: list[str | None]) -> None:
+    """Raise UsageError for a call that says neither which rows nor that all are meant, or both."""
+    if is_all == any(each is not None for each in chosen):
+        raise UsageError(
+            f"say which rows of {table} are to come back: --month, --tenant or --row, or --all for all of them"
+        )
 
 
 def _payload(**asked: Any) -> "RestoreArchive":

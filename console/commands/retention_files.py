@@ -27,6 +27,8 @@ def orphans(
 
     A file is no orphan before it is a day old. Files that a producer put into a tenant's folder and has not named are.
     """
+    if yes and not remove:
+        raise UsageError("--yes says yes to --remove: without that nothing is removed")
     with operate(works=True) as operation:
         operation.require_worker(_QUEUE)
         tenant_id = operation.tenant_id(tenant) if tenant else None

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from textwrap import shorten
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +13,7 @@ from console.runtime import Operation, operate
 from console.values import moment_of, payload_of
 from db import collections, library
 from db.connection import tenant_transaction
+from db.memory import SourceRow
 from db.search import UNFILTERED, Filters, Hit, Strategy, give_feedback
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["raw", "curated", "all"]
 Rating = Literal["helpful", "unhelpful"]
+_BEGINNING = 90
 
 
 def feedback(
@@ -55,6 +58,7 @@ def search(
     uploaded_until: Annotated[str | None, typer.Option(help="Before that time; as --uploaded-since.")] = None,
     kind: Annotated[Kind, typer.Option(help="Chunks of documents, condensed ones, or both.")] = "all",
     around: Annotated[int, typer.Option(min=0, max=10, help="Show so many neighbours of each hit with it.")] = 0,
+    sources: Annotated[bool, typer.Option("--sources", help="Show what condensed hits were made of.")] = False,
     tenant: Tenant = None,
     timeout: Timeout = 60.0,
     as_json: AsJson = False,
@@ -76,11 +80,12 @@ def search(
             limit=limit,
             filters=filters,
             around=around,
+            with_sources=sources,
             tenant=tenant,
             timeout=timeout,
         )
     if as_json:
-        hits = [asdict(hit) | {"context": found.contexts.get(hit.chunk_id)} for hit in found.hits]
+        hits = [_told(found, hit) for hit in found.hits]
         output.show_json({"query_id": found.query_id, "seconds": round(found.seconds, 3), "hits": hits})
     else:
         show(found)
@@ -94,6 +99,7 @@ def find(
     strategy: Strategy = "hybrid",
     filters: Filters = UNFILTERED,
     around: int = 0,
+    with_sources: bool = False,
     tenant: str | None = None,
     timeout: float = 60.0,
 ) -> "Found":
@@ -111,8 +117,15 @@ def find(
         limit=limit,
         filters=filters,
         around=around,
+        with_sources=with_sources,
         timeout=timeout,
     )
+
+
+def _told(found: "Found", hit: Hit) -> dict[str, Any]:
+    """Return a hit for programs."""
+    sources = [asdict(source) for source in found.sources.get(hit.chunk_id, ())]
+    return asdict(hit) | {"context": found.contexts.get(hit.chunk_id)} | ({"sources": sources} if sources else {})
 
 
 def show(found: "Found") -> None:
@@ -122,6 +135,17 @@ def show(found: "Found") -> None:
     for place, hit in enumerate(found.hits, 1):
         heading = f"{place}. {hit.document_name}, {_where(hit)}  (score {hit.score:.3f}{_parts(hit)})"
         output.show_hit(heading, found.contexts.get(hit.chunk_id) or hit.highlight)
+        for source in found.sources.get(hit.chunk_id, ()):
+            output.show_line(f"   ← {source_line(source)}")
+
+
+def source_line(source: SourceRow) -> str:
+    """Return where a chunk that a memory was made of stands, and how it begins."""
+    where = f"{source.document_name or source.document_id}, chunk {source.chunk_index + 1}"
+    if source.text is None:
+        return f"{where}: gone, or changed"
+    merged = "" if source.merged_into is None else f" (says the same as {source.merged_into + 1})"
+    return f"{where}{merged}: {shorten(source.text, _BEGINNING, placeholder='…')}"
 
 
 def _with_names(

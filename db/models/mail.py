@@ -6,7 +6,20 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.orm import Mapped
 
-from db.models.base import EMAIL, Base, Created, Json, Keyed, Tenanted, Touched, column, one_of, reference, words
+from db.models.base import (
+    EMAIL,
+    Base,
+    Created,
+    Json,
+    JsonList,
+    Keyed,
+    Tenanted,
+    Touched,
+    column,
+    one_of,
+    reference,
+    words,
+)
 
 _UINT32 = "{0} BETWEEN %d AND 4294967295"
 _SHA256 = "length({0}) = 32"
@@ -106,6 +119,12 @@ class Email(Keyed, Tenanted, Touched, Base):
         Index("emails_status_idx", "tenant_id", "status"),
         Index("emails_content_hash_idx", "mailbox_id", "content_hash"),
         Index("emails_sending_at_idx", "mailbox_id", "sending_at", postgresql_where=text("sending_at IS NOT NULL")),
+        Index(
+            "emails_outgoing_idx",
+            "status",
+            "id",
+            postgresql_where=text("status IN ('queued', 'sending', 'unknown')"),
+        ),
     )
 
     persona_id: Mapped[UUID] = reference("assistants.personas")
@@ -152,6 +171,12 @@ class Email(Keyed, Tenanted, Touched, Base):
     attempt_count: Mapped[int] = column(default="0", check="{0} >= 0")
     error_code: Mapped[int | None] = column(check="{0} BETWEEN 200 AND 599", comment="The server's reply code")
     error_message: Mapped[str | None] = column(comment="The server's words")
+    refused: Mapped[JsonList] = column(
+        default="'[]'",
+        check="jsonb_typeof({0}) = 'array'",
+        comment="Recipients that the server refused while it took the mail for others: "
+        '[{"email": …, "code": …, "message": …}]',
+    )
     dated_at: Mapped[datetime | None] = column(comment="What the mail's Date says")
     received_at: Mapped[datetime | None] = column(comment="When the server had it; of inbound mail")
     sending_at: Mapped[datetime | None] = column(comment="Committed before the server is given the mail")

@@ -24,22 +24,22 @@ WHERE format('%%s.%%s', a.table_schema, a.table_name) = %(relation)s AND a.statu
 ORDER BY a.month, a.part;
 
 -- name: next_month
-SELECT ops.archive_month(%(run_id)s);
+SELECT ops.month_to_archive(%(run_id)s);
 
 -- name: is_whole
-SELECT ops.archives_whole(%(run_id)s, %(month)s);
+SELECT ops.takes_whole_month(%(run_id)s, %(month)s);
 
 -- name: blocks
 SELECT ops.archive_blocks(%(run_id)s, %(month)s);
 
 -- name: begin
 -- A part that is to be written, and the block that it begins at: where the run's part of the month before it ended.
-INSERT INTO ops.archives (run_id, policy_name, tenant_id, table_schema, table_name, month, part, schema_revision)
-SELECT r.id, r.policy_name, r.tenant_id, r.table_schema, r.table_name, %(month)s,
+INSERT INTO ops.archives (run_id, policy_name, tenant_id, table_schema, table_name, age_column, month, part, schema_revision)
+SELECT r.id, r.policy_name, r.tenant_id, r.table_schema, r.table_name, p.age_column, %(month)s,
     1 + COALESCE((SELECT max(a.part) FROM ops.archives a
         WHERE (a.table_schema, a.table_name, a.month) = (r.table_schema, r.table_name, %(month)s)), 0),
     (SELECT max(version_num) FROM public.alembic_version)
-FROM ops.retention_runs r WHERE r.id = %(run_id)s
+FROM ops.retention_runs r LEFT JOIN ops.retention_policies p ON p.id = r.policy_id WHERE r.id = %(run_id)s
 RETURNING id, part, schema_revision, COALESCE((
     SELECT a.goes_on_at FROM ops.archives a WHERE a.run_id = %(run_id)s AND a.month = %(month)s AND a.status <> 'writing'
     ORDER BY a.part DESC LIMIT 1), 0);

@@ -25,10 +25,11 @@ UPDATE knowledge.chunks c SET persona_id = d.persona_id FROM knowledge.documents
 WHERE d.id = %(id)s AND c.document_id = d.id AND c.persona_id IS DISTINCT FROM d.persona_id;
 
 -- name: get
+-- A document that is made of a file: what a persona's memory is has none.
 SELECT d.id, d.name, d.file_path, d.uploaded_at, d.mime_type, d.title, d.content_hash, d.status, d.current_version, d.next_version, d.collection_id,
     d.persona_id, COALESCE(c.chunk_size, %(chunk_size)s), COALESCE(c.chunk_overlap, %(chunk_overlap)s)
 FROM knowledge.documents d LEFT JOIN knowledge.collections c ON c.id = d.collection_id
-WHERE d.id = %(id)s AND d.deleted_at IS NULL;
+WHERE d.id = %(id)s AND d.deleted_at IS NULL AND d.file_path IS NOT NULL;
 
 -- name: lock_upload
 -- The file that the document has now. A later time than was read means that it was named again, perhaps for other bytes.

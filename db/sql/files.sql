@@ -30,6 +30,14 @@ WHERE NOT ops.is_file_named(given.tenant_id, given.key) AND NOT EXISTS (
     SELECT FROM ops.released_files r WHERE r.tenant_id = given.tenant_id
         AND r.key_hash = hashtextextended(given.key, 0) AND r.key = given.key);
 
+-- name: installation
+-- Who this installation is.
+SELECT id FROM ops.installation;
+
+-- name: known_archives
+-- Which of these parts are this database's.
+SELECT id FROM ops.archives WHERE id = ANY (%(ids)s::uuid[]);
+
 -- name: archives
 -- The next parts of archives, with the keys of their files; one that is being written has not named them yet.
 SELECT a.id, a.status = 'writing', CASE a.status WHEN 'erased' THEN '{}'

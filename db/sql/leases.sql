@@ -77,6 +77,14 @@ WHERE live.id = ANY (ARRAY[given.id]) AND live.claim_number = given.claim_number
     AND live.status = 'in_progress' AND live.worker_id = %(worker_id)s
 RETURNING live.id;
 
+-- name: hold
+-- The attempt is still this worker's, and stays so until the transaction ends: whoever rescues, or lets it wait, finds its row locked.
+-- By the clock and not by the transaction's time: the lock may have been waited for.
+SELECT id FROM queue.tasks_live
+WHERE id = ANY (ARRAY[%(id)s::uuid]) AND claim_number = %(claim)s AND status = 'in_progress' AND worker_id = %(worker_id)s
+    AND lease_until > clock_timestamp()
+FOR UPDATE;
+
 -- name: record_attempts
 -- Keep what came of attempts that did not end as done, and what the others logged.
 INSERT INTO queue.attempts (task_id, tenant_id, claim_number, number, outcome, error, traceback, log, worker_id, started_at)

@@ -12,7 +12,7 @@ ORDER BY a.table_schema, a.table_name, a.month, a.part;
 
 -- name: parts
 -- The newest first: of a row that is in two of them it has the last state.
-SELECT a.id, a.month, a.part, a.row_count, a.left_behind, a.files FROM ops.archives a
+SELECT a.id, a.month, a.part, a.row_count, a.left_behind, a.manifest_key, a.manifest_sha256, a.files FROM ops.archives a
 WHERE a.table_schema = %(schema)s AND a.table_name = %(name)s AND a.status IN ('verified', 'emptied')
     AND (%(since)s::date IS NULL OR a.month >= %(since)s) AND (%(until)s::date IS NULL OR a.month <= %(until)s)
     AND (%(tenant_id)s::uuid IS NULL OR EXISTS (SELECT FROM ops.archive_subjects s
@@ -27,6 +27,9 @@ UPDATE ops.archives SET restored_until = GREATEST(restored_until, now() + %(keep
 SELECT c.name, c.is_key, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '',
     EXISTS (SELECT FROM ops.parted_tables() p WHERE p.relation = a.attrelid AND p.key = c.name)
 FROM ops.archive_columns(to_regclass(%(relation)s)) c JOIN pg_attribute a ON a.attrelid = to_regclass(%(relation)s) AND a.attname = c.name;
+
+-- name: is_keyed
+SELECT COALESCE(ops.is_keyed(to_regclass(%(relation)s)), true);
 
 -- name: references
 -- What a delete would take along or change: by which columns a child refers to which of its parent, and how far down.

@@ -11,6 +11,7 @@ from pipelines.documents.endpoint import EndpointEmbedder, EndpointModel, endpoi
 from pipelines.documents.errors import ModelFilesError, UnknownModelError
 from pipelines.documents.models import ModelFiles, find_model
 from pipelines.documents.vectors import TextEmbedder
+from pipelines.endpoints import limit_key_of_model
 
 # A worker that knows the model may take the task by then.
 _ELSEWHERE = timedelta(seconds=30)
@@ -102,7 +103,7 @@ class Embedders:
 
     def _load(self, model: Model) -> TextEmbedder:
         if isinstance(model, EndpointModel):
-            return EndpointEmbedder(model, self._settings.endpoint, limit_key=_key_of(model.name))
+            return EndpointEmbedder(model, self._settings.endpoint, limit_key=limit_key_of_model(model.name))
         from pipelines.documents.embedding import Embedder  # torch, for those alone who compute
 
         settings = self._settings.embedding
@@ -111,8 +112,4 @@ class Embedders:
 
 def limit_key_of(space: Space) -> str | None:
     """Return what tasks for an endpoint's space share: who refuses one of them refuses all. None for a local model."""
-    return _key_of(space.model) if is_endpoint(space.revision) else None
-
-
-def _key_of(model: str) -> str:
-    return f"model:{model}"[:200]
+    return limit_key_of_model(space.model) if is_endpoint(space.revision) else None

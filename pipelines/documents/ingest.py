@@ -65,7 +65,7 @@ def _ingest(context: TaskContext, payload: IngestDocument) -> Outcome:
     with context.read() as transaction:
         document = documents.get(transaction.connection, payload.document_id) if payload.document_id else None
     if document is None:
-        return Cancel("the document was deleted")
+        return Cancel("the document was deleted, or is made of no file")
     try:
         # Before the file is read: whoever finds the parser busy comes back often, and must cost nothing.
         with context.resources.get(ParserProcess).turn():

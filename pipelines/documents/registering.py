@@ -12,6 +12,7 @@ from pipelines.documents.payloads import DeleteFile, IngestDocument
 from pipelines.outcomes import Done, Outcome
 from pipelines.storage import Storage, StoredObject
 from pipelines.storage.errors import FileVanishedError
+from pipelines.storage.owning import refuse_foreign
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 
@@ -46,6 +47,8 @@ def register_url(context: TaskContext, payload: IngestDocument, url: str) -> Out
         fetched_to = Path(folder) / "file"
         with fetched_to.open("wb") as file:
             fetched = context.resources.get(Fetcher).fetch(url, file)
+        with context.read() as transaction:
+            refuse_foreign(transaction.connection, storage)
         stored = storage.put(tenant_id, fetched_to)
 
     def apply(transaction: Transaction) -> None:

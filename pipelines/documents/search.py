@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from core.errors import InvalidOptionsError, UnavailableError
+from db import memory
 from db import search as store
 from db.connection import Connection, tenant_transaction
+from db.memory import SourceRow
 from db.search import UNFILTERED, Filters, Hit, QueryVector, Strategy
 from pipelines.documents.payloads import MAX_QUERY_CHARACTERS, EmbedQuery
 from pipelines.enqueue import enqueue
@@ -23,12 +25,14 @@ MAX_AROUND = 10
 class Found:
     """What a search found, best first; feedback on it names `query_id`.
 
-    `contexts` holds the text of each hit with its neighbours, by the chunk's id, where neighbours were asked for.
+    `contexts` holds the text of each hit with its neighbours, by the chunk's id, where neighbours were asked for;
+    `sources` what those hits were made of that are curated, where that was.
     """
 
     query_id: UUID
     hits: list[Hit]
     contexts: dict[UUID, str]
+    sources: dict[UUID, list[SourceRow]]
     seconds: float
 
 
@@ -41,11 +45,13 @@ def search(
     limit: int = 5,
     filters: Filters = UNFILTERED,
     around: int = 0,
+    with_sources: bool = False,
     timeout: float = 60.0,
 ) -> Found:
     """Return a tenant's best chunks by meaning and by words. Opens transactions of its own on an autocommit connection.
 
-    `around` is how many neighbours of each hit are returned with it. Waits up to `timeout` seconds for the query's
+    `around` is how many neighbours of each hit are returned with it; `with_sources` has curated hits come with the
+    chunks that they were made of. Waits up to `timeout` seconds for the query's
     vector. Raises InvalidOptionsError for a query, limit or number of neighbours that cannot be, WaitTimeoutError when
     no worker embeds the query in time, UnavailableError when one could not.
     """
@@ -58,7 +64,9 @@ def search(
     vector = None if strategy == "lexical" else _vector_of(connection, tenant_id, text, timeout)
     with tenant_transaction(connection, tenant_id):
         hits = store.search(connection, tenant_id, text, vector, strategy=strategy, limit=limit, filters=filters)
-        contexts = store.surroundings(connection, [hit.chunk_id for hit in hits], around) if around else {}
+        found = [hit.chunk_id for hit in hits]
+        contexts = store.surroundings(connection, found, around) if around else {}
+        sources = memory.sources(connection, found) if with_sources else {}
         seconds = time.monotonic() - started
         query_id = store.log_query(
             connection,
@@ -70,7 +78,7 @@ def search(
             filters=filters,
             response_ms=round(seconds * 1000),
         )
-    return Found(query_id, hits, contexts, seconds)
+    return Found(query_id, hits, contexts, sources, seconds)
 
 
 def _vector_of(connection: Connection, tenant_id: UUID, text: str, timeout: float) -> QueryVector:

@@ -1,7 +1,7 @@
 """A mail's HTML: made safe to be shown, or put into plain words.
 
-Invariant: what `safe_html` returns runs nothing and loads nothing: neither when it is shown nor by its styles. Only links
-lead out, and only where they are followed.
+Invariant: what `safe_html` returns runs nothing and loads nothing: neither when it is shown nor by its styles. Only
+links lead out, and only where they are followed.
 """
 
 import re
@@ -15,16 +15,18 @@ import nh3
 from pipelines.mail.markup import VOID, Tag, scan
 from pipelines.mail.texts import storable
 
-MAX_SHOWN: Final = 2_000_000
+MAX_SHOWN: Final = 1_000_000
 """Characters of HTML that are shown; the rest is cut."""
-MAX_READ: Final = 5_000_000
+MAX_READ: Final = 2_000_000
 """Characters of HTML that are put into words."""
 
 _MAX_TAGS: Final = 100_000
 _MAX_DEPTH: Final = 200
 _MAX_FORMATTING: Final = 8
 """Formatting tags within each other: a parser repeats them in each paragraph that follows."""
-_FORMATTING: Final = frozenset(["b", "big", "code", "em", "font", "i", "s", "small", "strike", "strong", "tt", "u"])
+_FORMATTING: Final = {
+    "b", "big", "code", "em", "font", "i", "s", "small", "strike", "strong", "tt", "u",
+}  # fmt: skip
 _CELL: Final = frozenset({"align", "valign", "bgcolor", "width", "height", "colspan", "rowspan", "nowrap"})
 _ATTRIBUTES: Final[dict[str, set[str]]] = {
     "*": {"style", "dir", "lang", "title", "align"},
@@ -38,162 +40,46 @@ _ATTRIBUTES: Final[dict[str, set[str]]] = {
     "ol": {"start", "type"},
     "hr": {"width", "size", "color"},
 }
-_TAGS: Final = frozenset(
-    [
-        "a",
-        "abbr",
-        "address",
-        "b",
-        "big",
-        "blockquote",
-        "br",
-        "caption",
-        "center",
-        "code",
-        "col",
-        "colgroup",
-        "dd",
-        "del",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "font",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "i",
-        "img",
-        "ins",
-        "kbd",
-        "li",
-        "ol",
-        "p",
-        "pre",
-        "q",
-        "s",
-        "samp",
-        "small",
-        "span",
-        "strike",
-        "strong",
-        "sub",
-        "sup",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "tt",
-        "u",
-        "ul",
-        "var",
-    ]
-)
+_TAGS: Final = {
+    "a", "abbr", "address", "b", "big", "blockquote", "br", "caption", "center", "code", "col", "colgroup", "dd",
+    "del", "div", "dl", "dt", "em", "font", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "ins", "kbd",
+    "li", "ol", "p", "pre", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "table", "tbody",
+    "td", "tfoot", "th", "thead", "tr", "tt", "u", "ul", "var",
+}  # fmt: skip
 _SCHEMES: Final = {"http", "https", "mailto", "tel"}
 _LINK: Final = re.compile(r"(?:https?://|mailto:|tel:)", re.IGNORECASE)
 _PICTURE: Final = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,([A-Za-z0-9+/=\s]+)", re.IGNORECASE)
 _PICTURES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 # Nothing of these places an element over others, and their values below name no address.
-_STYLES: Final = frozenset(
-    [
-        "background-color",
-        "border",
-        "border-bottom",
-        "border-collapse",
-        "border-color",
-        "border-left",
-        "border-radius",
-        "border-right",
-        "border-spacing",
-        "border-style",
-        "border-top",
-        "border-width",
-        "color",
-        "direction",
-        "display",
-        "font-family",
-        "font-size",
-        "font-style",
-        "font-weight",
-        "height",
-        "letter-spacing",
-        "line-height",
-        "margin",
-        "margin-bottom",
-        "margin-left",
-        "margin-right",
-        "margin-top",
-        "max-height",
-        "max-width",
-        "min-height",
-        "min-width",
-        "padding",
-        "padding-bottom",
-        "padding-left",
-        "padding-right",
-        "padding-top",
-        "table-layout",
-        "text-align",
-        "text-decoration",
-        "text-indent",
-        "text-transform",
-        "vertical-align",
-        "white-space",
-        "width",
-        "word-break",
-        "word-wrap",
-    ]
-)
+_STYLES: Final = {
+    "background-color", "border", "border-bottom", "border-collapse", "border-color", "border-left", "border-radius",
+    "border-right", "border-spacing", "border-style", "border-top", "border-width", "color", "direction", "display",
+    "font-family", "font-size", "font-style", "font-weight", "height", "letter-spacing", "line-height", "margin",
+    "margin-bottom", "margin-left", "margin-right", "margin-top", "max-height", "max-width", "min-height",
+    "min-width", "padding", "padding-bottom", "padding-left", "padding-right", "padding-top", "table-layout",
+    "text-align", "text-decoration", "text-indent", "text-transform", "vertical-align", "white-space", "width",
+    "word-break", "word-wrap",
+}  # fmt: skip
 _STYLE_VALUE: Final = re.compile(r"""(?:[\w\s#%.,!'"+-]|(?<![\w-])(?:rgb|hsl)a?\([\d\s.,%]*\))*""", re.ASCII)
 _MAX_STYLE: Final = 2_000
 
-_BLOCKS: Final = frozenset(
-    [
-        "address",
-        "blockquote",
-        "center",
-        "dd",
-        "div",
-        "dl",
-        "dt",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "li",
-        "ol",
-        "p",
-        "pre",
-        "section",
-        "article",
-        "table",
-        "tr",
-        "ul",
-        "header",
-        "footer",
-    ]
-)
+_BLOCKS: Final = {
+    "address", "blockquote", "center", "dd", "div", "dl", "dt", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li",
+    "ol", "p", "pre", "section", "article", "table", "tr", "ul", "header", "footer",
+}  # fmt: skip
 _BLANKS: Final = re.compile(r"[ \t\r\n\f]+")
 _GAPS: Final = re.compile(r"\n{3,}")
 _MAX_LINK: Final = 2_000
-_PARAGRAPHS: Final = frozenset(["blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "ol", "p", "pre", "table", "ul"])
+_PARAGRAPHS: Final = {
+    "blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "ol", "p", "pre", "table", "ul",
+}  # fmt: skip
 
 
 def safe_html(html: str, pictures: Mapping[str, tuple[str, bytes]] | None = None) -> str:
     """Return HTML that can be put into a page: no scripts, no forms, few styles, nothing that is loaded from elsewhere.
 
-    `pictures` holds the mail's own by their content id, with media type and content; `cid:` names them. Links open apart
-    and tell nothing of where they were.
+    `pictures` holds the mail's own by their content id, with media type and content; `cid:` names them. Links open
+    apart and tell nothing of where they were.
     """
     return nh3.clean(
         _canonical(html[:MAX_SHOWN], pictures or {}),
@@ -235,6 +121,7 @@ class _Writer:
     def __init__(self, pictures: Mapping[str, tuple[str, bytes]]) -> None:
         self._pictures = pictures
         self._open: list[str] = []
+        self._formatting = 0
         self._left = _MAX_TAGS
         self.written: list[str] = []
 
@@ -247,9 +134,10 @@ class _Writer:
             self.written.append(f"<{tag.name}{self._attributes(tag)}>")
             if tag.name not in VOID:
                 self._open.append(tag.name)
+                self._formatting += tag.name in _FORMATTING
 
     def _fits(self, name: str) -> bool:
-        if name in _FORMATTING and sum(one in _FORMATTING for one in self._open) >= _MAX_FORMATTING:
+        if name in _FORMATTING and self._formatting >= _MAX_FORMATTING:
             return False
         return name in VOID or len(self._open) < _MAX_DEPTH
 
@@ -259,6 +147,7 @@ class _Writer:
         closed = ""
         while closed != name:
             closed = self._open.pop()
+            self._formatting -= closed in _FORMATTING
             self.written.append(f"</{closed}>")
 
     def end(self) -> str:

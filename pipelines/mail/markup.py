@@ -1,7 +1,7 @@
 """HTML of mails cut into tags and text, in linear time whatever it is.
 
-Neither the standard library's parser nor one that follows the standard keeps to that: unclosed remarks, a hundred thousand
-attributes of one tag and tags nested as deep took seconds to minutes (2026-11).
+Neither the standard library's parser nor one that follows the standard keeps to that: unclosed remarks, a hundred
+thousand attributes of one tag and tags nested as deep took seconds to minutes (2026-11).
 """
 
 import re
@@ -13,27 +13,14 @@ _SIGN: Final = re.compile(r"<(?=[a-zA-Z/!?])")
 _NAME: Final = re.compile(r"(/?)([a-zA-Z][a-zA-Z0-9:-]{0,40})(?=[\s/>])")
 _ATTRIBUTE: Final = re.compile(r"""[\s/]*+([^\s/>=][^\s/>=]*+)(?:\s*+=\s*+("[^"]*+"|'[^']*+'|(?!["'])[^\s>]*+))?+""")
 # What stands in these is no text that is read.
-_RAW: Final = frozenset(
-    [
-        "script",
-        "style",
-        "title",
-        "textarea",
-        "xmp",
-        "iframe",
-        "noembed",
-        "noframes",
-        "plaintext",
-        "template",
-        "svg",
-        "math",
-        "object",
-    ]
-)
+_RAW: Final = {
+    "script", "style", "title", "textarea", "xmp", "iframe", "noembed", "noframes", "plaintext", "template", "svg",
+    "math", "object",
+}  # fmt: skip
 _MAX_ATTRIBUTES: Final = 50
-VOID: Final = frozenset(
-    ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"]
-)
+VOID: Final = {
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr",
+}  # fmt: skip
 
 
 class Text(NamedTuple):
@@ -86,6 +73,8 @@ def _behind_raw(html: str, position: int, name: str) -> int:
 def _attributes(html: str, position: int) -> tuple[dict[str, str], int]:
     """Return a tag's first attributes, and the place behind the tag."""
     attributes: dict[str, str] = {}
+    if html.startswith(">", position):
+        return attributes, position + 1
     while found := _ATTRIBUTE.match(html, position):
         position = found.end()
         if len(attributes) < _MAX_ATTRIBUTES:

@@ -75,8 +75,10 @@ class AccessTokens:
             name: grant[name] for name in ("client_id", "client_secret", "refresh_token", "scope") if grant.get(name)
         }
         try:
-            with httpx.Client(timeout=_SECONDS, trust_env=False, transport=self._transport) as client:
-                response = client.post(grant["token_url"], data=asked, headers={"Accept": "application/json"})
+            with httpx.Client(
+                timeout=_SECONDS, follow_redirects=False, trust_env=False, transport=self._transport
+            ) as own:
+                response = own.post(grant["token_url"], data=asked, headers={"Accept": "application/json"})
         except httpx.HTTPError as error:
             raise MailServerError(f"the token server {where} cannot be reached ({type(error).__name__})") from None
         if response.status_code in (400, 401, 403):

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from db import files
 from db.connection import Connection
@@ -11,6 +12,8 @@ from db.files import ArchivePart
 from pipelines.retention.archive.store import ArchiveStore
 from pipelines.retention.files import is_older
 from pipelines.storage import Found
+from pipelines.storage.base import MARK
+from pipelines.storage.owning import claim
 
 # As `manifest.folder_of` makes them; what else is in the store is not the archives'.
 _OURS: Final = re.compile(r"[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*/\d{4,}-\d\d/\d{4,}-(?P<id>[0-9a-f-]{36})/[^/]+")
@@ -34,7 +37,7 @@ def compare(connection: Connection, store: ArchiveStore, young: datetime) -> Com
     for found in store.walk():
         if shape := _OURS.fullmatch(found.key):
             stored[found.key], owners[found.key] = found, shape["id"]
-        else:
+        elif found.key != MARK:
             elsewhere += 1
     parts = list(files.archives(connection))  # after the files: each of these had its row before
     named = {key for part in parts for key in part.keys}
@@ -50,6 +53,16 @@ def compare(connection: Connection, store: ArchiveStore, young: datetime) -> Com
         ],
         missing=[key for part in parts if not part.keys <= stored.keys() for key in _missing(connection, store, part)],
     )
+
+
+def require_own(connection: Connection, store: ArchiveStore) -> None:
+    """Raise ForeignStoreError for a store of another installation; mark it where parts in it are this one's."""
+    claim(connection, store, lambda: _has_own(connection, store))
+
+
+def _has_own(connection: Connection, store: ArchiveStore) -> bool:
+    owners = {UUID(shape["id"]) for found in store.walk() if (shape := _OURS.fullmatch(found.key))}
+    return not owners or bool(files.known_archives(connection, sorted(owners)))
 
 
 def _missing(connection: Connection, store: ArchiveStore, part: ArchivePart) -> list[str]:

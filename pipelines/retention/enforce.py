@@ -83,7 +83,7 @@ def enforce(context: TaskContext, payload: EnforceRetention) -> Outcome:
         ends = retention_runs.of_task(connection, context.task_id)
         asking = [run.policy for run in retention_runs.asking(connection)]
     if left and pacer.is_over:
-        return Snooze(timedelta(0), reason=left[0])
+        return Snooze(pacer.pause, reason=left[0])
     if troubles:
         raise troubles[0]
     waits = max((end.seconds for end in ends if end.status == "running"), default=0.0)

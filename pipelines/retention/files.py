@@ -24,6 +24,7 @@ from pipelines.storage import Found, Storage
 from pipelines.storage.base import TEMPORARY, tenant_of
 from pipelines.storage.discarding import discard
 from pipelines.storage.errors import StoragePathError
+from pipelines.storage.owning import refuse_foreign
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 
@@ -97,6 +98,7 @@ def remove(context: TaskContext, payload: RemoveFiles) -> Outcome:
     """Remove what was let go of, note by note, for a minute; done behind the last note."""
     storage, sweep, deadline = context.resources.get(Storage), _begun(context), time.monotonic() + _SECONDS
     with context.outside() as connection:
+        refuse_foreign(connection, storage)
         while page := files.released(connection, int(sweep.after or 0), _PAGE):
             notes: dict[tuple[UUID, str], list[int]] = {}
             for each in page:
@@ -115,6 +117,7 @@ def expire(context: TaskContext, payload: ExpireFiles) -> Outcome:
     storage, sweep, deadline = context.resources.get(Storage), _begun(context), time.monotonic() + _SECONDS
     age = context.resources.get(TemporaryFiles).age
     with context.outside() as connection:
+        refuse_foreign(connection, storage)
         before = files.now(connection) - age
         found = _temporary(storage, sweep.after)
         while page := list(islice(found, _PAGE)):

@@ -23,6 +23,7 @@ from pipelines.payload import Payload
 from pipelines.registry import AnyTask
 from pipelines.retention.archive.manifest import folder_of
 from pipelines.retention.archive.store import ArchiveStore
+from pipelines.retention.archived_files import require_own
 from pipelines.task import UNCOUNTED, RetryPolicy, Task, TaskContext
 from pipelines.transaction import Transaction
 
@@ -71,7 +72,9 @@ def forget(context: TaskContext, subject: Subject) -> Outcome:
         standing = Standing(**standings.read(transaction.connection, context.task_id, "forgetting"))
         unwritten = forgetting.unwritten(transaction.connection, subject)
         part = forgetting.next_part(transaction.connection, subject, UUID(standing.after))
-    store = context.resources.get(ArchiveStore)
+        store = context.resources.get(ArchiveStore)
+        if part is not None or standing.left_over or unwritten:
+            require_own(transaction.connection, store)
     for folder in standing.left_over:
         store.clear(folder)
     standing = replace(standing, left_over=())

@@ -20,13 +20,14 @@ from pipelines.care.rounds import care_task
 from pipelines.outcomes import Done, Outcome, Snooze
 from pipelines.payload import Payload
 from pipelines.retention.archive.store import ArchiveStore
-from pipelines.retention.archived_files import Compared, compare
+from pipelines.retention.archived_files import Compared, compare, require_own
 from pipelines.retention.files import TIME_LIMIT, is_older, is_temporary, noting
 from pipelines.schedule import Schedule
 from pipelines.storage import Found, Storage
-from pipelines.storage.base import in_bytes, tenant_of
+from pipelines.storage.base import MARK, in_bytes, tenant_of
 from pipelines.storage.discarding import discard
 from pipelines.storage.errors import FileVanishedError, StoragePathError
+from pipelines.storage.owning import claim
 from pipelines.task import TaskContext
 from pipelines.transaction import Transaction
 
@@ -101,6 +102,8 @@ def check(context: TaskContext, payload: CheckFiles) -> Outcome:
     storage, deadline = context.resources.get(Storage), time.monotonic() + _SECONDS
     with context.outside() as connection:
         young = files.now(connection) - _YOUNG
+        if payload.remove:
+            _require_own(context, connection, storage)
         checking = _Checking(connection, storage, now, young, payload.remove)
         pairs = _paired(*_streams(connection, storage, now, payload.tenant_id))
         while page := list(islice(pairs, _PAGE)):
@@ -112,6 +115,18 @@ def check(context: TaskContext, payload: CheckFiles) -> Outcome:
             store = context.resources.get(ArchiveStore)
             checking.add_archives(store, compare(connection, store, young))
     return Done(now.result, lambda transaction: _record(transaction, payload.tenant_id, now))
+
+
+def _require_own(context: TaskContext, connection: Connection, storage: Storage) -> None:
+    """Raise ForeignStoreError where files or archives may be another installation's, whose rows are not here."""
+
+    def is_ours() -> bool:
+        first = islice((found.key for found in storage.walk() if tenant_of(found.key) and _is_text(found.key)), _PAGE)
+        keys = list(first)
+        return not keys or any(files.is_named(connection, UUID(key.partition("/")[0]), key) for key in keys)
+
+    claim(connection, storage, is_ours)
+    require_own(connection, context.resources.get(ArchiveStore))
 
 
 def _streams(
@@ -171,7 +186,7 @@ class _Checking:
 
     def _counted(self, stored: Found, is_pair: bool) -> list[Found]:
         """Count a file, unless archives count it; return it where no row of its tenant's stands beside it."""
-        if stored.key.startswith(_ARCHIVES):
+        if stored.key.startswith(_ARCHIVES) or stored.key == MARK:
             return []
         self._now.objects += 1
         self._now.bytes += stored.size

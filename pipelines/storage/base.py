@@ -15,6 +15,8 @@ from uuid import UUID, uuid4
 
 from pipelines.storage.errors import FileRefusedError, FileVanishedError, StoragePathError
 
+MARK: Final = "greenroom-installation"
+"""The file at the root of a store that says whose it is (`owning`)."""
 TEMPORARY: Final = "temporary"
 """The folder of a tenant's whose files go by their age."""
 _PIECE: Final = 1 << 20
@@ -111,6 +113,18 @@ class Storage(ABC):
 
         Raises UnavailableError for one that cannot be removed.
         """
+
+    @abstractmethod
+    def mark(self) -> str | None:
+        """Return what the storage as a whole is marked with (`owning`)."""
+
+    @abstractmethod
+    def set_mark(self, text: str) -> None:
+        """Mark the storage as a whole."""
+
+    def is_empty(self) -> bool:
+        """Return whether no tenant has a folder in it."""
+        return not any(tenant_of(f"{folder}/x") for folder in self.folders())
 
     @abstractmethod
     def folders(self) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import fsspec
 
 from core.errors import GreenroomError, SettingsError, UnavailableError
-from pipelines.storage.base import Found, in_bytes
+from pipelines.storage.base import MARK, Found, in_bytes
 from pipelines.storage.errors import FileVanishedError
 
 # What we ask about is what was written a moment ago, by another process perhaps.
@@ -40,6 +40,17 @@ class RemoteFiles:
     def path(self, key: str) -> str:
         """Return where a key stands."""
         return f"{self.root.rstrip('/')}/{key}"
+
+    def mark(self) -> str | None:
+        """Return what the file MARK at the root says; None where there is none."""
+        with contextlib.suppress(FileVanishedError), self.answers(_missing):
+            return bytes(self.files.cat_file(self.path(MARK))).decode("utf-8", "replace").strip()
+        return None
+
+    def set_mark(self, text: str) -> None:
+        """Write that file."""
+        with self.answers(_missing):
+            self.files.pipe_file(self.path(MARK), f"{text}\n".encode())
 
     @contextlib.contextmanager
     def answers(self, gone: Callable[[], GreenroomError]) -> Iterator[None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 from core.errors import UnavailableError
-from pipelines.storage.base import Content, Found, Storage, StoredObject, copy, hash_of, in_bytes, open_regular
+from pipelines.storage.base import MARK, Content, Found, Storage, StoredObject, copy, hash_of, in_bytes, open_regular
 from pipelines.storage.errors import FileVanishedError, StoragePathError
 
 _INCOMING = ".incoming-"
@@ -94,6 +94,29 @@ class LocalStorage(Storage):
         except OSError as error:
             raise UnavailableError(f"{folder} cannot be removed ({error.strerror}): mend its permissions") from error
         return count
+
+    def mark(self) -> str | None:
+        """Return the mark's text."""
+        try:
+            return (self._root / MARK).read_text().strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UnavailableError(f"{self._root} cannot be read ({error.strerror}): mend its permissions") from error
+
+    def set_mark(self, text: str) -> None:
+        """Write the mark, and flush it to disk."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self._root, prefix=_INCOMING, delete=False) as writing:
+                writing.write(f"{text}\n")
+                writing.flush()
+                os.fsync(writing.fileno())
+            Path(writing.name).replace(self._root / MARK)
+        except OSError as error:
+            raise UnavailableError(
+                f"{self._root} cannot be written to ({error.strerror}): set GREENROOM_STORAGE_ROOT"
+            ) from error
 
     def folders(self) -> list[str]:
         """Return the folders below the root; a link is none."""

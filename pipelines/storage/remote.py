@@ -110,6 +110,14 @@ class RemoteStorage(Storage):
                 self._remote.require_root()  # a bucket that is not there has no files to find, either
         return len(found)
 
+    def mark(self) -> str | None:
+        """Return the mark's text."""
+        return self._remote.mark()
+
+    def set_mark(self, text: str) -> None:
+        """Write the mark."""
+        self._remote.set_mark(text)
+
     def folders(self) -> list[str]:
         """Return the folders below the root; a bucket lists them without what they hold."""
         found: list[str] = []

@@ -29,11 +29,13 @@ IDLE = {
     "backups_status_started_at_idx",
     "emails_content_hash_idx",
     "emails_message_id_idx",
+    "emails_outgoing_idx",  # tests/integration/mail/out/test_plans.py holds statements to it
     "emails_persona_id_created_at_idx",
     "emails_sending_at_idx",
     "emails_status_idx",
     "governance_events_user_idx",
     "mailboxes_due_idx",
+    "memories_persona_id_idx",  # an operator asks: memory.list, by a plan of its own
     "messages_external_id_idx",
     "retention_runs_running_idx",
     "retention_runs_started_at_idx",

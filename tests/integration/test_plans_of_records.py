@@ -27,7 +27,6 @@ ROTATED = {"key_ids": ["old"], "after": UUID(int=0), "place": "", "most": 50}
 # One pepper hashed it, and one did not.
 HASHES = {"key_hashes": lambda whose: ["0" * 32, f"{whose.number:032d}"]}
 TOKEN = {"token_hash": lambda whose: str(whose.number)}
-KEPT = "SELECT ops.run_retention('{}', 1000)"
 PAGE = """
 SELECT ops.retention_page(b.run, 1000)
 FROM ops.begin_retention('{}', '00000000-0000-4000-8000-000000000001', true) AS b
@@ -91,23 +90,13 @@ GUARDS = [
         "worker", "UPDATE governance.agent_sessions SET status = 'running' WHERE id = %(id)s",
         {"id": Own("agents")}, ("agent_sessions_pkey", "governance_events_session_idx"), 10, 100, blind=False,
     ),
-    # what refers to their tables is read in the catalogue: some 100 pages a table
-    Guard("system", KEPT.format("sessions"), {}, ("sessions_expires_at_idx",), 200, 700),
-    Guard(
-        "system", KEPT.format("user-sessions"),
-        {}, ("user_sessions_ended_at_idx", "agent_sessions_session_id_idx"), 200, 1750, blind=False,
-    ),
-    Guard("system", KEPT.format("agent-sessions"), {}, ("agent_sessions_completed_at_idx",), 200, 4200),
-    # a page of a run: what goes along is asked of the catalogue, too
+    # a page of a run: what refers to its table and goes along is asked of the catalogue, some 100 pages a table
+    Guard("system", PAGE.format("agent-sessions"), {}, ("agent_sessions_completed_at_idx",), 1000, 8000),
     Guard("system", PAGE.format("sessions"), {}, ("sessions_expires_at_idx",), 600, 2500),
     Guard(
         "system", PAGE.format("user-sessions"),
         {}, ("user_sessions_ended_at_idx", "agent_sessions_session_id_idx"), 1000, 5000, blind=False,
     ),
-    # no month of tasks is over: it looks at the catalogue
-    Guard("system", KEPT.format("tasks"), {}, (), 200, 4000),
-    # of one month its rows, and what goes along with them
-    Guard("system", KEPT.format("governance-events"), {}, ("governance_events_*",), 900, 18_000),
     # each call of a product, as soon as there are statistics
     *(
         guard
@@ -141,7 +130,7 @@ def test_the_statement_keeps_to_its_index(filled: Full, state: str, guard: Guard
     ("statement", "index"),
     [
         ("UPDATE governance.agent_sessions", "governance.governance_events_session_idx"),  # by a trigger
-        ("SELECT ops.run_retention('agent-sessions'", "governance.agent_sessions_completed_at_idx"),  # by a function
+        (PAGE.format("agent-sessions"), "governance.agent_sessions_completed_at_idx"),  # by a function
     ],
 )
 def test_an_index_that_is_gone_is_missed(filled: Full, statement: str, index: str) -> None:

@@ -7,6 +7,7 @@ from psycopg.types.json import Jsonb
 
 from db.embedded import EmbeddedServer
 from tests.support.full import ACTIVE, ANALYSED, FEW, MANY, OTHER, Full, Whose, full, key
+from tests.support.memory_guards import GUARDS as MEMORY
 from tests.support.plans import Guard, Own, cases, faults
 
 TENANT = {"tenant_id": lambda whose: whose.tenant}
@@ -14,7 +15,7 @@ WORD = {"text": lambda whose: f"word{whose.number}"}
 PLACE = {"metadata": lambda whose: Jsonb({"place": whose.number})}
 SEARCH = TENANT | WORD | {"vector": "[1,0.5,0.5]", "space_id": ACTIVE, "limit": 10}
 LOOKING = ("worker", "operator", "reader")
-FILLS = ("documents", "terms", "vectors", "graph", "tasks", "asked")
+FILLS = ("documents", "terms", "vectors", "graph", "memories", "tasks", "asked")
 GRAPH, WORDS = "chunk_vectors_*_embedding_idx", "chunk_terms_keys_idx"
 PRODUCTS = "SELECT * FROM knowledge.find_products(%(tenant_id)s, %(text)s, %(metadata)s)"
 TOOLS = "SELECT * FROM tools.find_tools(%(tenant_id)s, %(text)s, %(category)s)"
@@ -93,6 +94,7 @@ GUARDS = [
         ("chunks_pkey", "tasks_live_owner_idx"), 500, 1000,
     ),
     Guard("owner", "spaces.forget", {"id": OTHER}, (), 20, 20),
+    *MEMORY,
 ]  # fmt: skip
 
 

@@ -16,7 +16,8 @@ OURS = UUID("00000000-0000-7000-8000-000000000001")
 # What is not a tenant's: the machine's own state, what the installation offers to all, and the tenants themselves.
 OF_ALL = {
     "alembic_version", "billing.subscription_plans", "identity.operators", "identity.regions", "identity.tenants",
-    "knowledge.embedding_models", "knowledge.spaces", "ops.backups", "queue.alerts", "queue.chores", "queue.gauges",
+    "knowledge.embedding_models", "knowledge.spaces", "ops.backups", "ops.installation", "queue.alerts", "queue.chores",
+    "queue.gauges",
     "queue.limit_tokens", "queue.limits", "queue.processes", "queue.queues", "queue.settlements", "queue.statistics",
     "queue.task_types",
     # a tenant's by its schedule: tests/integration/schedules

@@ -253,6 +253,7 @@ SPECIAL: dict[str, Callable[[Factory, Row], Row]] = {
         {} if "chunk_id" in given else {"chunk_id": factory.chunk_without_terms()}
     ),
     "knowledge.chunks": lambda _factory, _given: {"start_offset": 0, "end_offset": 1},
+    "knowledge.memories": lambda _factory, _given: {"status": "superseded"},
     "knowledge.term_statistics": lambda _factory, _given: {"key": next(_numbers)},
     "mail.mailboxes": _mailbox,
     "ops.health_thresholds": lambda factory, given: (

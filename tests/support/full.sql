@@ -83,6 +83,21 @@ BEGIN
 END
 $$;
 
+-- fill: memories
+-- The chunks of a tenant are one persona's, of a few hundred tenants each one's own; a few are due. A memory of each document, of two sources.
+UPDATE knowledge.chunks SET curated_at = CASE WHEN ('x' || right(id::text, 8))::bit(32)::bigint % 2000 <> 100 THEN now() END,
+    persona_id = CASE tenant_id WHEN fill.key('tenants', 1) THEN fill.key('personas', 100) WHEN fill.key('tenants', 2) THEN
+        fill.key('personas', 30100) ELSE fill.key('personas', ('x' || right(id::text, 8))::bit(32)::bigint) END;
+INSERT INTO knowledge.memories (id, tenant_id, persona_id, chunk_id, sources_hash, method, prompt_version, source_count, source_token_count,
+    token_count)
+SELECT fill.key('memories', n), fill.tenant(n), CASE fill.number(n) WHEN 1 THEN fill.key('personas', 100)
+    WHEN 2 THEN fill.key('personas', 30100) ELSE fill.key('personas', n) END, fill.key('chunks', n), sha256(n::text::bytea), 'merged', '', 2, 2, 1
+FROM generate_series(1, 60000) n;
+INSERT INTO knowledge.memory_sources (memory_id, place, tenant_id, chunk_id, document_id, chunk_index, text_hash, token_count)
+SELECT fill.key('memories', n), i, fill.tenant(n), fill.key('chunks', n + i), fill.key('documents', n + i), 0, sha256('t'), 1
+FROM generate_series(1, 60000) n, generate_series(0, 1) i WHERE n NOT IN (101, 30101);
+CLUSTER knowledge.chunks USING chunks_pkey; -- as dense as before
+
 -- fill: asked
 -- The log of searches, products, and tools.
 INSERT INTO knowledge.rag_queries (id, tenant_id, collection_id, query_text, strategy, response_ms)

@@ -77,7 +77,7 @@ class Guard:
         """What the statement is called: by its file and name, or as what it calls, reads or changes."""
         if " " not in self.statement:
             return self.statement
-        kept, named = (re.search(pattern, self.statement) for pattern in (r"run_retention\('([\w-]+)'", r"\w+\.\w+"))
+        kept, named = (re.search(pattern, self.statement) for pattern in (r"begin_retention\('([\w-]+)'", r"\w+\.\w+"))
         return f"retention {kept[1]}" if kept else named[0] if named else self.statement
 
     def __str__(self) -> str:

@@ -37,7 +37,7 @@ INSERT INTO ops.retention_policies
     (name, tenant_id, table_schema, table_name, age_column, age, action, is_enabled, most_share)
 VALUES (%s, %s, %s, %s, %s, '1 year', 'archive', true, 1)
 """
-_END_KEEPING = "UPDATE ops.archives SET restored_until = now() - interval '1 second' WHERE restored_until > now()"
+END_KEEPING = "UPDATE ops.archives SET restored_until = now() - interval '1 second' WHERE restored_until > now()"
 _TASK = "SELECT status, result, last_error, completed_at FROM queue.outbox_tasks WHERE id = %s"
 _DUE = "UPDATE queue.tasks_live SET run_after = now(), is_due = true, is_waiting = false"
 
@@ -61,7 +61,7 @@ class Shelf:
     ) -> None:
         """Archive what is older than a year, for one tenant or all: also what was restored, unless that is kept."""
         if not is_kept:
-            self.database.rows(_END_KEEPING)
+            self.database.rows(END_KEEPING)
         schema, _, name = table.partition(".")
         self.database.rows(_FORGET, (schema, name))
         self.database.rows(_POLICY, (f"archive {table}", tenant_id, schema, name, column))

@@ -2,18 +2,22 @@
 
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from db import months, retention_runs
+from db.connection import Connection
 from pipelines.retention.enforce import TASKS, EnforceRetention
 from pipelines.retention.runs import Pacer
 from tests.support.database import Database
+from tests.support.statements import value
 from tests.support.tenants import named
 from workers.testing import TaskRun, run_task
 
 [ENFORCE] = TASKS
+_PAGE = 10_000
 OLD, OLDER = "2020-02-03 00:00+00", "2019-12-03 00:00+00"
 RUNS = "SELECT status, rows_deleted, rows_held FROM ops.retention_runs WHERE policy_name = %s ORDER BY id"
 _TABLES = """
@@ -48,6 +52,36 @@ def hold(database: Database, table: str, age_column: str = "created_at", **given
 def enforced(database: Database, *policies: str, **given: Any) -> TaskRun:
     """Run the task's handler once."""
     return run_task(database, ENFORCE, EnforceRetention(policies=policies, **given))
+
+
+def let_go(connection: Connection, policy: str) -> int:
+    """Let what a policy takes go as its task does, but in the connection's own transaction; return how many rows."""
+    run_id, _ = retention_runs.begin(connection, policy, uuid4(), is_confirmed=True)
+    if run_id is None:
+        return 0
+    retention_runs.weigh(connection, run_id)
+    while retention_runs.page(connection, run_id, _PAGE)[1] == "more":
+        continue
+    return ended(connection, run_id)
+
+
+def let_months_go(connection: Connection, policy: str) -> int:
+    """Do as `let_go` for a policy that takes whole months."""
+    run_id, _ = retention_runs.begin(connection, policy, uuid4(), is_confirmed=True)
+    if run_id is None:
+        return 0
+    retention_runs.weigh(connection, run_id)
+    for leaf in months.to_go(connection, run_id):
+        while months.clear(connection, run_id, leaf, _PAGE) == _PAGE:
+            continue
+        months.drop(connection, run_id, leaf)
+    return ended(connection, run_id)
+
+
+def ended(connection: Connection, run_id: UUID) -> int:
+    """End a run; return how many rows it let go."""
+    retention_runs.end(connection, run_id)
+    return int(value(connection, "SELECT rows_deleted FROM ops.retention_runs WHERE id = %s", run_id))
 
 
 def pages_of(most: int) -> "partial[Pacer]":

@@ -75,6 +75,8 @@ BREAKS: dict[str, Row] = {
     "mailboxes_side_check": _NO_IMAP,
     "mailboxes_smtp_check": {"smtp_secret_id": None},
     "mailboxes_smtp_loopback_check": {"smtp_security": "none"},
+    "memories_superseded_check": {"status": "stale", "superseded_by": _ID},
+    "memory_sources_merged_into_check": {"place": 1, "merged_into": 1},
     "mapper_configs_version_check": {"version": -1},
     "mcp_servers_command_check": {"server_type": "stdio"},
     "mcp_servers_owner_check": {"tenant_id": None},

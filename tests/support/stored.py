@@ -39,6 +39,7 @@ class Site:
         self.archives = LocalArchives(self.root / "archives")
         self.resources.provide(Storage, lambda: self.storage)
         self.resources.provide(ArchiveStore, lambda: self.archives)
+        self.storage.set_mark(str(database.value("SELECT id FROM ops.installation")))
         self.resources.provide(TemporaryFiles, lambda: TemporaryFiles(timedelta(hours=24)))
 
     def put(self, content: str) -> str:

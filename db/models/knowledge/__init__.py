@@ -1,4 +1,4 @@
-"""What assistants know: documents with their chunks, terms and vectors; catalogues and transcripts; searches."""
+"""What assistants know: documents with their chunks, terms and vectors, memories; catalogues, transcripts; searches."""
 
 from db.models.knowledge.catalogue import Product as Product
 from db.models.knowledge.catalogue import ProductChunk as ProductChunk
@@ -7,6 +7,8 @@ from db.models.knowledge.collections import Collection as Collection
 from db.models.knowledge.documents import Chunk as Chunk
 from db.models.knowledge.documents import Document as Document
 from db.models.knowledge.documents import DocumentText as DocumentText
+from db.models.knowledge.memories import Memory as Memory
+from db.models.knowledge.memories import MemorySource as MemorySource
 from db.models.knowledge.search import ChunkTerms as ChunkTerms
 from db.models.knowledge.search import RagQuery as RagQuery
 from db.models.knowledge.search import TermChange as TermChange

@@ -124,6 +124,12 @@ class Chunk(Keyed, Created, Base):
         ),
         Index("chunks_text_hash_idx", "tenant_id", "text_hash"),
         Index("chunks_curated_idx", "tenant_id", postgresql_where=text("is_curated")),
+        Index(
+            "chunks_due_idx",
+            "persona_id",
+            "id",
+            postgresql_where=text("curated_at IS NULL AND NOT is_curated AND persona_id IS NOT NULL"),
+        ),
     )
 
     tenant_id: Mapped[UUID] = mapped_column(sort_order=-20, info={"is_tenant": True}, comment="The document's")
@@ -144,4 +150,7 @@ class Chunk(Keyed, Created, Base):
     end_offset: Mapped[int] = column(comment="Characters into the version's text, exclusive")
     is_curated: Mapped[bool] = column(default="false", comment="A summary of other chunks")
     source_chunk_ids: Mapped[list[UUID] | None] = column(comment="The chunks that a curated one sums up")
+    curated_at: Mapped[datetime | None] = column(
+        comment="When curation considered it; NULL: it is due, where it is a persona's and no summary"
+    )
     meta: Mapped[Json] = column(name="metadata", default="'{}'")

@@ -8,6 +8,7 @@ from db.models.ops.health import HealthThreshold as HealthThreshold
 from db.models.ops.health import PersonaHealthHour as PersonaHealthHour
 from db.models.ops.health import PersonaHealthMetric as PersonaHealthMetric
 from db.models.ops.health import PersonaHealthState as PersonaHealthState
+from db.models.ops.installation import Installation as Installation
 from db.models.ops.retention import Archive as Archive
 from db.models.ops.retention import ArchiveSubject as ArchiveSubject
 from db.models.ops.retention import ReleasedFile as ReleasedFile

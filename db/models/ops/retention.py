@@ -165,6 +165,9 @@ class Archive(Keyed, Created, Base):
         check="EXTRACT(day FROM {0}) = 1 AND {0} >= '0002-01-01' AND {0} < '9999-01-01'",
         comment="Its first day, of the age column in UTC",
     )
+    age_column: Mapped[str | None] = column(
+        check=_IDENTIFIER, comment="What its month is of; NULL of one whose policy was gone when this was asked for"
+    )
     part: Mapped[int] = column(check="{0} >= 1")
     status: Mapped[str] = one_of(
         "writing", "verified", "emptied", "erased", default="writing",

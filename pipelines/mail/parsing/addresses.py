@@ -16,6 +16,7 @@ MAX_ADDRESSES: Final = 5_000
 _RECIPIENT: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*+"|\((?:[^()\\]|\\.)*+\)|<[^<>,;]*+>|[^,;])++')
 _PLAIN: Final = re.compile(r'[^<>()",;:\\@\[\]]*+<([^\s<>()",;:\\@\[\]]++@[^\s<>()",;:\\@\[\]]++)>')
 _BARE: Final = re.compile(r'[^\s<>()",;:\\@\[\]]++@[^\s<>()",;:\\@\[\]]++')
+_WHOLE: Final = re.compile(r"""(?:[^\s<>()",;:\\@\[\]]++|"(?:[^"\\<>]|\\.)++")@[^\s<>()",;\\@]++""")
 _LOCAL: Final = re.compile(r"<?([\w.+-]{1,64})>?", re.ASCII)
 _ANGLED: Final = re.compile(r"<\s*+([^\s<>]++@[^\s<>]++)\s*+>")
 _ANYWHERE: Final = re.compile(r'[^\s<>()",;:\\@\[\]]{1,128}+@[\w.-]++')
@@ -58,7 +59,7 @@ def _parsed(recipient: str, *, may_try: bool) -> list[str]:
             listed = [one_line(one.addr_spec) for one in default.header_factory("To", recipient).addresses]
         except _UNREADABLE:
             listed = []
-        if listed and all("@" in one.strip("@") for one in listed):
+        if listed and all(map(_WHOLE.fullmatch, listed)):
             return listed
     return _searched(recipient)
 

@@ -39,14 +39,13 @@ class Reader:
         """Return the mail's text and HTML, each within the limit; the text is made of the HTML where there is none."""
         body = self._read(part, is_related=False)
         text = text_of_html(body.html) if body.text is None and body.html is not None else body.text
-        return Body(self._cut(text), self._cut(body.html))
+        return Body(*(None if form is None else self._cut(form) for form in (text, body.html)))
 
-    def _cut(self, text: str | None) -> str | None:
+    def _cut(self, text: str) -> str:
         most = self.limits.max_text_characters
-        if text is not None and len(text) > most:
+        if len(text) > most:
             self.problems.tell(f"A text is longer than {most} characters; it is cut.")
-            return text[:most]
-        return text
+        return text[:most]
 
     def _read(self, part: Part, *, is_related: bool) -> Body:
         if not part.parts:
@@ -76,7 +75,7 @@ class Reader:
                 self._add(file.content, words_of(file.name, self.problems), "", None, is_inline=False)
         text = storable(text_of(data, part.parameters.get("charset"), self.problems))
         if part.parameters.get("format", "").lower() == "flowed":
-            text = unflow(text, deletes_space=part.parameters.get("delsp", "").lower() == "yes")
+            text = unflow(self._cut(text), deletes_space=part.parameters.get("delsp", "").lower() == "yes")
         return Body(text=text)
 
     def _undone(self, part: Part) -> bytes:
@@ -107,7 +106,7 @@ class Reader:
 
 
 def _best(forms: list[Body]) -> Body:
-    """Return of several forms of one text the last of each kind, which is the richest; blank ones only where no other is."""
+    """Return of several forms of one text the last of each kind, the richest; a blank one only where no other is."""
     return Body(_last(form.text for form in forms), _last(form.html for form in forms))
 
 

@@ -40,7 +40,7 @@ def _codec(charset: str | None, problems: Problems) -> str | None:
         return None
     try:
         name = codecs.lookup(given).name
-        b"".decode(name)  # a codec that makes no text is refused here
+        b"    ".decode(name, "replace")  # a codec that makes no text is refused here
     except (LookupError, ValueError):
         name = "undefined"
     if name in _NONE:

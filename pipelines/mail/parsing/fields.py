@@ -12,6 +12,7 @@ MAX_FIELDS: Final = 1_000
 MAX_VALUE: Final = 1 << 16
 """Bytes of one field that are kept."""
 
+_MAX_NAME: Final = 1_000  # with its colon and blanks
 _NAME: Final = re.compile(rb"([\x21-\x39\x3b-\x7e]{1,200})[ \t]*:")
 _BLANK: Final = re.compile(rb"\n\r?\n")
 _ENVELOPE: Final = (b"From ", b">From ")
@@ -62,7 +63,7 @@ def split_head(data: bytes, start: int, end: int, problems: Problems) -> tuple[F
             blank = _BLANK.search(data, position - 1, end)
             return fields, blank.end() if blank else end
         after = _line_end(data, position, end)
-        line = data[position : min(after, position + MAX_VALUE + 1)].rstrip(b"\r\n")
+        line = data[position : min(after, position + MAX_VALUE + _MAX_NAME)].rstrip(b"\r\n")
         if not line:
             return fields, after
         if not _take(fields, line, problems, is_first=position == start):

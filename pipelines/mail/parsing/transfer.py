@@ -10,6 +10,7 @@ _IDENTITY: Final = {"", "7bit", "8bit", "binary", "none", "7-bit", "8-bit", "utf
 _UU: Final = {"x-uuencode", "uuencode", "uue", "x-uue"}
 _NO_BASE64: Final = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_="))
 _URLSAFE: Final = bytes.maketrans(b"-_", b"+/")
+_PIECE: Final = re.compile(rb"[^=]+")
 _BEGIN: Final = re.compile(rb"^begin [0-7]{3,4} ([^\r\n]{1,250})\r?\n(?=M|[!-L][!-`]|`\r?\n)", re.MULTILINE)
 _END: Final = re.compile(rb"^end[ \t]*\r?$\n?", re.MULTILINE)
 _MAX_EMBEDDED: Final = 100
@@ -39,12 +40,16 @@ def undo(data: bytes, encoding: bytes, problems: Problems) -> bytes:
 def from_base64(data: bytes, problems: Problems) -> bytes:
     """Return what base64 holds: characters that are none are skipped, each padding ends a piece."""
     packed = data.translate(_URLSAFE, _NO_BASE64)
-    pieces = [piece for piece in packed.split(b"=") if piece]
-    if any(len(piece) % 4 == 1 for piece in pieces) or _has_strays(data):
+    done = bytearray()
+    is_damaged = _has_strays(data)
+    for piece in _PIECE.finditer(packed):
+        is_damaged = is_damaged or len(piece[0]) % 4 == 1
+        done += binascii.a2b_base64(_whole(piece[0]))
+    if is_damaged:
         problems.tell("A part's base64 is damaged; what can be read of it is kept.")
-    if len(packed.rstrip(b"=")) % 4 and not packed.endswith(b"="):
+    if len(packed[packed.rfind(b"=") + 1 :]) % 4:
         problems.tell("A part's base64 ends early; what can be read of it is kept.")
-    return b"".join(binascii.a2b_base64(_whole(piece)) for piece in pieces)
+    return bytes(done)
 
 
 def _has_strays(data: bytes) -> bool:

@@ -101,11 +101,12 @@ def _continued(pairs: list[tuple[str, str]], problems: Problems) -> dict[str, st
 def _collapsed(value: str | tuple[str | None, str | None, str], problems: Problems) -> str:
     if isinstance(value, str):
         return _unquoted(value)
-    charset, _, text = value
+    charset, _, quoted = value
+    text = _unquoted(quoted)
     try:
         return text_of(text.encode("latin-1"), charset, problems)
     except UnicodeEncodeError:  # not percent-encoded, as it should be
-        return _unquoted(text)
+        return text
 
 
 def ids_of(raw: bytes, problems: Problems) -> tuple[str, ...]:

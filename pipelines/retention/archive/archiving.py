@@ -26,6 +26,7 @@ from pipelines.retention.archive.parts import Job, Layout, LostError, OffError, 
 from pipelines.retention.archive.reading import FileReader
 from pipelines.retention.archive.store import ArchiveStore
 from pipelines.retention.archive.writing import ROW_HASH
+from pipelines.retention.archived_files import require_own
 from pipelines.retention.runs import Pacer, Run
 from pipelines.task import TaskContext
 
@@ -36,10 +37,13 @@ _CHANGING = "rows change while they are archived"
 def step(context: TaskContext, connection: Connection, run: Run, pacer: Pacer) -> str | None:
     """Archive what a run takes: None when nothing is left of it, else why to come back.
 
-    Raises UnavailableError where the archives' store does not answer or is full, ChangedArchiveError where it gives
+    Raises ForeignStoreError for a store of another installation, UnavailableError where it does not answer or is full,
+    ChangedArchiveError where it gives
     back other bytes than it was given: no row is deleted for such a part.
     """
-    job = Job(connection, context.resources.get(ArchiveStore), run, pacer, Layout.of(connection, run.table))
+    store = context.resources.get(ArchiveStore)
+    require_own(connection, store)
+    job = Job(connection, store, run, pacer, Layout.of(connection, run.table))
     for part in archives.pending(connection, run.id, run.table):
         if part.status == "writing":
             forget(job, part)

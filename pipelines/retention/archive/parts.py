@@ -25,6 +25,8 @@ from pipelines.retention.runs import Pacer, Run
 MOST_ROWS: Final = 200_000
 # Whatever a page takes: what it costs by itself, however few its rows, is some 20 ms, and far more on a busy machine.
 _LEAST_ROWS, _PAGE_ROWS, _PAGE_BYTES = 2_000, 10_000, 16_000_000
+# A part that makes way for tasks that wait has so many rows at the least: each costs some files.
+_LEAST_PART = 20_000
 # A page stands in memory, several times over: one of more text is gathered again from fewer blocks.
 _MOST_BYTES = 64_000_000
 # A page is of so many blocks of the table at first, and at most: 8 MB of them.
@@ -156,7 +158,7 @@ def _fill(job: Job, begun: archives.Begun, month: date, writer: PartWriter) -> i
     block, blocks = begun.first_block, _FIRST_BLOCKS
     end = archives.blocks(job.connection, job.run.id, month)
     while block < end and not (job.pacer.is_over and writer.own.rows):
-        with job.pacer.page() as wanted:
+        with job.pacer.page(keeps_on=writer.own.rows < _LEAST_PART) as wanted:
             try:
                 texts = _gather(job, begun, writer, block, block + blocks)
             except _WidePageError:

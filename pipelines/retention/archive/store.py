@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from core.errors import SettingsError, UnavailableError
 from pipelines.retention.archive.errors import ChangedArchiveError
-from pipelines.storage.base import Found, copy, hash_of
+from pipelines.storage.base import MARK, Found, copy, hash_of
 from pipelines.storage.local import LocalStorage
 
 if TYPE_CHECKING:
@@ -50,11 +50,23 @@ class ArchiveStore(ABC):
 
     @abstractmethod
     def keys(self, folder: str) -> list[str]:
-        """Return the keys of all files below a folder, sorted; none where there is no such folder."""
+        """Return the keys of all files below a folder but the mark, sorted; none where there is no such folder."""
 
     @abstractmethod
     def walk(self) -> Iterator[Found]:
         """Yield all files, as `Storage.walk` does."""
+
+    @abstractmethod
+    def mark(self) -> str | None:
+        """Return what the store is marked with (`pipelines.storage.owning`)."""
+
+    @abstractmethod
+    def set_mark(self, text: str) -> None:
+        """Mark the store."""
+
+    def is_empty(self) -> bool:
+        """Return whether nothing stands in it."""
+        return next(self.walk(), None) is None
 
     def fetch(self, key: str, target: Path, sha256: str) -> Path:
         """Do as `get`, and raise ChangedArchiveError where the bytes are not those of the checksum; return `target`."""
@@ -128,7 +140,17 @@ class LocalArchives(ArchiveStore):
     def keys(self, folder: str) -> list[str]:
         """Return what stands below the folder."""
         found = (self._root / folder).rglob("*")
-        return sorted(str(path.relative_to(self._root)) for path in found if path.is_file())
+        return sorted(
+            str(path.relative_to(self._root)) for path in found if path.is_file() and path != self._root / MARK
+        )
+
+    def mark(self) -> str | None:
+        """Return the mark's text."""
+        return LocalStorage(self._root).mark()
+
+    def set_mark(self, text: str) -> None:
+        """Write the mark."""
+        LocalStorage(self._root).set_mark(text)
 
     def walk(self) -> Iterator[Found]:
         """Yield what stands below the root; links are left out."""
@@ -183,7 +205,15 @@ class RemoteArchives(ArchiveStore):
             listed = self._remote.files.find(self._remote.path(folder), detail=True)
             found = [path for path, facts in listed.items() if facts["type"] == "file"]
         root, below = self._remote.path(""), self._remote.path(f"{folder}/" if folder else "")
-        return sorted(path.removeprefix(root) for path in found if path.startswith(below))
+        return sorted({path.removeprefix(root) for path in found if path.startswith(below)} - {MARK})
+
+    def mark(self) -> str | None:
+        """Return the mark's text."""
+        return self._remote.mark()
+
+    def set_mark(self, text: str) -> None:
+        """Write the mark."""
+        self._remote.set_mark(text)
 
     def walk(self) -> Iterator[Found]:
         """Yield what the store lists."""

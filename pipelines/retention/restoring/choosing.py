@@ -3,7 +3,8 @@
 A part's files belong together page by page, so what went along with rows of a page is found in the same page.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ import pyarrow as pa
 from db.restores import File, Part, Reference
 from pipelines.retention.archive.reading import FileReader
 from pipelines.retention.archive.store import ArchiveStore
-from pipelines.retention.archive.writing import SUBJECTS
+from pipelines.retention.archive.writing import ROW_HASH, SUBJECTS
+from pipelines.retention.restoring.encoding import COPIES, COPY
+from pipelines.retention.restoring.verifying import require_named
 
 Numbers = list[int] | None
 """Rows of a page by their place in it; None for all of them."""
@@ -45,11 +48,14 @@ class Choice:
 class OpenPart(AbstractContextManager["OpenPart"]):
     """A part's files on the local disk, each fetched when it is first asked for.
 
-    Raises ChangedArchiveError for a file that is gone or has other bytes than were written.
+    `keys` has the keys of tables in which rows may be equal. Raises ChangedArchiveError for a file that is gone or has
+    other bytes than were written, and where the manifest speaks of others than the database.
     """
 
-    def __init__(self, part: Part, store: ArchiveStore) -> None:
-        self.part, self._store = part, store
+    def __init__(self, part: Part, store: ArchiveStore, keys: Mapping[str, Sequence[str]]) -> None:
+        self.part, self._store, self._keys = part, store, keys
+        self._copies: dict[int, pa.Table] | None = None
+        require_named(store, part.manifest_key, part.manifest_sha256, part.files)
         self._stack = ExitStack()
         self._folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="greenroom-restore-")))
         self._readers: dict[str, FileReader] = {}
@@ -81,12 +87,22 @@ class OpenPart(AbstractContextManager["OpenPart"]):
             if numbers:
                 yield page, None if is_all else numbers
 
+    def count(self, choice: Choice) -> None:
+        """Count the chosen rows of the part's own that are equal, where they may be: before a page is asked for."""
+        root = self.part.files[0]
+        if (key := self._keys.get(root.table)) is None:
+            return
+        read = self.reader(root)
+        pages = [(page, numbers, read.page(page, [*key, ROW_HASH])) for page, numbers in self.roots(choice)]
+        chosen = {page: rows if numbers is None else rows.take(numbers) for page, numbers, rows in pages if rows}
+        self._copies = _counted(chosen, key)
+
     def page(
         self, page: int, numbers: Numbers, references: Sequence[Reference], leaving: Iterable[str]
     ) -> list[tuple[File, pa.Table]]:
         """Return the chosen rows of a page, with what went along with them and then the links, parents first.
 
-        `leaving` names tables that are left out.
+        `leaving` names tables that are left out. Rows that may be equal are numbered.
         """
         left_out = set(leaving)
         files = [file for file in ordered(self.part, references) if file.table not in left_out]
@@ -94,7 +110,15 @@ class OpenPart(AbstractContextManager["OpenPart"]):
         if numbers is not None:
             chosen = _follow(self.part.files[0], tables, numbers, references)
             tables = {file: rows.take(sorted(chosen[file])) for file, rows in tables.items()}
-        return [(file, rows) for file, rows in tables.items() if len(rows)]
+        return [(file, self._numbered(page, file, rows)) for file, rows in tables.items() if len(rows)]
+
+    def _numbered(self, page: int, file: File, rows: pa.Table) -> pa.Table:
+        if file.kind == "links" or file.table not in self._keys:
+            return rows
+        copies = _counted({page: rows}, self._keys[file.table])
+        if file == self.part.files[0] and self._copies is not None:
+            copies = self._copies
+        return rows.append_column(COPY, copies[page][COPY]).append_column(COPIES, copies[page][COPIES])
 
 
 def ordered(part: Part, references: Sequence[Reference]) -> list[File]:
@@ -106,6 +130,21 @@ def ordered(part: Part, references: Sequence[Reference]) -> list[File]:
     root, *others = part.files
     others.sort(key=lambda file: (file.kind == "links", depths.get(file.table, deepest)))
     return [root, *others]
+
+
+def _counted(pages: Mapping[int, pa.Table], key: Sequence[str]) -> dict[int, pa.Table]:
+    """Return by page, for each row, the how-manieth of its equals it is, and how many rows have its key."""
+    keys = {page: _keys(rows, key) for page, rows in pages.items()}
+    of_key = Counter(each for listed in keys.values() for each in listed)
+    seen: Counter[tuple[Any, ...]] = Counter()
+    found = {}
+    for page, rows in pages.items():
+        copies = []
+        for known in zip(keys[page], rows[ROW_HASH].to_pylist(), strict=True):
+            seen[known] += 1
+            copies.append(seen[known])
+        found[page] = pa.table({COPY: copies, COPIES: [of_key[each] for each in keys[page]]})
+    return found
 
 
 def _follow(

@@ -11,15 +11,26 @@ from db.restores import File
 from pipelines.retention.archive.columns import TEXT, to_text
 from pipelines.retention.archive.columns import Column as ArchivedColumn
 
+COPY, COPIES = "_copy", "_copies"
+"""Of a row of a table without a key: the how-manieth of its equals it is, and how many have its key."""
+
 
 def encode(rows: pa.Table, file: File) -> str:
-    """Return rows as a JSON array of objects: Postgres' text of each value by its column's number, NULL left out."""
+    """Return rows as a JSON array of objects: Postgres' text of each value by its column's number, NULL left out.
+
+    With them stand `copy` and `copies`, where rows have these.
+    """
     texts = [
         to_text(rows[name].combine_chunks(), ArchivedColumn(name, kind)).cast(TEXT).to_pylist()
         for name, kind in file.columns
     ]
+    names = [str(number) for number in range(1, len(texts) + 1)]
+    counted = {COPY: "copy", COPIES: "copies"}
+    for name in counted.keys() & set(rows.column_names):
+        names.append(counted[name])
+        texts.append(rows[name].to_pylist())
     objects = (
-        {str(number): text for number, text in enumerate(row, 1) if text is not None}
+        {name: text for name, text in zip(names, row, strict=True) if text is not None}
         for row in zip(*texts, strict=True)
     )
     return json.dumps(list(objects), ensure_ascii=False)

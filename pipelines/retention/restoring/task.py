@@ -63,7 +63,7 @@ class RestoreArchive(Payload):
     @model_validator(mode="after")
     def _is_a_span(self) -> Self:
         if self.since is not None and self.until is not None and self.since > self.until:
-            raise ValueError("until is a month before since")
+            raise ValueError("the last month is before the first")
         return self
 
 
@@ -126,7 +126,11 @@ class Standing:
 
 
 class _LaterError(Exception):
-    """The attempt ends here: its time is up (no reason), or something is in use."""
+    """The attempt ends here: its time is up (no reason), or something is in use; `pause` is for how long."""
+
+    def __init__(self, reason: str = "", pause: timedelta = _PAUSE) -> None:
+        super().__init__(reason)
+        self.pause = pause
 
 
 def restore(context: TaskContext, payload: RestoreArchive) -> Outcome:
@@ -137,8 +141,7 @@ def restore(context: TaskContext, payload: RestoreArchive) -> Outcome:
         try:
             reached = _Restoring(context, connection, payload, standing).run()
         except _LaterError as later:
-            reason = str(later)
-            return Snooze(_PAUSE if reason else timedelta(0), reason=reason or None)
+            return Snooze(later.pause, reason=str(later) or None)
         except ChangedArchiveError as error:
             return Fail(f"the archive's file {error.key} {error.why}: bring it back from a backup of the storage")
         except PermanentError as error:
@@ -158,6 +161,11 @@ class _Restoring:
         self._parts = _parts(connection, payload)
         named = {file.table for part in self._parts for file in part.files} | {payload.table}
         self._tables: dict[str, list[Column]] = {table: restores.columns(connection, table) for table in named}
+        self._keys = {
+            table: [column.name for column in columns if column.is_key]
+            for table, columns in self._tables.items()
+            if not restores.is_keyed(connection, table)
+        }
         shape.refuse_unfit(self._parts, self._tables, payload.without)
         self._references: list[Reference] = restores.references(connection, payload.table)
         self._made: set[tuple[str, date]] = set()
@@ -178,7 +186,8 @@ class _Restoring:
     def _part(self, number: int, part: Part) -> None:
         from pipelines.retention.restoring.choosing import OpenPart
 
-        with OpenPart(part, self._context.resources.get(ArchiveStore)) as opened:
+        with OpenPart(part, self._context.resources.get(ArchiveStore), self._keys) as opened:
+            opened.count(self._choice())
             is_kept = False
             for page, numbers in opened.roots(self._choice()):
                 if self.standing.archive == str(part.id) and page < self.standing.page:
@@ -213,7 +222,7 @@ class _Restoring:
         from pipelines.retention.restoring import encoding
 
         if self._pacer.is_over:
-            raise _LaterError
+            raise _LaterError(pause=self._pacer.pause)
         with self._pacer.page() as most:
             taken = rows.slice(offset, most)
             kept, lost = encoding.without_values(taken, shape.gone_columns(file, self._tables, self._payload.without))

@@ -1,7 +1,7 @@
 """Archives as they stand in storage, read back and compared with what the database says of them."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,8 +33,17 @@ def _check(file: File, store: ArchiveStore) -> None:
 
 
 def _check_manifest(archive: Archive, key: str, store: ArchiveStore) -> None:
-    manifest = Manifest.decode(store.read(key), key, archive.manifest_sha256)
-    if {file.key: file.sha256 for file in manifest.files} != {file.key: file.sha256 for file in archive.files}:
+    require_named(store, key, archive.manifest_sha256, archive.files)
+
+
+def require_named(store: ArchiveStore, key: str, sha256: str | None, files: Sequence[File]) -> None:
+    """Raise ChangedArchiveError unless a part's manifest is whole, and speaks of these files as they are given."""
+    manifest = Manifest.decode(store.read(key), key, sha256)
+    said = [
+        File(each.key, each.table, each.kind, each.rows, each.sha256, tuple((of.name, of.type) for of in each.columns))
+        for each in manifest.files
+    ]
+    if said != list(files):
         raise ChangedArchiveError(key, "speaks of other files than the database")
 
 

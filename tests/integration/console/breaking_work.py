@@ -1,5 +1,8 @@
 """What may be wrong with processes and their work, brought about for real."""
 
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
 from cryptography.fernet import Fernet
 from psycopg.types.json import Jsonb
 
@@ -10,7 +13,12 @@ from db.schedules import ScheduleSpec
 from pipelines.publish import publish_types
 from pipelines.registry import load_registry
 from tests.support.doctor import IMPATIENT, Bench, breaks
+from tests.support.factory import Factory
 from tests.support.rows import waiting
+
+DEFAULT_TENANT = UUID("00000000-0000-7000-8000-000000000001")
+UNKNOWN_MAIL = {"direction": "outbound", "status": "unknown", "message_id": "<1@example.com>"}
+TWO_MINUTES = timedelta(seconds=125)
 
 
 @breaks("processes", "wrong", "none lives: start `greenroom relay`")
@@ -209,3 +217,10 @@ def files_are_of_no_row(bench: Bench) -> Sight:
 @breaks("files", "warning", "1,000 files were compared with their rows 0 s ago: 2 are missing")
 def files_are_missing(bench: Bench) -> Sight:
     return _compared(bench, missing=2)
+
+
+@breaks("unknown_mail", "warning", "1 mails may have been sent or not, the first for 2 min")
+def nobody_knows_of_a_mail(bench: Bench) -> Sight:
+    with connect(bench.database.owner_url, name="test owner") as owner:
+        Factory(owner, DEFAULT_TENANT).row("mail.emails", **UNKNOWN_MAIL, sending_at=datetime.now(UTC) - TWO_MINUTES)
+    return bench.sight()

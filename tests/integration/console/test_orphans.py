@@ -9,6 +9,7 @@ import pytest
 
 from db.connection import connect
 from db.embedded import running_url
+from pipelines.storage.base import MARK
 from tests.support.command import Inline
 
 OLD = timedelta(hours=25).total_seconds()
@@ -25,6 +26,9 @@ def put(home: Path, tenant_id: str, name: str) -> Path:
     file = home / "storage" / tenant_id / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("hello")
+    with connect(str(running_url(home)), name="test") as owner:
+        [(installation,)] = owner.execute("SELECT id FROM ops.installation").fetchall()
+    (home / "storage" / MARK).write_text(str(installation))
     moment = file.stat().st_mtime - OLD
     os.utime(file, (moment, moment))
     return file

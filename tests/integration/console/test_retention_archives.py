@@ -115,13 +115,13 @@ def test_a_restore_is_followed_to_its_end(greenroom: Inline, shelf: Shelf, ours:
 
 def test_a_restore_that_is_refused_says_why(greenroom: Inline, shelf: Shelf) -> None:
     with worker(shelf):
-        done = greenroom.run("retention", "restore", "mail.emails")
+        done = greenroom.run("retention", "restore", "mail.emails", "--all")
     assert done.returncode == 1
     assert "not all of mail.emails is restored: no archive holds such rows of mail.emails" in done.stderr
 
 
 def test_a_restore_can_be_left_to_itself(greenroom: Inline, shelf: Shelf) -> None:
-    task_id = greenroom.json("retention", "restore", MESSAGES, "--no-wait")["task_id"]
+    task_id = greenroom.json("retention", "restore", MESSAGES, "--all", "--no-wait")["task_id"]
     assert shelf.database.value("SELECT status FROM queue.outbox_tasks WHERE id = %s", (task_id,)) == "pending"
     assert shelf.line.run_once() == 1
 
@@ -133,11 +133,17 @@ def test_a_restore_can_be_left_to_itself(greenroom: Inline, shelf: Shelf) -> Non
         (["archives", "--subject", "cat:1"], "'cat:1' is no subject"),
         (["archives", "--subject", "user:1"], "'1' is not an id"),
         (["archives", "--tenant", "default", "--subject", "user:1"], "give one of --tenant and --subject"),
-        (["restore", "messages"], "table: "),
-        (["restore", MESSAGES, "--keep", "ever"], "'ever' is no span of time"),
-        (["restore", MESSAGES, "--keep", "0 days"], "keep: "),
-        (["restore", MESSAGES, "--month", "2020-03", "--to", "2020-02"], "until is a month before since"),
-        (["restore", MESSAGES, "--without", "a b"], "without"),
+        (["restore", MESSAGES], f"say which rows of {MESSAGES} are to come back: --month, --tenant or --row, or --all"),
+        (["restore", MESSAGES, "--all", "--month", "2020-02"], "--month, --tenant or --row, or --all"),
+        (["restore", "messages", "--all"], "table: "),
+        (["restore", MESSAGES, "--all", "--keep", "ever"], "'ever' is no span of time"),
+        (["restore", MESSAGES, "--all", "--keep", "0 days"], "keep: "),
+        (
+            ["restore", MESSAGES, "--month", "2020-03", "--to", "2020-02"],
+            "--to 2020-02 is before --month 2020-03: name the earlier one first",
+        ),
+        (["restore", MESSAGES, "--all", "--without", "a b"], "without"),
+        (["orphans", "--yes"], "--yes says yes to --remove: without that nothing is removed"),
     ],
 )
 def test_a_wrong_call_is_one_sentence(greenroom: Inline, arguments: list[str], said: str) -> None:

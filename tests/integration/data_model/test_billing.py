@@ -1,6 +1,7 @@
 """Plans, quotas, usage and bills: what the database sees to by itself, and what it lets no login do."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -9,6 +10,8 @@ import psycopg
 import pytest
 
 from db.connection import Connection
+from pipelines.memory.summarising import Summary
+from pipelines.memory.summarising.booking import book
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
 from tests.support.tenants import (
@@ -114,6 +117,19 @@ def test_usage_stands_in_its_periods_month(ours: Factory, worker: Connection, af
 def test_usage_of_a_month_that_is_not_there_is_refused(ours: Factory, worker: Connection, after: str) -> None:
     with pytest.raises(psycopg.errors.CheckViolation, match="no partition"):
         worker.execute(USE.encode(), (ours.tenant_id, after, after))
+
+
+def test_what_a_chat_model_cost_is_booked_once_and_what_cost_nothing_is_not(ours: Factory, worker: Connection) -> None:
+    persona_id = ours.row("assistants.personas")["id"]
+    asked = Summary("Tea is steamed.", "chat", "small", "1", 200, 40, Decimal("0.0006"))
+    nothing = Summary("Tea.", "extractive", None, "1")
+    book(worker, ours.tenant_id, persona_id, [asked, nothing, replace(asked, method="extractive:refused")])
+    for spent in ([nothing], [replace(asked, prompt_tokens=0, completion_tokens=0)], []):
+        book(worker, ours.tenant_id, persona_id, spent)
+    found = "SELECT tenant_id, metric_type, metric_value, cost, metadata->>'persona_id' FROM billing.usage_metrics"
+    assert worker.execute(found).fetchall() == [
+        (ours.tenant_id, "tokens", 480, Decimal("0.001200"), str(persona_id)),
+    ]
 
 
 @pytest.mark.parametrize("role", ["worker", "system", "operator", "reader"])

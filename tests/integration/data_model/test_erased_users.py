@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 from db.connection import Connection
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
+from tests.support.retention_runs import let_go, let_months_go
 from tests.support.statements import changed, rows, value
 from tests.support.tenants import acting, ids
 
@@ -52,7 +53,7 @@ def policy(ours: Factory, table: str, **given: object) -> str:
 def test_what_retention_deletes_is_noted_by_its_key_alone(ours: Factory, system: Connection) -> None:
     user_id = ours.row(USERS, created_at=OLD, name="Ada Lovelace")["id"]
     session_id = ours.row(SESSIONS, user_id=user_id)["id"]
-    assert value(system, "SELECT ops.run_retention(%s)", policy(ours, USERS)) == 1
+    assert let_go(system, policy(ours, USERS)) == 1
     for record_id in (user_id, session_id):
         made, gone = noted(system, record_id)
         assert made["new_values"] is not None
@@ -65,13 +66,13 @@ def test_a_month_that_goes_leaves_no_copy(database: Database) -> None:
     event_id = ours.row(EVENTS, created_at=OLD, agent_session_id=uuid4(), decision_details={"about": "Ada"})["id"]
     database.rows("UPDATE ops.retention_policies SET age = '1 year' WHERE name = 'governance-events'")
     with acting(database, "system") as system:
-        assert value(system, "SELECT ops.run_retention('governance-events')") == 1
+        assert let_months_go(system, "governance-events") == 1
         assert [note["old_values"] for note in noted(system, event_id)] in ([None], [None, None])
 
 
 def test_what_is_deleted_after_a_run_is_copied_again(ours: Factory, system: Connection) -> None:
     user_id = ours.row(USERS)["id"]
-    value(system, "SELECT ops.run_retention(%s)", policy(ours, USERS))
+    let_go(system, policy(ours, USERS))
     changed(system, "DELETE FROM identity.users WHERE id = %s", user_id)
     assert noted(system, user_id)[-1]["old_values"]["id"] == str(user_id)
 

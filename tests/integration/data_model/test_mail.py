@@ -131,7 +131,7 @@ def test_a_mail_is_received_once_until_its_folder_is_numbered_anew(rows: dict[st
 def test_a_mail_is_marked_before_it_is_sent(rows: dict[str, Row], worker: Connection) -> None:
     [mail] = worker.execute(SEND.encode(), key(rows, "mail.mailboxes")).fetchall()
     for change, constraint in (
-        ("status = 'sending', sending_at = now()", "emails_identified_check"),
+        ("status = 'sending', message_id = NULL, sending_at = now()", "emails_identified_check"),
         ("status = 'sending', message_id = '<1@x>'", "emails_marked_check"),
         ("status = 'sent', message_id = '<1@x>', sending_at = now()", "emails_sent_check"),
         ("status = 'received'", "emails_direction_status_check"),

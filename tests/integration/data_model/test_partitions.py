@@ -330,15 +330,12 @@ def test_a_task_leaves_to_another_what_that_is_at(database: Database, line: Line
 
 
 STEPS = (
-    "SELECT ops.begin_months('tasks', NULL)",
     "SELECT ops.clear_month(NULL, NULL)",
     "SELECT ops.drop_month(NULL, NULL)",
-    "SELECT ops.end_months(NULL, 0)",
 )
 INNER = (
     "SELECT ops.cut_month('queue.tasks_history', 'queue.tasks_history', false)",
     "SELECT ops.count_month('queue.tasks_history', 'completed_at', now(), now())",
-    "SELECT ops.run_months('tasks', 1)",
     "SELECT ops.create_month('queue.tasks_history', now())",
 )
 

@@ -11,12 +11,13 @@ from db.connection import Connection
 from db.schema import WANTED_REVISION
 from tests.support.database import Database
 from tests.support.factory import Factory, Row
-from tests.support.statements import changed, rows, value
+from tests.support.retention_runs import let_go, let_months_go
+from tests.support.statements import changed, rows
 from tests.support.tenants import acting, ids
 
 SESSIONS, EVENTS, RESULTS = "governance.agent_sessions", "governance.governance_events", "governance.validation_results"
 INTERACTIONS, POLICIES = "governance.agent_interactions", "ops.retention_policies"
-RUN = "SELECT ops.run_retention(%s)"
+PAGE = "SELECT ops.retention_page(NULL, 1)"
 RUNS = "SELECT rows_deleted, rows_held, partitions_dropped FROM ops.retention_runs WHERE policy_name = %s ORDER BY id"
 MONTHS = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -77,16 +78,9 @@ def test_what_is_old_enough_and_meant_goes(ours: Factory, theirs: Factory, syste
         ours.row(SESSIONS, agent_type="writer", created_at=OLD)["id"],
         theirs.row(SESSIONS, agent_type="researcher", created_at=OLD)["id"],
     }
-    assert value(system, RUN, name) == 1
+    assert let_go(system, name) == 1
     assert ids(system, SESSIONS) & (kept | {gone}) == kept
-    assert value(system, RUN, name) == 0
-
-
-def test_a_run_takes_as_many_as_it_is_told(ours: Factory, system: Connection) -> None:
-    name = policy(ours)
-    for _ in range(3):
-        ours.row(SESSIONS, created_at=OLD)
-    assert [value(system, "SELECT ops.run_retention(%s, 2)", name) for _ in range(3)] == [2, 1, 0]
+    assert let_go(system, name) == 0
 
 
 def test_a_policy_of_a_persona_takes_that_personas_rows(ours: Factory, system: Connection) -> None:
@@ -96,16 +90,16 @@ def test_a_policy_of_a_persona_takes_that_personas_rows(ours: Factory, system: C
         persona_id: ours.row("ops.persona_health_hourly", persona_id=persona_id, hour="2020-01-01 00:00+00")["id"]
         for persona_id in (first, second)
     }
-    assert value(system, RUN, name) == 1
+    assert let_go(system, name) == 1
     assert ids(system, "ops.persona_health_hourly") & set(made.values()) == {made[second]}
 
 
 def test_what_the_designs_let_go_can_go(database: Database) -> None:
-    query = "SELECT name FROM ops.retention_policies WHERE is_enabled AND action IN ('delete', 'drop_partition')"
+    query = "SELECT name FROM ops.retention_policies WHERE is_enabled AND action = %s ORDER BY name"
     with acting(database, "system") as system:
-        names = [name for (name,) in rows(system, query)]
-        assert len(names) == 15
-        assert [value(system, RUN, name) for name in names] == [0] * 15
+        deleting, dropping = ([name for (name,) in rows(system, query, each)] for each in ("delete", "drop_partition"))
+        assert len(deleting) + len(dropping) == 15
+        assert {let_go(system, name) for name in deleting} | {let_months_go(system, name) for name in dropping} == {0}
 
 
 # ------------------------------------------------------------------------------------------------ holds
@@ -116,7 +110,7 @@ def test_what_a_hold_speaks_of_stays(ours: Factory, system: Connection, is_enabl
     name = policy(ours)
     hold(ours, SESSIONS, filter={"agent_type": "researcher"}, is_enabled=is_enabled)
     held, gone = (ours.row(SESSIONS, agent_type=kind, created_at=OLD)["id"] for kind in ("researcher", "writer"))
-    assert value(system, RUN, name) == 1
+    assert let_go(system, name) == 1
     assert ids(system, SESSIONS) & {held, gone} == {held}
     assert rows(system, RUNS, name) == [(1, 1, [])]
 
@@ -126,7 +120,7 @@ def test_what_would_take_a_held_row_along_stays(ours: Factory, system: Connectio
     hold(ours, INTERACTIONS)
     held, gone = (ours.row(SESSIONS, created_at=OLD)["id"] for _ in "ab")
     interaction = ours.row(INTERACTIONS, agent_session_id=held)["id"]
-    assert value(system, RUN, name) == 1
+    assert let_go(system, name) == 1
     assert ids(system, SESSIONS) & {held, gone} == {held}
     assert interaction in ids(system, INTERACTIONS)
 
@@ -138,7 +132,7 @@ def test_a_user_whose_sessions_work_is_held_stays(ours: Factory, system: Connect
     session = ours.row(SESSIONS, user_id=held)["id"]
     columns = ours.values(INTERACTIONS, agent_session_id=session) | {"interaction_type": "x"}
     ours.insert(INTERACTIONS, columns)
-    assert value(system, RUN, name) == 1
+    assert let_go(system, name) == 1
     assert ids(system, "identity.users") & {held, gone} == {held}
 
 
@@ -146,12 +140,12 @@ def test_a_policy_that_is_held_or_off_does_nothing(ours: Factory, system: Connec
     ours.row(SESSIONS, created_at=OLD)
     held = policy(ours, is_held=True, hold_reason="why", filter={"agent_type": "x"})
     for name in (held, policy(ours, is_enabled=False)):
-        assert value(system, RUN, name) == 0
+        assert let_go(system, name) == 0
         assert rows(system, RUNS, name) == []
 
 
 def test_a_hold_waits_for_a_run_that_began(shared: Database, ours: Factory, system: Connection) -> None:
-    value(system, RUN, policy(ours))
+    let_go(system, policy(ours))
     with acting(shared, "operator") as operator:
         operator.execute("SET LOCAL lock_timeout = '50ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
@@ -166,13 +160,13 @@ def test_a_month_goes_with_its_results(database: Database, alone: Factory) -> No
     new = alone.row(EVENTS, agent_session_id=alone.row(SESSIONS)["id"])["id"]
     name = months(database)
     with acting(database, "system") as system:
-        assert value(system, RUN, name) == 1
+        assert let_months_go(system, name) == 1
         assert ids(system, EVENTS) == {new}
         assert ids(system, RESULTS) == set()
         assert rows(system, MONTHS, EVENTS) == []
         assert rows(system, "SELECT to_regclass('governance.governance_events_2020_02')") == [(None,)]
         assert rows(system, RUNS, name) == [(1, 0, ["governance_events_2020_02"])]
-        assert value(system, RUN, name) == 0
+        assert let_months_go(system, name) == 0
 
 
 @pytest.mark.parametrize("table", [EVENTS, RESULTS])
@@ -183,7 +177,7 @@ def test_a_month_with_a_row_that_is_held_stays_whole(database: Database, alone: 
     name = months(database)
     hold(alone, table, age_column="created_at")
     with acting(database, "system") as system:
-        assert value(system, RUN, name) == 0
+        assert let_months_go(system, name) == 0
         assert ids(system, EVENTS) == {event["id"], other}
         assert ids(system, RESULTS) == {result["id"]}
         [(_, held, dropped)] = rows(system, RUNS, name)
@@ -195,7 +189,7 @@ def test_a_month_that_is_not_over_stays(database: Database, alone: Factory) -> N
     age = database.value("SELECT now() - %s::timestamptz", ("2020-02-20 00:00+00",))
     name = months(database, age=age)
     with acting(database, "system") as system:
-        assert value(system, RUN, name) == 0
+        assert let_months_go(system, name) == 0
         assert rows(system, MONTHS, EVENTS) == [("governance_events_2020_02",)]
 
 
@@ -210,7 +204,7 @@ def test_a_month_of_the_queue_goes_unless_it_is_held(database: Database, alone: 
     if is_held:
         hold(alone, tasks, age_column="completed_at")
     with acting(database, "system") as system:
-        assert value(system, RUN, name) == (0 if is_held else 1)
+        assert let_months_go(system, name) == (0 if is_held else 1)
         assert rows(system, MONTHS, tasks) == ([("tasks_history_2020_02",)] if is_held else [])
 
 
@@ -221,7 +215,7 @@ def test_each_run_is_noted_also_one_that_found_nothing(ours: Factory, system: Co
     name = policy(ours)
     ours.row(SESSIONS, created_at=OLD)
     for _ in range(2):
-        value(system, RUN, name)
+        let_go(system, name)
     assert rows(system, RUNS, name) == [(1, 0, []), (0, 0, [])]
     query = "SELECT id, tenant_id, action, status, schema_revision FROM ops.retention_runs WHERE policy_name = %s"
     noted: list[UUID] = []
@@ -232,28 +226,10 @@ def test_each_run_is_noted_also_one_that_found_nothing(ours: Factory, system: Co
     assert [rows(system, log, str(run_id)) for run_id in noted] == [[("CLEANUP", "greenroom_system", name)]] * 2
 
 
-@pytest.mark.parametrize(
-    ("action", "table", "age_column"),
-    [("archive", SESSIONS, "created_at"), ("roll_up", "ops.persona_health_metrics", "measured_at")],
-)
-def test_what_is_archived_or_rolled_up_first_is_refused(
-    ours: Factory, system: Connection, action: str, table: str, age_column: str
-) -> None:
-    name = policy(ours, table, age_column=age_column, action=action)
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"no policy {name} that deletes"):
-        value(system, RUN, name)
-
-
-def test_a_policy_that_there_is_not_is_refused(system: Connection) -> None:
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match="no policy nothing that deletes"):
-        value(system, RUN, "nothing")
-
-
 @pytest.mark.parametrize("role", ["worker", "operator", "reader", "relay", "producer"])
 def test_runs_are_the_systems(shared: Database, ours: Factory, role: str) -> None:
-    name = policy(ours)
     with acting(shared, role, ours.tenant_id) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        changed(connection, RUN, name)
+        changed(connection, PAGE)
 
 
 @pytest.mark.parametrize("role", ["worker", "system", "operator", "reader"])

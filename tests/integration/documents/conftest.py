@@ -23,14 +23,6 @@ def storage_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("storage")
 
 
-@pytest.fixture(scope="session")
-def shared() -> Iterator[Shared]:
-    """Parser and model, loaded once for all tests."""
-    made = Shared()
-    yield made
-    made.close()
-
-
 @pytest.fixture(scope="module")
 def resources(storage_root: Path, shared: Shared) -> Iterator[Resources]:
     """Resources that know the packaged model."""

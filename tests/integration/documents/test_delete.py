@@ -23,7 +23,7 @@ def test_deleting_without_a_tenant_is_an_error_and_not_done(database: Database) 
     attempt = Attempt(uuid4(), 1, 1, 1, 0, None, "{}", 1, None, 0.0)
     reporter = Progress(database.url("worker"), pooled=False)
     connection = KeptConnection(database.url("worker"), name="test")
-    context = Context(attempt, Resources(), connection, reporter, RunningAttempts())
+    context = Context(attempt, Resources(), connection, reporter, RunningAttempts(), uuid4())
 
     with pytest.raises(PermanentError, match="no tenant"):
         delete_document(context, DeleteDocument(document_id=uuid4()))

@@ -161,7 +161,7 @@ def test_while_nobody_is_there_its_tasks_wait_longer_each_time(endpoint: Endpoin
         again = failure_of(away)
         assert isinstance(again, RateLimitedError)
         assert again.pause < refused.pause, "those who find it out together are one time"
-        away._away_until = 0.0
+        away._endpoint._away_until = 0.0
     assert pauses == sorted(pauses)
     assert pauses[0] <= 2
     assert pauses[3] >= 12
@@ -172,7 +172,7 @@ def test_a_gateway_without_its_endpoint_is_waited_for(endpoint: Endpoint, status
     endpoint.answer = lambda texts: failure(status)
     embedder = embedder_of(endpoint)
     first = failure_of(embedder)
-    embedder._away_until = 0.0
+    embedder._endpoint._away_until = 0.0
     second = failure_of(embedder)
     assert isinstance(first, RateLimitedError)
     assert isinstance(second, RateLimitedError)
@@ -180,7 +180,7 @@ def test_a_gateway_without_its_endpoint_is_waited_for(endpoint: Endpoint, status
     endpoint.answer = success
     assert embedder.compute(TEXTS).failures == {}
     endpoint.answer = lambda texts: failure(status)
-    embedder._away_until = 0.0
+    embedder._endpoint._away_until = 0.0
     again = failure_of(embedder)
     assert isinstance(again, RateLimitedError)
     assert again.pause <= timedelta(seconds=2), "it has answered in between"

@@ -146,6 +146,7 @@ GUARDS = [
     Guard("worker", "leases.next_deadline", {"worker_id": WORKER}, "tasks_live_occupied_idx", 2500),
     Guard("worker", "leases.expire_leases", {"worker_id": WORKER}, "tasks_live_occupied_idx", 2500),
     Guard("worker", "leases.hand_back", {"worker_id": WORKER}, "tasks_live_occupied_idx", 2500),
+    Guard("worker", "leases.hold", {"id": RUNNING[0], "claim": 1, "worker_id": WORKER}, "tasks_live_id_key", 50),
     Guard("worker", "leases.report_progress", {"id": RUNNING[0], "claim": 1, "progress": 0.5}, "tasks_live_id_key", 50),
     Guard("producer", "queue.ended", {"ids": ENDED}, "_id_idx"),
     Guard("operator", "queue.ended", {"ids": ENDED}, "_id_idx"),

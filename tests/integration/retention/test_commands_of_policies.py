@@ -265,5 +265,5 @@ def test_a_plan_has_as_much_time_as_postgres_can_count(cli: Inline) -> None:
 
 
 def test_a_restore_that_lets_be_for_ever_is_refused(cli: Inline) -> None:
-    done = cli.run("retention", "restore", "assistants.messages", "--keep", "999999999999 days")
+    done = cli.run("retention", "restore", "assistants.messages", "--all", "--keep", "999999999999 days")
     assert (done.returncode, "too long" in done.stderr) == (2, True)

@@ -24,7 +24,8 @@ from pipelines.retention.enforce import TASKS, EnforceRetention
 from tests.support.database import Database, cloned
 from tests.support.engine import fast_settings, publish
 from tests.support.factory import Factory, Row, partition_key, table
-from tests.support.statements import column, value
+from tests.support.retention_runs import let_go
+from tests.support.statements import column
 from tests.support.tenants import ids, named, new_tenant
 from workers.testing import drain
 
@@ -57,7 +58,6 @@ INSERT INTO ops.retention_policies (name, table_schema, table_name, age_column, 
 VALUES ('audit', 'audit', 'audit_log', 'changed_at', '7 years', %s)
 """
 CASCADES = "SELECT child FROM ops.dependents(%s::regclass) WHERE child = %s::regclass"
-RUN = "SELECT ops.run_retention(%s)"
 TOLD = """
 SELECT name, table_schema || '.' || table_name, age_column, age::text, action, cadence,
     source, CASE WHEN is_enabled THEN 'on' ELSE 'off' END
@@ -283,7 +283,7 @@ def test_decisions_stay_when_the_session_goes(enforced: Enforced, migrated: Data
     with new_tenant(migrated) as ours:
         session = made(ours, policy, policy.cutoff - DAY)
         event = ours.row("governance.governance_events", agent_session_id=session)["id"]
-        assert value(migrated.connect("system"), RUN, policy.name) > 0
+        assert let_go(migrated.connect("system"), policy.name) > 0
         assert session not in keys(migrated, policy)
         assert event in ids(ours.owner, "governance.governance_events")
 
@@ -296,12 +296,12 @@ def test_a_deleted_server_that_another_tenant_has_configured_is_passed_over(
     with new_tenant(migrated) as ours, new_tenant(migrated) as theirs:
         used, unused = (made(ours, policy, policy.cutoff - DAY, is_public=True) for _ in range(2))
         config = theirs.row("tools.mcp_server_configs", mcp_server_id=used)["id"]
-        assert value(system, RUN, policy.name) > 0
+        assert let_go(system, policy.name) > 0
         assert keys(migrated, policy) & {used, unused} == {used}
         with pytest.raises(psycopg.errors.ForeignKeyViolation, match="is in use"):
             ours.owner.execute("DELETE FROM tools.mcp_servers WHERE id = %s", (used,))
         theirs.owner.execute("DELETE FROM tools.mcp_server_configs WHERE id = %s", (config,))
-        assert value(system, RUN, policy.name) == 1
+        assert let_go(system, policy.name) == 1
         assert used not in keys(migrated, policy)
 
 

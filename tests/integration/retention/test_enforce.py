@@ -80,8 +80,8 @@ class OnePage(Pacer):
         return self._is_over
 
     @contextmanager
-    def page(self) -> Iterator[int]:
-        with super().page() as most:
+    def page(self, *, keeps_on: bool = False) -> Iterator[int]:
+        with super().page(keeps_on=keeps_on) as most:
             yield most
         self._is_over = True
 

@@ -21,6 +21,7 @@ from pipelines.retention.files import RemoveFiles
 from pipelines.storage import LocalStorage
 from tests.support.database import Database, cloned
 from tests.support.engine import publish
+from tests.support.retention_runs import let_go
 from tests.support.stored import ATTACHMENTS, DOCUMENTS, NOTES, REMOVE, TEXTS, Site, sited
 from tests.support.tenants import acting, new_tenant
 from tests.support.waiting import eventually
@@ -97,9 +98,7 @@ def test_what_a_policy_deletes_lets_go_of_its_files(site: Site) -> None:
         tenant_id=site.tenant_id,
         **{"table_schema": "knowledge", "table_name": "documents", "age_column": "created_at", "filter": {}},
     )
-    with acting(site.database, "system") as system:
-        system.execute("SELECT ops.run_retention(%s)", (policy["name"],))
-        system.execute("COMMIT")
+    assert let_go(site.database.connect("system"), policy["name"]) == 1
     site.remove()
     assert (site.has(old), site.has(new)) == (False, True)
 

@@ -9,11 +9,13 @@ import pytest
 
 from db import restores
 from db.embedded import EmbeddedServer
+from pipelines.retention.enforce import EnforceRetention
 from pipelines.retention.restoring import task as restoring
 from pipelines.retention.restoring.task import RestoreArchive
 from tests.support.factory import Factory
 from tests.support.months import old_tasks
 from tests.support.restoring import (
+    END_KEEPING,
     EVENTS,
     EXECUTIONS,
     MESSAGES,
@@ -26,6 +28,7 @@ from tests.support.restoring import (
     shelf_of,
     talk,
 )
+from tests.support.retention_runs import add
 from tests.support.tenants import new_tenant
 
 PARTED = "SELECT relation::text, key::text FROM ops.parted_tables() ORDER BY 1"
@@ -239,6 +242,22 @@ def test_runs_leave_what_was_restored_alone_for_as_long_as_was_said(shared: Shel
         (ours.tenant_id,),
     )
     assert timedelta(hours=47) < left < timedelta(hours=48)
+
+
+@pytest.mark.parametrize("action", ["delete", "drop_partition"])
+def test_other_policies_leave_what_was_restored_alone_too(shared: Shelf, ours: Factory, action: str) -> None:
+    ours.row(EXECUTIONS, started_at=old())
+    shared.archive(EXECUTIONS, "started_at", tenant_id=ours.tenant_id)
+    shared.restored(EXECUTIONS, tenant_id=ours.tenant_id)
+    shared.database.rows("DELETE FROM ops.retention_policies WHERE name = %s", (f"archive {EXECUTIONS}",))
+    policy = add(shared.database, EXECUTIONS, "started_at", action=action)
+    assert shared.run(EnforceRetention(policies=(policy,)))["status"] == "done"
+    assert len(shared.of(EXECUTIONS, ours.tenant_id)) == 1
+    shared.database.rows(END_KEEPING)
+    assert shared.run(EnforceRetention(policies=(policy,)))["status"] == "done"
+    assert shared.of(EXECUTIONS, ours.tenant_id) == []
+    shared.database.rows("DELETE FROM ops.retention_policies WHERE name = %s", (policy,))
+    shared.make_month(EXECUTIONS)
 
 
 def test_a_restore_that_is_killed_at_each_page_goes_on_where_it_was(

@@ -1,5 +1,6 @@
 """A schema that moved on, parents that are gone, storage that is damaged: a restore says what it lacks."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,37 @@ def test_a_file_that_is_damaged_is_named_and_nothing_of_it_comes_back(
     assert shelf.of(EVENTS, ours.tenant_id) == []
 
 
+FORGE = """
+UPDATE ops.archives SET files = jsonb_set(files, %s::text[], to_jsonb(%s::text))
+WHERE id = (SELECT archive_id FROM ops.archive_subjects WHERE subject_id = %s)
+RETURNING id, files -> 0 ->> 'key', manifest_key
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [("{1,kind}", "links"), ("{0,columns,0,type}", "text"), ("{0,sha256}", "0" * 64)]
+)
+def test_what_the_database_says_of_files_is_compared_with_the_manifest(
+    shelf: Shelf, ours: Factory, place: str, said: str
+) -> None:
+    decision(ours)
+    shelf.archive(EVENTS, tenant_id=ours.tenant_id)
+    [(_, _, manifest)] = shelf.database.rows(FORGE, (place, said, ours.tenant_id))
+    refusal = shelf.refusal(EVENTS, tenant_id=ours.tenant_id)
+    assert refusal.startswith(f"the archive's file {manifest} speaks of other files than the database")
+    assert shelf.of(EVENTS, ours.tenant_id) == []
+
+
+@pytest.mark.parametrize("table", ["identity.operators", "vault.secrets", "ops.retention_policies", "identity.tenants"])
+def test_no_archive_has_rows_of_what_is_never_archived(shelf: Shelf, ours: Factory, table: str) -> None:
+    decision(ours)
+    shelf.archive(EVENTS, tenant_id=ours.tenant_id)
+    [(archive, file, _)] = shelf.database.rows(FORGE, ("{0,table}", table, ours.tenant_id))
+    page = "SELECT ops.restore_page(%s, %s, '{}', '[]')"
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match=f"no archive has rows of {table}"):
+        shelf.database.connect("system").execute(page, (archive, file))
+
+
 def test_an_archive_that_is_rewritten_meanwhile_is_read_anew(
     shelf: Shelf, ours: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,8 +262,14 @@ def test_an_archive_that_is_rewritten_meanwhile_is_read_anew(
         if not moved:
             moved.append(file.key)
             (shelf.folder / file.key).rename(shelf.folder / f"{file.key}.new.parquet")
-            rename = "UPDATE ops.archives SET files = jsonb_set(files, '{0,key}', to_jsonb(%s::text)) WHERE id = %s"
-            shelf.database.rows(rename, (f"{file.key}.new.parquet", part.id))
+            said = (shelf.folder / part.manifest_key).read_bytes()
+            anew = said.replace(file.key.encode(), f"{file.key}.new.parquet".encode())
+            (shelf.folder / part.manifest_key).write_bytes(anew)
+            rename = (
+                "UPDATE ops.archives SET files = jsonb_set(files, '{0,key}', to_jsonb(%s::text)), manifest_sha256 = %s "
+                "WHERE id = %s"
+            )
+            shelf.database.rows(rename, (f"{file.key}.new.parquet", hashlib.sha256(anew).hexdigest(), part.id))
         return real(connection, part, file, *rest)
 
     monkeypatch.setattr(restores, "write_page", write_page)
@@ -261,7 +299,7 @@ def test_a_month_is_not_made_while_somebody_holds_what_it_takes(shelf: Shelf) ->
 
 
 def test_a_span_of_months_that_ends_before_it_begins_is_refused() -> None:
-    with pytest.raises(ValueError, match="until is a month before since"):
+    with pytest.raises(ValueError, match="the last month is before the first"):
         RestoreArchive(table=MESSAGES, since=NEXT.date(), until=old().date())
 
 

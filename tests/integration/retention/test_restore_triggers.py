@@ -46,6 +46,8 @@ SILENT = {
     "identity.users.refuse_promotion_at_first",
     "knowledge.chunks.add_terms",
     "knowledge.rag_queries.note_retrieval",
+    "mail.emails.complete_outgoing",
+    "mail.emails.enqueue_sending",
     "mail.emails.note_email",
     "people.mapper_configs.number",
     "queue.tasks_history.document_follows",

@@ -24,6 +24,7 @@ from tests.support.waiting import eventually
 
 SESSIONS, INTERACTIONS = "governance.agent_sessions", "governance.agent_interactions"
 MONTH = date(2020, 2, 1)
+RUNS = "SELECT policy_name FROM ops.retention_runs WHERE rows_deleted > 0"
 
 
 def second(run: Archiving) -> Archiving:
@@ -185,6 +186,56 @@ def test_a_held_row_that_comes_while_a_page_is_chosen_keeps_what_it_refers_to(da
         assert enforcing.result().outcome == "done"
     assert database.rows("SELECT id FROM governance.agent_sessions") == [(kept,)]
     assert gone != kept
+
+
+DEEPLY = """
+CREATE FUNCTION public.waits() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(42);
+    RETURN true;
+END
+$$;
+CREATE POLICY slow ON identity.users AS RESTRICTIVE FOR DELETE TO greenroom_owner USING (public.waits())
+"""
+
+
+def test_a_held_row_that_comes_below_while_a_page_goes_is_not_taken_along(database: Database) -> None:
+    ours = Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
+    database.rows("DELETE FROM ops.retention_policies")
+    add(database, "identity.users")
+    hold(database, INTERACTIONS)
+    user = ours.row("identity.users", created_at="2020-02-03")["id"]
+    session = ours.row(SESSIONS, user_id=user, session_id=None)["id"]
+    with psycopg.connect(database.superuser_url, autocommit=True) as other, ThreadPoolExecutor() as beside:
+        other.execute(DEEPLY)
+        other.execute("SELECT pg_advisory_lock(42)")
+        enforcing = beside.submit(enforced, database)
+        eventually(lambda: other.execute(WAITS).fetchone() == (1,))
+        ours.owner.execute("SET lock_timeout = '300ms'")
+        # what is to go is locked to its end, so that nothing comes to refer to it
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            ours.row(INTERACTIONS, agent_session_id=session)
+        other.execute("SELECT pg_advisory_unlock(42)")
+        assert enforcing.result().outcome == "done"
+    assert database.rows("SELECT id FROM identity.users WHERE id = %s", (user,)) == []
+
+
+def test_an_attempt_makes_way_where_tasks_wait_and_goes_on_later(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Factory(database.connect(), database.value("SELECT identity.default_tenant_id()"))
+    database.rows("DELETE FROM ops.retention_policies")
+    for table in (SESSIONS, "identity.users"):
+        add(database, table)
+    ours.row(SESSIONS, created_at="2020-02-03", user_id=ours.row("identity.users", created_at="2020-02-03")["id"])
+    ours.row("identity.users", created_at="2020-02-03")
+    monkeypatch.setattr(retention_runs, "waiting_seconds", lambda connection, own_queue: 5.0)
+    left = "SELECT count(*) FROM governance.agent_sessions UNION ALL SELECT count(*) FROM identity.users"
+    assert (enforced(database).outcome, len(database.rows(RUNS))) == ("snooze", 1), (
+        "one page, and the other policy waits"
+    )
+    assert (enforced(database).outcome, len(database.rows(RUNS))) == ("snooze", 2)
+    assert database.rows(left) == [(0,), (0,)]
 
 
 def test_a_policy_that_takes_more_since_its_run_began_asks_again(database: Database) -> None:

@@ -6,14 +6,21 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.support.database import Database
 from tests.support.retention import DOCUMENTS, OLD, Trial, trial
 from tests.support.statements import changed, column, rows, value
+from tests.support.tenants import named
 
 USERS, TIMES = "identity.users", "identity.user_sessions"
 SESSIONS, INTERACTIONS = "governance.agent_sessions", "governance.agent_interactions"
 PERSONAS, TOOLS, CALLS = "assistants.personas", "tools.tools", "tools.tool_executions"
+DEEPER = """
+CREATE TABLE public.here (id integer PRIMARY KEY, persona uuid REFERENCES assistants.personas (id) ON DELETE CASCADE);
+CREATE TABLE public.way (id integer PRIMARY KEY, persona uuid REFERENCES assistants.personas (id) ON DELETE CASCADE);
+CREATE TABLE public.there (way integer REFERENCES public.way ON DELETE CASCADE, here integer REFERENCES public.here)
+"""
 
 
 @pytest.fixture
@@ -151,12 +158,29 @@ def test_a_row_stays_that_would_take_along_what_another_refuses_to_lose(made: Tr
         changed(made.connection, "DELETE FROM assistants.personas WHERE id = %s", kept)
 
 
-def test_who_refuses_is_not_asked_whether_it_would_go_along_itself(made: Trial) -> None:
-    """Whether Postgres lets such a row go hangs on the order in which its foreign keys were made."""
+@pytest.mark.parametrize("table", [USERS, PERSONAS])
+def test_what_goes_along_itself_refuses_nothing(made: Trial, table: str) -> None:
+    policy_id, first, second = stays(made, table)
+    persona = made.ours.row(PERSONAS, owner_id=first)["id"] if table == USERS else first
+    secret = made.ours.row("vault.secrets", persona_id=persona)["id"]
+    mailbox = made.ours.row("mail.mailboxes", persona_id=persona, imap_secret_id=secret)["id"]
+    assert taken(made, policy_id, first, second) == {first, second}
+    query = sql.SQL("DELETE FROM {} WHERE id = %s").format(named(table))
+    made.connection.execute(query, (first,))
+    assert made.ids("mail.mailboxes", f"id = '{mailbox}'") == set()
+
+
+def test_what_goes_along_later_than_what_it_refers_to_refuses(made: Trial) -> None:
+    """Postgres asks for what still refers to a row level by level, and that is still there."""
+    made.connection.execute(DEEPER)
     policy_id, kept, gone = stays(made, PERSONAS)
-    secret = made.ours.row("vault.secrets", persona_id=kept)["id"]
-    made.ours.row("mail.mailboxes", persona_id=kept, imap_secret_id=secret)
+    made.connection.execute("INSERT INTO public.here VALUES (1, %s)", (kept,))
+    made.connection.execute("INSERT INTO public.way VALUES (1, %s)", (kept,))
+    assert taken(made, policy_id, kept, gone) == {kept, gone}
+    made.connection.execute("INSERT INTO public.there VALUES (1, 1)")
     assert made.taken(policy_id) & {kept, gone} == {gone}
+    with pytest.raises(psycopg.IntegrityError), made.connection.transaction():
+        changed(made.connection, "DELETE FROM assistants.personas WHERE id = %s", kept)
 
 
 # ------------------------------------------------------------------------------------------------ dependents

@@ -9,17 +9,18 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from console.setup import install_schedules
+from console.setup import create_space, install_schedules
 from db import files, fires, schedules
 from db.connection import connect
 from db.embedded import EmbeddedServer
 from db.seed import seed
+from pipelines.documents.models import find_model
 from pipelines.publish import publish_types
 from pipelines.registry import load_registry, load_schedules, provide_resources
 from pipelines.resources import Resources
@@ -55,6 +56,22 @@ OLD_AGENTS = "SELECT count(*) FROM governance.agent_sessions WHERE completed_at 
 COMPLETED = """
 INSERT INTO governance.agent_sessions (tenant_id, user_id, agent_type, status, completed_at)
 SELECT tenant_id, id, 'researcher', 'completed', '2020-01-01' FROM identity.users LIMIT 1
+"""
+LEARNT = """
+WITH learner AS (
+    SELECT p.id, p.tenant_id FROM assistants.personas p JOIN identity.tenants t ON t.id = p.tenant_id
+    WHERE t.status = 'active' ORDER BY p.id LIMIT 1
+), document AS (
+    INSERT INTO knowledge.documents (tenant_id, persona_id, name, current_version, next_version)
+    SELECT tenant_id, id, 'notes', 1, 1 FROM learner RETURNING id, tenant_id, persona_id
+)
+INSERT INTO knowledge.chunks (tenant_id, document_id, persona_id, version, chunk_index, text, text_hash, start_offset,
+    end_offset)
+SELECT tenant_id, id, persona_id, 1, 0, 'a knot', sha256('a knot'), 0, 6 FROM document
+"""
+CURATED = """
+SELECT count(*) FROM queue.tasks_history t JOIN knowledge.chunks c ON c.persona_id::text = t.payload ->> 'persona_id'
+WHERE t.task_type = 'memory.curate' AND t.status = 'done'
 """
 USED = "SELECT DISTINCT usage_count FROM people.mapper_configs"
 LONG_AGO = "2020-02-03 00:00+00"
@@ -202,6 +219,24 @@ def _orphans(database: Database) -> Mended:
     return is_told
 
 
+def _memories(database: Database) -> Mended:
+    """A chunk of a persona that curation has not looked for; its vector is missing, so that nobody loads a model."""
+    with connect(database.owner_url, name="test") as owner:
+        create_space(owner, find_model())
+        owner.execute(LEARNT)
+    return lambda: bool(database.value(CURATED) == 1)
+
+
+def _left_mail(database: Database) -> Mended:
+    """Mails that are on their way, and no task works for them."""
+    made = _factory(database)
+    marked = {"sending_at": datetime.now(UTC), "message_id": "<1@example.com>"}
+    given = made.row("mail.emails", direction="outbound", status="sending", **marked)["id"]
+    database.rows("UPDATE mail.mailboxes SET is_paused = true")
+    query = "SELECT status FROM mail.emails WHERE id = %s"
+    return lambda: bool(database.value(query, (given,)) == "unknown")
+
+
 class Case(NamedTuple):
     """How a schedule's task is tried.
 
@@ -217,6 +252,8 @@ CASES = {
     "api-keys-expire": Case(_keys),
     "personas-measure": Case(_measures),
     "health-rollup": Case(_hours),
+    "memories": Case(_memories),
+    "emails-settle": Case(_left_mail),
     "vacuum": Case(_dead_rows, (("least_bytes", 0),)),
     "planner-statistics": Case(_statistics),
     "indexes": Case(_indexes, (("least_bytes", 0),)),

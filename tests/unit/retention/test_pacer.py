@@ -59,17 +59,31 @@ def test_a_page_has_a_thousand_rows_at_the_least_and_no_more_than_is_allowed(ben
 
 def test_a_rest_is_as_long_as_its_page_and_longer_while_tasks_wait(bench: Bench) -> None:
     pacer = bench.pacer(seconds=10_000)
-    for waits, rest in ((0.0, 0.1), (0.1, 0.2), (1.0, 1.1), (3600.0, 2.0)):
+    for waits, rest in ((0.0, 0.1), (0.1, 0.2), (0.9, 1.0)):
         bench.waits = waits
         bench.page(pacer, 0.1)
         assert bench.rests[-1] == pytest.approx(rest)
+    assert not pacer.is_over
 
 
-def test_a_rest_never_stops_retention(bench: Bench) -> None:
-    pacer = bench.pacer(seconds=10_000)
+@pytest.mark.parametrize(("waits", "took", "pause"), [(1.0, 0.1, 1.1), (3600.0, 0.1, 2.0), (3600.0, 20.0, 30.0)])
+def test_an_attempt_makes_way_for_tasks_that_wait_and_comes_back(
+    bench: Bench, waits: float, took: float, pause: float
+) -> None:
+    pacer = bench.pacer()
+    bench.waits = waits
+    bench.page(pacer, took)
+    assert (pacer.is_over, bench.rests) == (True, [])
+    assert pacer.pause.total_seconds() == pytest.approx(pause)
+
+
+def test_what_cannot_be_broken_off_goes_on_and_rests_as_long_as_its_page(bench: Bench) -> None:
+    pacer = bench.pacer()
     bench.waits = 3600.0
-    bench.page(pacer, 20.0)
-    assert bench.rests == [30.0]
+    with pacer.page(keeps_on=True):
+        bench.now += 0.1
+    assert not pacer.is_over
+    assert bench.rests == [pytest.approx(0.1)]
 
 
 def test_the_time_is_up_and_nobody_rests_for_the_next_attempt(bench: Bench) -> None:

@@ -1,0 +1,1 @@
+"""What condensing a persona's memory saves, and what it costs in answers: free texts, questions written by hand."""
