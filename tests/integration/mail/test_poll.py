@@ -200,7 +200,7 @@ def test_mail_becomes_documents_that_go_with_it(boxes: Mailboxes) -> None:
     found = boxes.database.rows(DOCUMENTS, (boxes.tenant_id,))
     assert [(row[0], row[1], row[4]) for row in found] == [("Tea green.txt", "mail", 1), ("notes.txt", "mail", 1)]
     assert (boxes.folder / found[0][2]).read_text() == (
-        "Subject: Tea: green\nFrom: anna@example.org\n\nSencha is steamed."
+        "Subject: Tea: green\nFrom: anna@example.org\n\nSencha is steamed.\n"
     )
     assert found[0][3]["from"] == "anna@example.org"
     boxes.database.rows("DELETE FROM mail.emails WHERE mailbox_id = %s", (mailbox,))
