@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from core.errors import PermanentError, UnavailableError
+from core.errors import PermanentError, SettingsError, UnavailableError
 from core.settings import Settings
 from db import mail, standings, vault
 from db.mail import Folder, Reading
@@ -74,7 +74,7 @@ def poll(context: TaskContext, payload: PollMailbox) -> Outcome:
         return polling.read(stored)
     except UnavailableError as away:  # the storage: the mailbox is not to blame
         return Snooze(away.retry_after or _AGAIN, reason=str(away))
-    except (MailServerError, PermanentError) as error:
+    except (MailServerError, PermanentError, SettingsError) as error:
         return polling.end([str(error)])
 
 

@@ -119,9 +119,10 @@ UNGUARDED = {
     "mail.own_document": "a document by its key",
     **{
         f"mailboxes.{name}": MAILBOXES
-        for name in ("add", "add_folders", "mailbox", "mailboxes", "persona", "set_paused", "troubled")
+        for name in ("add", "add_folders", "mailbox", "mailboxes", "persona", "set_paused")
     },
     **{f"mailboxes.{name}": A_MAIL for name in ("attachments", "remove", "remove_secrets", "show")},
+    "mailboxes.troubled": "mail.troubled is it",
     "mailboxes.list": "a page by the index of a tenant's mails, for operators",
     **{
         f"maintenance.{name}": "reads the catalogue, and its task's row"
@@ -269,6 +270,7 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 UNCALLED = {
     "identity.erase_user": "a user with all that goes along, once",
     "mail.count_unknown": UNKNOWN_MAIL,
+    "mail.troubled": "looks at all mailboxes, for operators: there are hundreds",
     "ops.allow_maintenance": CATALOGUE,
     "ops.await_deletions": NO_TABLE,
     "ops.archive_blocks": CATALOGUE,

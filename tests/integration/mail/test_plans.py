@@ -11,10 +11,10 @@ from db.mail import QUERIES
 from tests.support.mailboxes import Mailboxes
 
 CAME = """
-INSERT INTO mail.emails (tenant_id, persona_id, mailbox_id, folder, uidvalidity, uid, direction, status, from_email, to_email,
-    message_id, thread_id, subject, content_hash, created_at, received_at)
-SELECT tenant_id, persona_id, id, 'INBOX', 1, n, 'inbound', 'received', 'bo@example.org', address, '<' || n || '@example.com>',
-    '<' || n || '@example.com>', 'subject ' || n, sha256(n::text::bytea), now() - make_interval(hours => n),
+INSERT INTO mail.emails (tenant_id, persona_id, mailbox_id, folder, uidvalidity, uid, direction, status, from_email,
+    to_email, message_id, thread_id, subject, content_hash, created_at, received_at)
+SELECT tenant_id, persona_id, id, 'INBOX', 1, n, 'inbound', 'received', 'bo@example.org', address,
+    '<' || n || '@example.com>', '<' || n || '@example.com>', 'subject ' || n, sha256(n::text::bytea), now() - make_interval(hours => n),
     now() - make_interval(hours => n)
 FROM mail.mailboxes CROSS JOIN generate_series(1, 20000) AS n WHERE id = %s
 """
