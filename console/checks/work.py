@@ -172,12 +172,11 @@ def read(sight: Sight) -> Iterator[Finding]:
     """Mailboxes are read."""
     found = mailboxes.troubled(sight.connection, _FAILED_POLLS, _MOST_NAMED)
     for mailbox in found:
-        name = f"mailbox {mailbox.address}"
         if mailbox.failed_polls >= _FAILED_POLLS:
             advice = f"`greenroom mailboxes test {mailbox.id}` tries it, `pause` leaves it alone"
-            detail = f"{mailbox.failed_polls} polls failed: {mailbox.last_error}: {advice}"
+            detail = f"{mailbox.address}: {mailbox.failed_polls} polls failed: {mailbox.last_error}: {advice}"
         else:
-            detail = f"not polled for {duration(mailbox.seconds)}: see whether a scheduler and a worker live"
-        yield Finding(name, "warning", detail)
+            detail = f"{mailbox.address} was not polled for {duration(mailbox.seconds)}: see whether a scheduler and a worker live"
+        yield Finding("mailboxes", "warning", detail)
     if not found:
         yield Finding("mailboxes", "ok", "none fails")

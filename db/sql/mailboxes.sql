@@ -61,7 +61,7 @@ SELECT e.id, e.direction, e.status, e.from_email, e.to_email, e.subject, COALESC
 FROM mail.emails e
 WHERE e.tenant_id = identity.current_tenant_id() AND (%(mailbox_id)s::uuid IS NULL OR e.mailbox_id = %(mailbox_id)s)
     AND (%(before)s::uuid IS NULL
-        OR (e.created_at, e.id) < (SELECT (b.created_at, b.id) FROM mail.emails b WHERE b.id = %(before)s))
+        OR (e.created_at, e.id) < (SELECT b.created_at, b.id FROM mail.emails b WHERE b.id = %(before)s))
 ORDER BY e.created_at DESC, e.id DESC LIMIT %(most)s;
 
 -- name: show

@@ -235,7 +235,7 @@ def nobody_knows_of_a_mail(bench: Bench) -> Sight:
     return bench.sight()
 
 
-@breaks("mailboxes", "warning", "5 polls failed: it refuses the login: ")
+@breaks("mailboxes", "warning", "desk@example.org: 5 polls failed: it refuses the login: ")
 def nobody_can_read_a_mailbox(bench: Bench) -> Sight:
     with connect(bench.database.owner_url, name="test owner") as owner:
         Factory(owner, DEFAULT_TENANT).row("mail.mailboxes", **REFUSED)

@@ -14,8 +14,8 @@ CAME = """
 INSERT INTO mail.emails (tenant_id, persona_id, mailbox_id, folder, uidvalidity, uid, direction, status, from_email,
     to_email, message_id, thread_id, subject, content_hash, created_at, received_at)
 SELECT tenant_id, persona_id, id, 'INBOX', 1, n, 'inbound', 'received', 'bo@example.org', address,
-    '<' || n || '@example.com>', '<' || n || '@example.com>', 'subject ' || n, sha256(n::text::bytea), now() - make_interval(hours => n),
-    now() - make_interval(hours => n)
+    '<' || n || '@example.com>', '<' || n || '@example.com>', 'subject ' || n, sha256(n::text::bytea),
+    now() - make_interval(hours => n), now() - make_interval(hours => n)
 FROM mail.mailboxes CROSS JOIN generate_series(1, 20000) AS n WHERE id = %s
 """
 DAY = timedelta(days=1)
