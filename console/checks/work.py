@@ -176,7 +176,8 @@ def read(sight: Sight) -> Iterator[Finding]:
             advice = f"`greenroom mailboxes test {mailbox.id}` tries it, `pause` leaves it alone"
             detail = f"{mailbox.address}: {mailbox.failed_polls} polls failed: {mailbox.last_error}: {advice}"
         else:
-            detail = f"{mailbox.address} was not polled for {duration(mailbox.seconds)}: see whether a scheduler and a worker live"
+            age = duration(mailbox.seconds)
+            detail = f"{mailbox.address} was not polled for {age}: see whether a scheduler and a worker live"
         yield Finding("mailboxes", "warning", detail)
     if not found:
         yield Finding("mailboxes", "ok", "none fails")
