@@ -23,6 +23,7 @@ from console.commands import (
     health,
     ingest,
     mail,
+    mailboxes,
     memory,
     processes,
     queues,
@@ -54,6 +55,7 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(queues.app, name="queues")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(retention.app, name="retention")
+app.add_typer(mailboxes.app, name="mailboxes")
 app.add_typer(mail.app, name="mail")
 app.command("statistics")(statistics.show)
 app.command("health")(health.show)

@@ -375,6 +375,9 @@ class MailSettings(Group):
     data_seconds: float = Field(
         600.0, gt=0, le=1200, description="How long the server that is given a mail may take to say that it has it."
     )
+    answer_seconds: float = Field(
+        120.0, gt=0, le=500, description="How long one answer of a mail server that is read may take as a whole."
+    )
     ca_file: Path | None = Field(
         None, description="Certificates (PEM) of authorities that mail servers are believed by, beside the system's."
     )

@@ -21,6 +21,7 @@ Of = Literal[
     "restoring",
     "forgetting",
     "expiring",
+    "polling",
     "curating",
     "settling",
 ]

@@ -24,6 +24,7 @@ OUR_MODULES = (
     "pipelines.documents.tasks",
     "pipelines.health.measure",
     "pipelines.health.rollup",
+    "pipelines.mail.poll",
     "pipelines.mail.send",
     "pipelines.memory.tasks",
     "pipelines.replay",

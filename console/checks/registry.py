@@ -27,6 +27,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     work.asked,
     work.refused,
     work.raised,
+    work.read,
     mails.unknown_mail,
     places.broker,
     places.storage,

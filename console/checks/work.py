@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from console.checks.findings import Finding, Sight, check
 from console.output import duration, size
-from db import alerts, files, fires, limits, retention_runs, tasks
+from db import alerts, files, fires, limits, mailboxes, retention_runs, tasks
 
+_FAILED_POLLS, _MOST_NAMED = 5, 20
 KINDS = frozenset({"relay", "worker"})
 """The kinds of process without which nothing is done; where there are schedules, a scheduler too."""
 
@@ -164,3 +165,19 @@ def stored(sight: Sight) -> Iterator[Finding]:
         yield Finding("files", "warning", told)
     if not missing and not orphaned:
         yield Finding("files", "ok", said)
+
+
+@check("mailboxes", finds="polls of a mailbox fail again and again, or none was made for long though it is not paused")
+def read(sight: Sight) -> Iterator[Finding]:
+    """Mailboxes are read."""
+    found = mailboxes.troubled(sight.connection, _FAILED_POLLS, _MOST_NAMED)
+    for mailbox in found:
+        if mailbox.failed_polls >= _FAILED_POLLS:
+            advice = f"`greenroom mailboxes test {mailbox.id}` tries it, `pause` leaves it alone"
+            detail = f"{mailbox.address}: {mailbox.failed_polls} polls failed: {mailbox.last_error}: {advice}"
+        else:
+            age = duration(mailbox.seconds)
+            detail = f"{mailbox.address} was not polled for {age}: see whether a scheduler and a worker live"
+        yield Finding("mailboxes", "warning", detail)
+    if not found:
+        yield Finding("mailboxes", "ok", "none fails")

@@ -79,6 +79,9 @@ class Mailbox(Keyed, Tenanted, Touched, Base):
     is_paused: Mapped[bool] = column(default="false")
     last_polled_at: Mapped[datetime | None] = column()
     last_error: Mapped[str | None] = column(comment="None since the last poll that went well")
+    failed_polls: Mapped[int] = column(
+        default="0", check="{0} >= 0", comment="In a row: the next comes later with each"
+    )
 
 
 class Folder(Keyed, Tenanted, Touched, Base):
@@ -110,7 +113,9 @@ class Email(Keyed, Tenanted, Touched, Base):
         Index("emails_message_id_idx", "persona_id", "direction", "message_id"),
         Index("emails_thread_id_idx", "tenant_id", "thread_id"),
         Index("emails_created_at_idx", "tenant_id", "created_at"),
+        Index("emails_age_idx", "created_at"),
         Index("emails_persona_id_created_at_idx", "persona_id", "created_at"),
+        Index("emails_persona_id_received_at_idx", "persona_id", "received_at"),
         Index("emails_status_idx", "tenant_id", "status"),
         Index("emails_content_hash_idx", "mailbox_id", "content_hash"),
         Index("emails_sending_at_idx", "mailbox_id", "sending_at", postgresql_where=text("sending_at IS NOT NULL")),
@@ -156,6 +161,7 @@ class Email(Keyed, Tenanted, Touched, Base):
     body_text: Mapped[str | None] = column()
     body_html: Mapped[str | None] = column(comment="As received; made safe before it is shown")
     headers: Mapped[Json] = column(default="'{}'", comment="Those that have no column")
+    problems: Mapped[list[str]] = column(default="'{}'", comment="What could not be read of it, or was left out")
     is_bounce: Mapped[bool] = column(default="false")
     is_auto_reply: Mapped[bool] = column(default="false")
     size_bytes: Mapped[int | None] = column(BigInteger, check="{0} >= 0")

@@ -3,7 +3,7 @@
 from db.migrations.script import run_sql
 
 revision = "0046"
-down_revision = "0044"
+down_revision = "0045"
 branch_labels = None
 depends_on = None
 

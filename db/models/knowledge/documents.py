@@ -76,6 +76,10 @@ class Document(Keyed, Tenanted, Touched, SoftDeleted, Base):
     chunk_count: Mapped[int] = column(default="0", check="{0} >= 0", comment="Of the current version")
     page_count: Mapped[int | None] = column(check="{0} > 0")
     meta: Mapped[Json] = column(name="metadata", default="'{}'")
+    email_id: Mapped[UUID | None] = reference("mail.emails", comment="The mail whose body it is: it goes with it")
+    attachment_id: Mapped[UUID | None] = reference(
+        "mail.attachments", comment="The file of a mail that it is: it goes with it"
+    )
     uploaded_by: Mapped[UUID | None] = reference("identity.users", on_delete="SET NULL")
     uploaded_at: Mapped[datetime] = column(default="now()", comment="When the file was last registered")
     completed_at: Mapped[datetime | None] = column()
