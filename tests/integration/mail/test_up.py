@@ -31,7 +31,7 @@ def test_a_mail_is_found_within_ten_seconds(tmp_path: Path, imap: Dovecot) -> No
         assert url is not None, running.said()
         with connect(url, name="test") as owner:
             [(tenant_id,)] = owner.execute("SELECT id FROM identity.tenants").fetchall()
-            persona = Factory(owner, tenant_id).row("people.personas")["id"]
+            persona = Factory(owner, tenant_id).row("assistants.personas")["id"]
         place = f"localhost:{imap.tls_port}"
         add = ("mailboxes", "add", str(persona), f"{user}@example.org", "--imap", place, "--username", user)
         greenroom.ok(*add, "--secret", "MAIL_SECRET", "--bodies")

@@ -134,7 +134,8 @@ def test_idle_is_renewed(alone: Mailboxes, seen: Seen) -> None:
     [
         "UPDATE mail.mailboxes SET is_paused = true WHERE id = %s",
         "DELETE FROM mail.mailboxes WHERE id = %s",
-        "UPDATE identity.tenants t SET status = 'suspended' FROM mail.mailboxes m WHERE m.tenant_id = t.id AND m.id = %s",
+        "UPDATE identity.tenants SET status = 'suspended' "
+        "WHERE id = (SELECT m.tenant_id FROM mail.mailboxes m WHERE m.id = %s)",
     ],
 )
 def test_what_is_not_to_be_watched_is_let_go(alone: Mailboxes, seen: Seen, change: str) -> None:
