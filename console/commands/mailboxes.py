@@ -175,8 +175,9 @@ def _login(
 
 
 def _try(operation: Operation, mailbox: str, tenant_id: UUID) -> tuple[Mailbox, Sequence[str]]:
-    from pipelines.mail.access import mail_access, mailbox_session, open_secret, seal_again
-    from pipelines.vault.cipher import Cipher
+    from pipelines.mail.access import mail_access, mailbox_session
+    from pipelines.mail.credentials import open_credential
+    from pipelines.vault.cipher import Cipher, Sealed
 
     with tenant_transaction(operation.connection, tenant_id) as connection:
         found = mailboxes.find(connection, mailbox)
@@ -186,13 +187,13 @@ def _try(operation: Operation, mailbox: str, tenant_id: UUID) -> tuple[Mailbox, 
         raise UsageError(f"{found.address} only sends: there is nothing to read")
     cipher = Cipher([key.get_secret_value() for key in operation.settings.encryption.keys])
 
-    def renew(secret: str) -> None:
-        sealed = seal_again(cipher, stored, secret)
+    def keep(sealed: Sealed) -> None:
         with tenant_transaction(operation.connection, tenant_id) as connection:
             vault.change_secret(connection, stored, sealed.text, sealed.key_id)
 
     access = mail_access(operation.settings.mail)
-    with mailbox_session(access, reading, open_secret(cipher, stored), renew) as session:
+    secret = open_credential(cipher, stored, reading.login, access.tokens, keep)
+    with mailbox_session(access, reading, secret) as session:
         return found, session.folders()
 
 

@@ -52,11 +52,7 @@ DELETE FROM vault.secrets s WHERE s.id = ANY (%(ids)s) AND s.secret_type IN ('em
 
 -- name: troubled
 -- Mailboxes of all tenants whose last polls failed, or that were not polled for long; those that fail for longest first.
-SELECT m.id, m.address, m.failed_polls, m.last_error, extract(epoch FROM now() - COALESCE(m.last_polled_at, m.created_at))::float8
-FROM mail.mailboxes m JOIN identity.tenants t ON t.id = m.tenant_id
-WHERE NOT m.is_paused AND m.imap_host IS NOT NULL AND t.status = 'active' AND (m.failed_polls >= %(failures)s
-    OR COALESCE(m.last_polled_at, m.created_at) < now() - make_interval(secs => GREATEST(3600, m.poll_interval_seconds) * 2))
-ORDER BY m.failed_polls DESC, m.id LIMIT %(most)s;
+SELECT id, address, failed_polls, last_error, seconds FROM mail.troubled(%(failures)s, %(most)s);
 
 -- name: list
 -- A tenant's mails, the newest first, of a mailbox or all; the next page comes after an id.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 
 from core.errors import RetryableError
@@ -46,26 +47,41 @@ def _threaded(connection: Connection, mailbox: Reading, arrived: Sequence[Arrive
     """Return mails with their threads: that of a mail that they answer, or what they say began it."""
     named = {message_id for each in arrived for message_id in candidates(each.parsed)}
     known = mail.threads(connection, mailbox.persona_id, named)
-    found = []
+    found: list[Inbound] = []
     for each in arrived:
         thread_id = thread_of(each.parsed, known)
         if not candidates(each.parsed):
-            thread_id = _thread_by_subject(connection, mailbox, each.mail) or thread_id
+            thread_id = _thread_by_subject(connection, mailbox, each.mail, found) or thread_id
         if each.mail.message_id and thread_id:
             known[each.mail.message_id] = thread_id
         found.append(replace(each.mail, thread_id=thread_id))
     return found
 
 
-def _thread_by_subject(connection: Connection, mailbox: Reading, answer: Inbound) -> str | None:
-    """Return the thread that a mail seems to answer that names none: of its subject, its people and its time."""
-    subject = normalise_subject(answer.subject or "")
-    at = answer.dated_at or answer.received_at
+def _thread_by_subject(
+    connection: Connection, mailbox: Reading, answer: Inbound, before: Sequence[Inbound]
+) -> str | None:
+    """Return the thread that a mail seems to answer that names none: of its subject, its people and its time.
+
+    Those that came before it in the batch have no rows yet.
+    """
+    subject, at = normalise_subject(answer.subject or ""), _date(answer)
     if not subject or at is None or not is_reply_subject(answer.subject or ""):
         return None
     people = [address for address in (answer.from_email, *answer.to_emails) if address]
-    found = mail.like_subject(connection, mailbox.persona_id, subject, people, (at - SUBJECT_SPAN, at))
-    return next((thread_id for thread_id, of in found if normalise_subject(of) == subject), None)
+    span = (at - SUBJECT_SPAN, at)
+    near = [(each.thread_id, each.subject or "") for each in reversed(before) if _is_near(each, people, span)]
+    near += mail.like_subject(connection, mailbox.persona_id, subject, people, span)
+    return next((thread_id for thread_id, of in near if thread_id and normalise_subject(of) == subject), None)
+
+
+def _is_near(mail: Inbound, people: Sequence[str], span: tuple[datetime, datetime]) -> bool:
+    at = _date(mail)
+    return at is not None and span[0] <= at <= span[1] and not {mail.from_email, *mail.to_emails}.isdisjoint(people)
+
+
+def _date(mail: Inbound) -> datetime | None:
+    return mail.dated_at or mail.received_at
 
 
 def _join(connection: Connection, mailbox: Reading, new: Inbound) -> None:
@@ -93,7 +109,7 @@ def _make_documents(transaction: Transaction, mailbox: Reading, kept: Kept, arri
 def _register(
     transaction: Transaction, mailbox: Reading, kept: Kept, name: str, stored: StoredObject, external_id: str
 ) -> UUID:
-    connection, date = transaction.connection, kept.mail.dated_at or kept.mail.received_at
+    connection, date = transaction.connection, _date(kept.mail)
     collection_id = mailbox.collection_id or collections.ensure_collection(connection, mailbox.tenant_id, _DEFAULT)[0]
     registered = documents.register(
         connection,

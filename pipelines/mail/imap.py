@@ -11,18 +11,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from imapclient import IMAPClient, SocketTimeout
 from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, LoginError, ProtocolError
 
-from core.errors import SettingsError
 from pipelines.mail.bounded import BoundedReader
 from pipelines.mail.errors import FolderMissingError, LoginRefusedError, MailServerError
 
 Security = Literal["tls", "starttls", "none"]
 LoginKind = Literal["password", "xoauth2"]
+logging.getLogger("imapclient").setLevel(logging.WARNING)  # at debug it writes whole commands
 _HEADERS = b"BODY[HEADER]"
 _WHOLE = b"BODY[]"
 _DATE = b"INTERNALDATE"
@@ -136,7 +135,7 @@ class ImapSession:
         except _RefusedError as error:
             if len(mails) > 1:
                 return [raw for mail in mails for raw in self.fetch([mail])]
-            raise MailServerError(f"{self._where} does not give a mail: {error}") from None
+            raise MailServerError(f"a mail is not given: {error}") from None
         return [_raw(mail.uid, found[mail.uid], _WHOLE) for mail in mails if mail.uid in found]
 
     def fetch_headers(self, mail: Listed) -> list[Raw]:
@@ -145,7 +144,7 @@ class ImapSession:
             with self._asking(_MOST_HEADERS):
                 found = self._client.fetch([mail.uid], [_DATE, f"BODY.PEEK[HEADER]<0.{_MOST_HEADERS}>"])
         except _RefusedError as error:
-            raise MailServerError(f"{self._where} does not give a mail's headers: {error}") from None
+            raise MailServerError(f"a mail's headers are not given: {error}") from None
         return [_raw(mail.uid, found[mail.uid], _HEADERS)] if mail.uid in found else []
 
     def offers_idle(self) -> bool:
@@ -165,8 +164,8 @@ class ImapSession:
             yield
 
 
-class _RefusedError(Exception):
-    """The server said no to a command; the text is its own, short and of one line."""
+class _RefusedError(MailServerError):
+    """The server said no; the text has its words, short and of one line."""
 
 
 @contextmanager
@@ -190,21 +189,6 @@ def open_mailbox(login: ImapLogin, secret: str, tls: ssl.SSLContext, limits: Lim
         yield session
     finally:
         _close(client)
-
-
-def tls_context(authorities: Path | None) -> ssl.SSLContext:
-    """Return what connections are checked by: the system's authorities, and those of a file of one's own.
-
-    Raises SettingsError for a file that holds none.
-    """
-    context = ssl.create_default_context()
-    try:
-        if authorities is not None:
-            context.load_verify_locations(authorities)
-    except (OSError, ssl.SSLError):
-        raise SettingsError(f"GREENROOM_MAIL_CA_FILE: {authorities} holds no certificates in PEM") from None
-    logging.getLogger("imapclient").setLevel(logging.WARNING)  # at debug it writes whole commands
-    return context
 
 
 def _log_in(client: Any, login: ImapLogin, secret: str, tls: ssl.SSLContext) -> None:
@@ -250,7 +234,7 @@ def _told(where: str) -> Iterator[None]:
                 told = sentence.format(where=where, reason=reason or type(error).__name__)
                 raise MailServerError(told) from None
         if isinstance(error, IMAPClientError):
-            raise _RefusedError(_words(error)) from None
+            raise _RefusedError(f"{where} refuses: {_words(error)}") from None
         raise
 
 

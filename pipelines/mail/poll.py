@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from core.errors import PermanentError, UnavailableError
+from core.errors import PermanentError, SettingsError, UnavailableError
 from core.settings import Settings
 from db import mail, standings, vault
 from db.mail import Folder, Reading
 from db.vault import Stored
-from pipelines.mail.access import MailAccess, mail_access, mailbox_session, open_secret, seal_again
+from pipelines.mail.access import MailAccess, mail_access, mailbox_session
+from pipelines.mail.credentials import credential
 from pipelines.mail.errors import FolderMissingError, MailServerError
 from pipelines.mail.filing import file
 from pipelines.mail.imap import ImapSession
@@ -30,7 +31,6 @@ from pipelines.schedule import Schedule
 from pipelines.storage import Storage
 from pipelines.task import UNCOUNTED, Task, TaskContext
 from pipelines.transaction import Transaction
-from pipelines.vault.cipher import Cipher
 
 _PAGE = 1000
 _STANDING: standings.Of = "polling"
@@ -74,7 +74,7 @@ def poll(context: TaskContext, payload: PollMailbox) -> Outcome:
         return polling.read(stored)
     except UnavailableError as away:  # the storage: the mailbox is not to blame
         return Snooze(away.retry_after or _AGAIN, reason=str(away))
-    except (MailServerError, PermanentError) as error:
+    except (MailServerError, PermanentError, SettingsError) as error:
         return polling.end([str(error)])
 
 
@@ -91,9 +91,9 @@ class _Poll:
 
     def read(self, stored: Stored) -> Outcome:
         """Log in, and read the first folder that has more."""
-        secret = open_secret(self._context.resources.get(Cipher), stored)
         access = self._context.resources.get(MailAccess)
-        with mailbox_session(access, self._mailbox, secret, partial(self._renew, stored)) as session:
+        secret = credential(self._context, stored, self._mailbox.login, access.tokens)
+        with mailbox_session(access, self._mailbox, secret) as session:
             return self._read(session)
 
     def end(self, errors: Sequence[str], idle: Sequence[Batch] = ()) -> Outcome:
@@ -133,12 +133,6 @@ class _Poll:
         new = file(transaction, self._mailbox, batch, self._storage)
         reached = {"mails": self._count + (new or 0)}
         standings.note(transaction.connection, self._context.task_id, _STANDING, reached)
-
-    def _renew(self, stored: Stored, secret: str) -> None:
-        """Keep a new refresh token at once: the provider may not take the old one again."""
-        sealed = seal_again(self._context.resources.get(Cipher), stored, secret)
-        with self._context.mark() as transaction:
-            vault.change_secret(transaction.connection, stored, sealed.text, sealed.key_id)
 
 
 def provide(resources: Resources, settings: Settings) -> None:

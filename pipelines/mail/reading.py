@@ -127,7 +127,8 @@ def _groups(listed: Sequence[Listed], keeping: Keeping) -> Iterator[list[Listed]
     most, max_bytes = 1 if keeping.one_by_one else _GROUP_MAILS, keeping.limits.max_bytes
     for mail in listed:
         size = sum(each.size for each in group) + mail.size
-        if group and (len(group) == most or size > _GROUP_BYTES or mail.size > max_bytes):
+        is_alone = mail.size > max_bytes or (group and group[0].size > max_bytes)
+        if group and (len(group) == most or size > _GROUP_BYTES or is_alone):
             yield group
             group = []
         group.append(mail)

@@ -35,8 +35,8 @@ from pipelines.mail.smtp import (
     UnansweredError,
     Utf8UnknownError,
     open_server,
-    tls_context,
 )
+from pipelines.mail.tls import tls_context
 from pipelines.mail.tokens import AccessTokens
 from pipelines.outcomes import Done, Fail, Outcome, Retry, Snooze
 from pipelines.registry import AnyTask

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, Final
 
 from db.outbound import Refused
@@ -235,14 +234,6 @@ def open_server(login: SmtpLogin, tls: ssl.SSLContext, patience: Patience) -> It
         yield SmtpSession(client, where, patience)
     finally:
         _close(client)
-
-
-def tls_context(authorities: Path | None) -> ssl.SSLContext:
-    """Return what connections are checked by: the system's authorities, and those of a file of one's own."""
-    context = ssl.create_default_context()
-    if authorities is not None:
-        context.load_verify_locations(authorities)
-    return context
 
 
 def words_of(said: bytes) -> str:

@@ -56,10 +56,10 @@ class AccessTokens:
         self._remember(_digest(kept) if kept else key, answer)
         return Access(str(answer["access_token"]), kept)
 
-    def forget(self, secret: str) -> None:
+    def forget(self, token: str) -> None:
         """Fetch anew the next time: the server did not take the token."""
         with self._lock:
-            self._known.pop(_digest(secret), None)
+            self._known = {key: found for key, found in self._known.items() if found[0] != token}
 
     def _remember(self, key: bytes, answer: dict[str, Any]) -> None:
         lives = answer.get("expires_in")

@@ -31,6 +31,7 @@ IDLE = {
     "emails_message_id_idx",
     "emails_outgoing_idx",  # tests/integration/mail/out/test_plans.py holds statements to it
     "emails_persona_id_created_at_idx",
+    "emails_persona_id_received_at_idx",  # held by tests/integration/mail/test_plans.py
     "emails_sending_at_idx",
     "emails_status_idx",
     "governance_events_user_idx",

@@ -38,6 +38,8 @@ PAGE_OF_MONTH = "a page of a month that is over, by the blocks or keys that it i
 A_PART = "a part of an archive is a row, and has a key: 200,000 rows of a table are one"
 A_MAIL = "a mail, or a mailbox, by its key"
 MAIL_PLANS = "tests/integration/mail/out/test_plans.py holds it to its index"
+MAIL_IN_PLANS = "tests/integration/mail/test_plans.py holds it to its index"
+MAILBOXES = "a tenant's mailboxes, for operators: there are hundreds"
 UNKNOWN_MAIL = "what waits for an operator, by an index of little else"
 OF_TEXTS = "reads no table of ours but holds: a handful"
 FORGETTING = {
@@ -107,6 +109,21 @@ UNGUARDED = {
     "leases.wait_for_disk": NO_TABLE,
     "limits.forget": "all buckets of tokens, once an hour: a token spent is not to cost an index",
     "limits.pause_key": "tests/integration/queue/test_limit_plans.py holds the function to what it reads",
+    **{
+        f"mail.{name}": A_MAIL
+        for name in ("cursor", "folders", "insert", "insert_attachment", "lock", "move_cursor", "polled", "reading")
+    },
+    **{f"mail.{name}": MAIL_IN_PLANS for name in ("join_threads", "known", "like_subject", "place", "threads")},
+    "mail.due": "looks at all mailboxes once a minute: there are hundreds",
+    "mail.enqueue": "queue.enqueue is it, once a mailbox",
+    "mail.own_document": "a document by its key",
+    **{
+        f"mailboxes.{name}": MAILBOXES
+        for name in ("add", "add_folders", "mailbox", "mailboxes", "persona", "set_paused")
+    },
+    **{f"mailboxes.{name}": A_MAIL for name in ("attachments", "remove", "remove_secrets", "show")},
+    "mailboxes.troubled": "mail.troubled is it",
+    "mailboxes.list": "a page by the index of a tenant's mails, for operators",
     **{
         f"maintenance.{name}": "reads the catalogue, and its task's row"
         for file, name in QUERIES
@@ -256,6 +273,7 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 UNCALLED = {
     "identity.erase_user": "a user with all that goes along, once",
     "mail.count_unknown": UNKNOWN_MAIL,
+    "mail.troubled": "looks at all mailboxes, for operators: there are hundreds",
     "ops.allow_maintenance": CATALOGUE,
     "ops.await_deletions": NO_TABLE,
     "ops.archive_blocks": CATALOGUE,

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -13,6 +14,7 @@ from core.settings import Settings, load_settings
 from db.connection import tenant_transaction
 from db.vault import SecretName
 from pipelines.documents import tasks as documents_tasks
+from pipelines.enqueue import enqueue
 from pipelines.mail import poll
 from pipelines.mail.payloads import PollMailbox
 from pipelines.registry import Registry
@@ -25,6 +27,7 @@ from tests.support.database import Database
 from tests.support.dovecot import PASSWORD, Dovecot
 from tests.support.factory import Factory
 from workers.testing import TaskRun, run_task
+from workers.testing.line import Line
 
 [POLL_ALL, POLL] = poll.TASKS
 REGISTRY = Registry([*poll.TASKS, *documents_tasks.TASKS])
@@ -97,6 +100,18 @@ class Mailboxes:
         while (run := self.step(mailbox_id)).outcome == "snooze":
             self.database.rows("DELETE FROM queue.tasks_live WHERE id = %s", (run.task_id,))
         return run
+
+    def poll_at_once(self, mailbox_id: UUID, count: int) -> int:
+        """Poll a mailbox to the end by so many tasks, each in a thread of its own; return how often they came back."""
+        for _ in range(count):
+            enqueue(self.database.connect(), PollMailbox(mailbox_id=mailbox_id), tenant_id=self.tenant_id)
+        line, rounds = Line(self.database, REGISTRY, resources=self.resources), 0
+        with ThreadPoolExecutor(count) as pool:
+            while claims := line.claim():
+                list(pool.map(lambda claim: line.run([claim]), claims))
+                rounds += 1
+        line.close()
+        return rounds
 
     def emails(self, mailbox_id: UUID) -> list[tuple[Any, ...]]:
         """Return a mailbox's mails in the order of folder and UID."""

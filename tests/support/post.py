@@ -13,7 +13,8 @@ from db.vault import SecretName
 from pipelines.mail import send
 from pipelines.mail.outbound import Mail, send_email
 from pipelines.mail.send import MailSending
-from pipelines.mail.smtp import Patience, tls_context
+from pipelines.mail.smtp import Patience
+from pipelines.mail.tls import tls_context
 from pipelines.registry import Registry
 from pipelines.resources import Resources
 from pipelines.storage import LocalStorage, Storage

@@ -14,6 +14,19 @@ CREATE INDEX emails_age_idx ON mail.emails (created_at);
 -- By which an answer that names no mail finds its thread.
 CREATE INDEX emails_persona_id_received_at_idx ON mail.emails (persona_id, received_at);
 
+-- Mailboxes whose last polls failed so often, or that were not polled for long: for `doctor`, which works for no tenant.
+CREATE FUNCTION mail.troubled(failures integer, most integer)
+    RETURNS TABLE (id uuid, address text, failed_polls integer, last_error text, seconds double precision) LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+    SELECT m.id, m.address, m.failed_polls, m.last_error, extract(epoch FROM now() - COALESCE(m.last_polled_at, m.created_at))::double precision
+    FROM mail.mailboxes m JOIN identity.tenants t ON t.id = m.tenant_id
+    WHERE NOT m.is_paused AND m.imap_host IS NOT NULL AND t.status = 'active' AND (m.failed_polls >= failures
+        OR COALESCE(m.last_polled_at, m.created_at) < now() - make_interval(secs => GREATEST(3600, m.poll_interval_seconds) * 2))
+    ORDER BY m.failed_polls DESC, m.id LIMIT most
+$$;
+REVOKE EXECUTE ON FUNCTION mail.troubled FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION mail.troubled TO greenroom_operator, greenroom_system, greenroom_reader;
+
 -- ---------------------------------------------------------------------------------------------------- documents of mail
 
 ALTER TABLE knowledge.documents ADD COLUMN email_id uuid, ADD COLUMN attachment_id uuid,

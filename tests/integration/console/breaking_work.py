@@ -17,6 +17,15 @@ from tests.support.factory import Factory
 from tests.support.rows import waiting
 
 DEFAULT_TENANT = UUID("00000000-0000-7000-8000-000000000001")
+REFUSED = {
+    "address": "desk@example.org",
+    "imap_host": "localhost",
+    "imap_security": "tls",
+    "failed_polls": 5,
+    "last_error": "it refuses the login",
+    "is_paused": False,
+    "last_polled_at": datetime.now(UTC),
+}
 UNKNOWN_MAIL = {"direction": "outbound", "status": "unknown", "message_id": "<1@example.com>"}
 TWO_MINUTES = timedelta(seconds=125)
 
@@ -223,4 +232,11 @@ def files_are_missing(bench: Bench) -> Sight:
 def nobody_knows_of_a_mail(bench: Bench) -> Sight:
     with connect(bench.database.owner_url, name="test owner") as owner:
         Factory(owner, DEFAULT_TENANT).row("mail.emails", **UNKNOWN_MAIL, sending_at=datetime.now(UTC) - TWO_MINUTES)
+    return bench.sight()
+
+
+@breaks("mailboxes", "warning", "5 polls failed: it refuses the login: ")
+def nobody_can_read_a_mailbox(bench: Bench) -> Sight:
+    with connect(bench.database.owner_url, name="test owner") as owner:
+        Factory(owner, DEFAULT_TENANT).row("mail.mailboxes", **REFUSED)
     return bench.sight()

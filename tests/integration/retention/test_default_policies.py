@@ -112,6 +112,7 @@ CASES = {
     "deleted-persons": Case(others=({"deleted_at": None},)),
     "deleted-users": Case(others=({"deleted_at": None},)),
     "deleted-workflows": Case(others=({"deleted_at": None},)),
+    "emails": Case(fixed={"direction": "inbound", "status": "received"}),
     "governance-events": Case(
         lambda ours, _at: {"agent_session_id": ours.row("governance.agent_sessions")["id"]},
     ),

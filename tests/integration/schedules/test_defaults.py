@@ -237,6 +237,14 @@ def _left_mail(database: Database) -> Mended:
     return lambda: bool(database.value(query, (given,)) == "unknown")
 
 
+def _unread_mailbox(database: Database) -> Mended:
+    """A mailbox that was never polled; nobody listens where it is, which a poll says of it."""
+    made = _factory(database).row("mail.mailboxes", imap_host="localhost", imap_port=1, imap_security="tls")["id"]
+    database.rows("UPDATE mail.mailboxes SET is_paused = id <> %s", (made,))
+    query = "SELECT failed_polls FROM mail.mailboxes WHERE id = %s AND last_polled_at IS NOT NULL"
+    return lambda: bool(database.rows(query, (made,)) == [(1,)])
+
+
 class Case(NamedTuple):
     """How a schedule's task is tried.
 
@@ -254,6 +262,7 @@ CASES = {
     "health-rollup": Case(_hours),
     "memories": Case(_memories),
     "emails-settle": Case(_left_mail),
+    "mailboxes-poll": Case(_unread_mailbox),
     "vacuum": Case(_dead_rows, (("least_bytes", 0),)),
     "planner-statistics": Case(_statistics),
     "indexes": Case(_indexes, (("least_bytes", 0),)),
