@@ -9,6 +9,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -20,10 +21,11 @@ from db import mail, vault
 from db.connection import Connection, KeptConnection, connect
 from db.mail import Watched
 from db.vault import Stored
-from pipelines.mail.access import MailAccess, mail_access, mailbox_session, open_secret, seal_again
+from pipelines.mail.access import MailAccess, mail_access, mailbox_session
+from pipelines.mail.credentials import open_credential
 from pipelines.mail.idling import IdleLine
 from pipelines.mail.payloads import PollMailbox
-from pipelines.vault.cipher import Cipher
+from pipelines.vault.cipher import Cipher, Sealed
 
 _LOGINS: Final = 8
 _LOOK: Final = 0.5
@@ -98,19 +100,18 @@ class _Doors:
 
     def open(self, found: Watched, stored: Stored) -> _Line:
         """Log in and begin IDLE. Raises what `mailbox_session` does, and _NoIdleError."""
-        secret = open_secret(self.cipher, stored)
+        renew = partial(self._renew, stored)
+        secret = open_credential(self.cipher, stored, found.mailbox.login, self.access.tokens, renew)
         settings = self.config.settings
         with ExitStack() as stack:
-            opened = mailbox_session(self.access, found.mailbox, secret, lambda renewed: self._renew(stored, renewed))
-            session = stack.enter_context(opened)
+            session = stack.enter_context(mailbox_session(self.access, found.mailbox, secret))
             if not session.offers_idle():
                 raise _NoIdleError
             session.examine(found.folder)
             idle = IdleLine(session.socket(), renew=settings.idle_seconds, answer=settings.silence_seconds)
             return _Line(idle, stack.pop_all())
 
-    def _renew(self, stored: Stored, secret: str) -> None:
-        sealed = seal_again(self.cipher, stored, secret)
+    def _renew(self, stored: Stored, sealed: Sealed) -> None:
         with connect(self.config.url, name="mail watch", pooled=self.config.is_pooled) as connection:
             vault.change_secret(connection, stored, sealed.text, sealed.key_id)
 
