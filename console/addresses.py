@@ -78,6 +78,16 @@ class Place:
         parts = urlsplit(self._direct_url)
         return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc.rpartition('@')[2]}"))
 
+    def watcher(self) -> tuple[str, bool]:
+        """Return a watcher's address, the system role's, and whether a pooler stands between.
+
+        Past the pooler where we may: a watcher's lock needs a session. Raises SettingsError where it is not known.
+        """
+        direct, url = self._system_direct_url, self.url if self.kind == "system" else self.system_url
+        if url is None:
+            raise SettingsError("a watcher logs in as the system role: set GREENROOM_DATABASE_SYSTEM_URL")
+        return (direct, False) if direct else (url, self.is_pooled)
+
     @property
     def system_url(self) -> str | None:
         """The system role's address: as given, or else as the owner's tells it; a role's own login tells no other's."""

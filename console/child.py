@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import psycopg
 
@@ -23,11 +23,14 @@ from core import events
 from core.errors import GreenroomError
 from core.settings import Settings
 
+if TYPE_CHECKING:
+    pass
+
 _LOOK_SECONDS = 0.25
 
 
 class Serving(Protocol):
-    """What a child runs: relay, worker, scheduler, or several of them."""
+    """What a child runs: relay, worker, scheduler, watcher, or several of them."""
 
     def start(self) -> None:
         """Begin to serve."""
@@ -108,7 +111,7 @@ def _serving(
     if kind == "relay":
         if not await_database(place, kind, stopping, is_child=is_child):
             return None
-        return _WithScheduler(_RelayAlone(place), place)
+        return _WithCompanions(_RelayAlone(place), place)
     from console.engine import Engine, handlers_of
     from pipelines.publish import publish_types
     from workers.processes import WorkerProcess, broker_of
@@ -118,7 +121,7 @@ def _serving(
     if not await_database(place, "worker", stopping, publish, is_child=is_child):
         return None
     if kind == "up":
-        return _WithScheduler(Engine(place, registry, resources, departure.leave), place)
+        return _WithCompanions(Engine(place, registry, resources, departure.leave), place)
     worker = place.process("worker")
     return WorkerProcess(found, worker, broker_of(found), registry, resources, on_leave=departure.leave)
 
@@ -163,33 +166,44 @@ class _RelayAlone:
         return True
 
 
-class _WithScheduler:
-    """A scheduler beside the relay of this process: as many as there are of those."""
+class _WithCompanions:
+    """A scheduler and a watcher of mailboxes beside the relay of this process: as many as there are of those."""
 
     def __init__(self, serving: Serving, place: Place) -> None:
         from scheduler.processes import SchedulerProcess
+        from workers.watcher import WatcherProcess
 
         self._serving = serving
-        self._scheduler = SchedulerProcess(place.settings, place.login("scheduler"), pooled=place.is_pooled)
+        self._companions: list[SchedulerProcess | WatcherProcess] = [
+            SchedulerProcess(place.settings, place.login("scheduler"), pooled=place.is_pooled)
+        ]
+        if place.settings.mail.watch and place.system_url is not None:
+            url, pooled = place.watcher()
+            self._companions.append(WatcherProcess(place.settings, url, pooled=pooled))
 
     def start(self) -> None:
-        """Begin to serve, and to fire."""
+        """Start all."""
         self._serving.start()
-        self._scheduler.start()
+        for each in self._companions:
+            each.start()
 
     def quiesce(self) -> None:
         """Take nothing and fire nothing more."""
         self._serving.quiesce()
-        self._scheduler.stop()
+        self._stop_companions()
 
     def is_idle(self) -> bool:
-        """Whether nothing runs any more: a scheduler has nothing that would have to come to its end."""
+        """Whether nothing runs any more: the companions have nothing that would have to come to its end."""
         return self._serving.is_idle()
 
     def stop(self) -> bool:
-        """End both; return whether every thread of the other ended within the grace time."""
-        self._scheduler.stop()
+        """End all; return whether every thread of the first ended within the grace time."""
+        self._stop_companions()
         return self._serving.stop()
+
+    def _stop_companions(self) -> None:
+        for each in self._companions:
+            each.stop()
 
 
 if __name__ == "__main__":

@@ -343,6 +343,20 @@ class MailGiven(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MailboxWatch(Event):
+    """A mailbox's connection in IDLE came or went: `state` is watched, lost, left, refused or no_idle.
+
+    This process has `watching` of them now.
+    """
+
+    name = "mailbox.watch"
+    level = "debug"
+    mailbox_id: UUID
+    state: str
+    watching: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoopFailed(Event):
     """A service's round raised, at `where` in the code; it runs again after `retry_in` seconds."""
 

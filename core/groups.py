@@ -378,6 +378,17 @@ class MailSettings(Group):
     answer_seconds: float = Field(
         120.0, gt=0, le=500, description="How long one answer of a mail server that is read may take as a whole."
     )
+    watch: bool = Field(True, description="Whether `up` watches mailboxes by IDLE; without, the schedule alone polls.")
+    watch_seconds: float = Field(
+        5.0, gt=0, le=600, description="How often a watcher reads which mailboxes there are, and tries to be the one."
+    )
+    watch_most: int = Field(500, ge=1, le=20_000, description="Mailboxes watched; each is a connection, kept open.")
+    idle_seconds: float = Field(
+        1500.0,
+        gt=0,
+        le=1740,
+        description="How long a connection is in IDLE before that is renewed; 29 minutes at most.",
+    )
     ca_file: Path | None = Field(
         None, description="Certificates (PEM) of authorities that mail servers are believed by, beside the system's."
     )

@@ -19,6 +19,7 @@ from core.events import (
     Event,
     ListenChanged,
     LoopFailed,
+    MailboxWatch,
     MailGiven,
     PublishFailed,
     QueuesMeasured,
@@ -116,6 +117,12 @@ class Metrics:
         self._mails = Counter(
             "greenroom_mails_given", "Attempts to send a mail, by what came of them.", ["outcome"], registry=registry
         )
+        self._watching = Gauge(
+            "greenroom_mailboxes_watched", "Mailboxes that this process has in IDLE.", registry=registry
+        )
+        self._watches = Counter(
+            "greenroom_mailbox_watches", "Connections in IDLE that came or went.", ["state"], registry=registry
+        )
         self._ended: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}
         self._queries: dict[str, Histogram] = {}
 
@@ -175,6 +182,9 @@ class Metrics:
                 self._rejected.labels(reason).inc()
             case MailGiven(outcome=outcome):
                 self._mails.labels(outcome).inc()
+            case MailboxWatch(state=state, watching=watching):
+                self._watches.labels(state).inc()
+                self._watching.set(watching)
             case _:
                 pass
 

@@ -39,6 +39,15 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """A mailbox that is watched, by one folder; `secret_at` is when its secret was written last."""
+
+    mailbox: Reading
+    folder: str
+    secret_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Folder:
     """How far a folder was read; `uidvalidity` is None where it never was, and `last_uid` counts within it."""
 
@@ -118,6 +127,24 @@ def enqueue(connection: Connection, task_type: str, mailboxes: Sequence[tuple[UU
     """Enqueue a task of that type for each mailbox, unless one is live. Expects a transaction."""
     ids, tenants = [each[0] for each in mailboxes], [each[1] for each in mailboxes]
     QUERIES.run(connection, "enqueue", {"task_type": task_type, "mailbox_ids": ids, "tenants": tenants})
+
+
+def ring(connection: Connection, task_type: str, mailboxes: Sequence[tuple[UUID, UUID]]) -> set[UUID]:
+    """Enqueue a task for each mailbox, unless one waits; return those whose task runs: they have to be rung again."""
+    ids, tenants = [each[0] for each in mailboxes], [each[1] for each in mailboxes]
+    rows = QUERIES.run(connection, "ring", {"task_type": task_type, "mailbox_ids": ids, "tenants": tenants})
+    return {mailbox_id for mailbox_id, is_running in rows if is_running}
+
+
+def watched(connection: Connection, most: int) -> list[Watched]:
+    """Return the mailboxes that are to be watched, of all tenants, as the system role."""
+    rows = QUERIES.run(connection, "watched", {"most": most})
+    return [Watched(Reading(*row[:-2]), row[-2] or "INBOX", row[-1]) for row in rows]
+
+
+def become_watcher(connection: Connection) -> bool:
+    """Return whether this session is the one that watches; it stays it until it ends."""
+    return QUERIES.run(connection, "become_watcher") == [(True,)]
 
 
 def reading(connection: Connection, mailbox_id: UUID) -> Reading | None:

@@ -9,7 +9,7 @@ from db.connection import Connection
 from db.queries import Queries
 
 QUERIES = Queries("schema")
-WANTED_REVISION = "0048"
+WANTED_REVISION = "0049"
 
 
 def current_revision(connection: Connection) -> str | None:

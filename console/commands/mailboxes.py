@@ -17,7 +17,7 @@ from db.connection import Connection, tenant_transaction
 from db.mailboxes import Mailbox
 from db.vault import SecretName
 
-app = typer.Typer(help="Mailboxes: add, test, list, pause, resume, remove.", no_args_is_help=True)
+app = typer.Typer(help="Mailboxes: add, test, list, pause, resume, remove, watch.", no_args_is_help=True)
 Named = Annotated[str, typer.Argument(metavar="MAILBOX", help="Its address or id.")]
 Security = Literal["tls", "starttls", "none"]
 Login = Literal["password", "xoauth2"]

@@ -72,6 +72,24 @@ def scheduler() -> None:
     process.stop()
 
 
+def watch() -> None:
+    """Watch mailboxes by IDLE until SIGTERM or Ctrl-C, so that mail is polled at once. Of many watchers one watches."""
+    stopping = stop_event()
+    found = settings()
+    place = beside_or_given(found)
+    url, pooled = place.watcher()
+    observe("watcher")
+    if not await_database(place, "system", stopping):
+        return
+    from workers.watcher import WatcherProcess
+
+    output.note(f"watcher at {output.mask_url(url)}")
+    process = WatcherProcess(found, url, pooled=pooled)
+    process.start()
+    stopping.wait()
+    process.stop()
+
+
 def worker_roles(kind: str, found: Settings, count: int, environment: dict[str, str] | None = None) -> list[Role]:
     """Return the roles of so many children alike; they serve metrics at a port each, from the given one on."""
     first = found.observe.metrics_port

@@ -15,6 +15,27 @@ SELECT queue.enqueue(%(task_type)s, jsonb_build_object('mailbox_id', d.mailbox_i
     jsonb_build_object('tenant_id', d.tenant_id, 'unique_key', concat(%(task_type)s::text, ':', d.mailbox_id)))
 FROM unnest(%(mailbox_ids)s::uuid[], %(tenants)s::uuid[]) AS d (mailbox_id, tenant_id);
 
+-- name: ring
+-- A poll of each mailbox that has news, unless one waits; those of which one runs, which may have looked already, are returned.
+SELECT d.mailbox_id, queue.enqueue(%(task_type)s, jsonb_build_object('mailbox_id', d.mailbox_id),
+        jsonb_build_object('tenant_id', d.tenant_id, 'unique_key', d.key)) IS NOT NULL
+    AND EXISTS (SELECT FROM queue.tasks_live t WHERE t.tenant_id = d.tenant_id AND t.unique_key = d.key AND t.status <> 'pending')
+FROM (SELECT g.mailbox_id, g.tenant_id, concat(%(task_type)s::text, ':', g.mailbox_id) AS key
+    FROM unnest(%(mailbox_ids)s::uuid[], %(tenants)s::uuid[]) AS g (mailbox_id, tenant_id)) AS d;
+
+-- name: watched
+-- The mailboxes of all tenants that are to be watched, with their first folders; a secret that changed is another login.
+SELECT m.id, m.tenant_id, m.persona_id, m.imap_host, m.imap_port, m.imap_security, m.imap_login, m.imap_username, m.imap_secret_id,
+    m.is_paused, m.bodies_to_documents, m.attachments_to_documents, m.collection_id, 0 AS failed_polls,
+    (SELECT f.name FROM mail.folders f WHERE f.mailbox_id = m.id ORDER BY f.name <> 'INBOX', f.name LIMIT 1), s.updated_at
+FROM mail.mailboxes m JOIN identity.tenants t ON t.id = m.tenant_id JOIN vault.secrets s ON s.id = m.imap_secret_id
+WHERE NOT m.is_paused AND m.imap_host IS NOT NULL AND t.status = 'active'
+ORDER BY m.id LIMIT %(most)s;
+
+-- name: become_watcher
+-- One process watches, as long as its session lives; the others try again.
+SELECT pg_try_advisory_lock(hashtextextended('mailboxes.watch', 0));
+
 -- name: reading
 -- How a mailbox is read.
 SELECT m.id, m.tenant_id, m.persona_id, m.imap_host, m.imap_port, m.imap_security, m.imap_login, m.imap_username, m.imap_secret_id,

@@ -5,6 +5,7 @@ told in a sentence that quotes neither mail nor secret.
 """
 
 import logging
+import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -145,6 +146,16 @@ class ImapSession:
         except _RefusedError as error:
             raise MailServerError(f"a mail's headers are not given: {error}") from None
         return [_raw(mail.uid, found[mail.uid], _HEADERS)] if mail.uid in found else []
+
+    def offers_idle(self) -> bool:
+        """Whether the server tells of news by itself (RFC 2177)."""
+        with self._asking():
+            return bool(self._client.has_capability("IDLE"))
+
+    def socket(self) -> socket.socket:
+        """Return the connection, for IDLE: the session is asked nothing more then."""
+        found: socket.socket = self._client.socket()
+        return found
 
     @contextmanager
     def _asking(self, size: int = 0) -> Iterator[None]:

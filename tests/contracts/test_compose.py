@@ -14,7 +14,7 @@ from core.settings import PREFIX, known_variables
 from db.roles import ROLES as LOGINS
 
 ROOT = Path(__file__).parents[2]
-ROLES = ("migrate", "relay", "worker", "scheduler", "operator")
+ROLES = ("migrate", "relay", "worker", "scheduler", "watcher", "operator")
 
 
 def compose(env_file: str) -> subprocess.CompletedProcess[str]:
@@ -61,6 +61,7 @@ def test_each_role_has_its_own_login(services: dict[str, Any]) -> None:
     }
     assert passwords.keys() == {*addresses, "producer"}
     assert passwords.keys() <= set(LOGINS)
+    assert services["watcher"]["environment"]["GREENROOM_DATABASE_URL"] == addresses["system"]
     for kind, address in addresses.items():
         parts = urlsplit(address)
         assert (parts.username, parts.password) == (f"greenroom_{kind}", passwords[kind])

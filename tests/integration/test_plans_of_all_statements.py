@@ -129,6 +129,9 @@ UNGUARDED = {
         for file, name in QUERIES
         if file == "maintenance"
     },
+    "mail.become_watcher": NO_TABLE,
+    "mail.ring": "enqueues, and looks for each mailbox's live task by its unique key",
+    "mail.watched": "looks at all mailboxes of an installation, at most `watch_most`, once in some seconds",
     "memory.counts": "counts all that a persona knows, for operators",
     "memory.enqueue": "queue.enqueue is it, once a persona",
     "memory.list": "sorts what a persona remembers, for operators, who see a page",

@@ -55,7 +55,7 @@ class Process(Base):
     __tablename__ = "processes"
 
     id: Mapped[UUID] = column(primary_key=True, comment="New for each start: a host's name never proves liveness")
-    kind: Mapped[str] = one_of("relay", "worker", "scheduler", "console")
+    kind: Mapped[str] = one_of("relay", "worker", "scheduler", "watcher", "console")
     host: Mapped[str] = column()
     pid: Mapped[int] = column()
     queues: Mapped[list[str]] = column(default="'{}'")
