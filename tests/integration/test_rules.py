@@ -302,4 +302,4 @@ def test_an_installation_is_one_row(shared: Shared, row: str, rule: str) -> None
     with pytest.raises(psycopg.IntegrityError) as refused:
         shared[0].rows(f"INSERT INTO {ONE_ROW} {row}")
     assert refused.value.diag.constraint_name == rule
-    assert shared[0].value(f"SELECT count(*) FROM {ONE_ROW}") == 1
+    assert shared[0].value("SELECT count(*) FROM ops.installation") == 1
