@@ -20,6 +20,7 @@ from pathlib import Path
 from console.lifeline import LEAVING, READY, RECYCLED, REFUSED
 from core import events
 from core.backoff import Backoff
+from core.errors import raised_at
 
 _ROOT = Path(__file__).resolve().parent.parent
 # A child that lives for this long and ends has not failed at its start.
@@ -109,7 +110,7 @@ class Place:
         """Say that no child could be started; return the pause before the next try, in seconds."""
         self._failures += 1
         pause = self._backoff.delay(self._failures)
-        kind, where = type(error).__name__, events.raised_at(error)
+        kind, where = type(error).__name__, raised_at(error)
         events.emit(events.LoopFailed(f"the place of a {self._role.kind}", kind, str(error), pause, where))
         return pause
 

@@ -200,3 +200,13 @@ class TaskCancelledError(InterruptionError):
 
 class AttemptLostError(InterruptionError):
     """Another claim owns the task by now: nothing that this attempt computes can be written."""
+
+
+def raised_at(error: BaseException) -> str:
+    """Return `module:line` of where an error was raised, "" for one that was not; holds no data of the raiser."""
+    trace = error.__traceback__
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}"

@@ -390,16 +390,6 @@ def subscribe(subscriber: Subscriber) -> Callable[[], None]:
     return lambda: _subscribers.remove(subscriber)
 
 
-def raised_at(error: BaseException) -> str:
-    """Return `module:line` of where an error was raised, "" for one that was not; holds no data of the raiser."""
-    trace = error.__traceback__
-    if trace is None:
-        return ""
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}"
-
-
 def emit(event: Event) -> None:
     """Hand an event to every subscriber, in the caller's thread."""
     for subscriber in tuple(_subscribers):

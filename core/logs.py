@@ -18,7 +18,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from core import events
-from core.errors import GreenroomError
+from core.errors import GreenroomError, raised_at
 from core.events import AttemptEnded, Event, ListenChanged, LoopFailed
 
 LogFormat = Literal["console", "json"]
@@ -136,7 +136,7 @@ def _class_of_exception(_: WrappedLogger, __: str, line: EventDict) -> EventDict
     found = line.pop("exc_info", None)
     if isinstance(found, tuple) and isinstance(found[1], BaseException):
         line["error_type"] = type(found[1]).__name__
-        line["where"] = events.raised_at(found[1])
+        line["where"] = raised_at(found[1])
     return line
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from core import events
 from core.backoff import Backoff
 from core.clock import Clock, SystemClock
+from core.errors import raised_at
 from core.loops import watch_loop
 
 
@@ -79,7 +80,7 @@ class Loop:
         except BaseException as error:
             self._failures += 1
             pause = self._backoff.delay(self._failures)
-            kind, where = type(error).__name__, events.raised_at(error)
+            kind, where = type(error).__name__, raised_at(error)
             events.emit(events.LoopFailed(self.service.name, kind, str(error), pause, where))
             return pause
         self._failures = 0

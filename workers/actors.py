@@ -7,6 +7,7 @@ import dramatiq
 from dramatiq.broker import Broker
 
 from core import events
+from core.errors import raised_at
 from db.queue import Claims
 from pipelines.registry import AnyTask, Registry
 from workers.broker import STRANGER, claims_in
@@ -35,6 +36,6 @@ def _body(name: str, act: Callable[[Claims], None]) -> Callable[[list[list[str |
         try:
             act(claims_in(claims))
         except Exception as error:
-            events.emit(events.MessageFailed(name, type(error).__name__, events.raised_at(error)))
+            events.emit(events.MessageFailed(name, type(error).__name__, raised_at(error)))
 
     return run

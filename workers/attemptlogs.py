@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
-from core import events
+from core.errors import raised_at
 from workers.attempts import Run, scrub
 from workers.running import RunningAttempts
 
@@ -86,7 +86,7 @@ def _line_of(record: logging.LogRecord) -> str:
     name, said = record.name, record.msg
     text = _structured(said) if isinstance(said, dict) else record.getMessage()
     raised = record.exc_info[1] if record.exc_info else None
-    where = f" ({type(raised).__name__} at {events.raised_at(raised)})" if raised is not None else ""
+    where = f" ({type(raised).__name__} at {raised_at(raised)})" if raised is not None else ""
     return f"{moment} {record.levelname} {name}: {text.rstrip()}{where}"
 
 

@@ -17,7 +17,14 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from core import events, traces
-from core.errors import AttemptLostError, PermanentError, RateLimitedError, TaskCancelledError, UnavailableError
+from core.errors import (
+    AttemptLostError,
+    PermanentError,
+    RateLimitedError,
+    TaskCancelledError,
+    UnavailableError,
+    raised_at,
+)
 from db import leases, queue
 from db.connection import Connection, KeptConnection, bind_tenant, patient, tenant_reading
 from db.queries import transaction
@@ -123,7 +130,7 @@ def fail(task: AnyTask, run: Run, raised: BaseException) -> None:
     # Frames show our source and never values; the message is the outcome's reason, scrubbed.
     run.traceback = "".join(traceback_module.format_tb(raised.__traceback__))[-TRACEBACK_LIMIT:]
     attempt, kind = run.attempt, type(error).__name__
-    events.emit(events.AttemptRaised(task.name, attempt.task_id, attempt.number, kind, events.raised_at(raised)))
+    events.emit(events.AttemptRaised(task.name, attempt.task_id, attempt.number, kind, raised_at(raised)))
 
 
 def attempt_span(task: AnyTask, run: Run) -> AbstractContextManager[None]:

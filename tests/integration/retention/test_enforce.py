@@ -23,12 +23,9 @@ from tests.support.months import reading
 from tests.support.retention_runs import ENFORCE, OLD, OLDER, add, came_to, enforced, hold, pages_of
 from tests.support.tenants import ids
 
-SESSIONS, AGENTS, METRICS, HOURLY = (
-    "identity.sessions", "governance.agent_sessions", "ops.persona_health_metrics", "ops.persona_health_hourly",
-)  # fmt: skip
+SESSIONS, AGENTS = "identity.sessions", "governance.agent_sessions"
 LATER = "UPDATE ops.retention_runs SET started_at = now() - interval '8 days' WHERE status = 'asking'"
 CHANGED = "UPDATE ops.retention_policies SET description = 'x' WHERE name = %s"
-HOURS = "SELECT date_part('hour', measured_at AT TIME ZONE 'UTC') FROM ops.persona_health_metrics ORDER BY 1"
 ENDED = "SELECT status, last_error FROM queue.tasks_history WHERE task_type = 'retention.enforce' ORDER BY completed_at"
 
 
@@ -388,43 +385,3 @@ def test_no_run_fails_for_anothers_error(database: Database, line: Line, ours: F
     assert came_to(database, other) == [("completed", 1, 0)]
     [(_, error)] = database.rows(ENDED)
     assert error.startswith("not let go: a (RaiseException: not this one")
-
-
-# ------------------------------------------------------------------------------------------------ measures
-
-
-def measures(ours: Factory, hour: str, count: int, rolled_up: int) -> None:
-    """Write measures of an hour of a persona, of which so many are rolled up."""
-    persona = ours.row("assistants.personas")["id"]
-    for minute in range(count):
-        ours.row(METRICS, persona_id=persona, measured_at=f"{hour}:{minute:02}+00")
-    if rolled_up:
-        ours.row(HOURLY, persona_id=persona, hour=f"{hour}:00+00", sample_count=rolled_up)
-
-
-def test_measures_go_once_all_of_their_hour_is_rolled_up_and_emptied_months_with_them(
-    database: Database, ours: Factory
-) -> None:
-    database.rows("UPDATE ops.retention_policies SET is_enabled = true WHERE name = 'health-metrics'")
-    for month in (OLD, OLDER):
-        database.rows("SELECT ops.create_month(%s::regclass, %s)", (METRICS, month))
-    measures(ours, "2019-12-03 07", 3, 3)
-    measures(ours, "2020-02-03 07", 3, 3)
-    measures(ours, "2020-02-03 08", 3, 2)
-    measures(ours, "2020-02-03 09", 3, 0)
-    enforced(database)
-    assert came_to(database, "health-metrics") == [("completed", 6, 0)]
-    months = "SELECT partitions_dropped, rows_rolled_up FROM ops.retention_runs"
-    assert database.rows(months) == [(["persona_health_metrics_2019_12"], 6)]
-    assert database.rows(HOURS) == [(8.0,)] * 3 + [(9.0,)] * 3
-
-
-def test_a_month_that_is_emptied_and_in_use_stays_for_the_next_run(database: Database, ours: Factory) -> None:
-    database.rows("UPDATE ops.retention_policies SET is_enabled = true WHERE name = 'health-metrics'")
-    database.rows("SELECT ops.create_month(%s::regclass, %s)", (METRICS, OLD))
-    dropped = "SELECT partitions_dropped FROM ops.retention_runs ORDER BY id"
-    with reading(database, "SELECT count(*) FROM ops.persona_health_metrics"):
-        enforced(database)
-        assert database.rows(dropped) == [([],)]
-    enforced(database)
-    assert database.rows(dropped) == [([],), (["persona_health_metrics_2020_02"],)]
