@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import psycopg
 
@@ -22,9 +22,6 @@ from console.signals import stop_event
 from core import events
 from core.errors import GreenroomError
 from core.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 _LOOK_SECONDS = 0.25
 

@@ -37,6 +37,9 @@ FROM pg_proc WHERE pronamespace IN
     (SELECT oid FROM pg_namespace WHERE nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema', 'public'))
 UNION ALL
 SELECT polrelid::regclass::text || polname, 'p', pg_get_expr(polqual, polrelid) FROM pg_policy
+UNION ALL
+SELECT conrelid::regclass::text || ' ' || conname, 'c', pg_get_constraintdef(oid) FROM pg_constraint
+WHERE contype = 'c' AND conrelid IN (SELECT oid FROM pg_class WHERE NOT relispartition)
 ORDER BY 1, 2
 """
 

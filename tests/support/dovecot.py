@@ -125,7 +125,8 @@ class Dovecot:
 
     def renumber(self, user: str, folder: str = "INBOX") -> None:
         """Give a folder another UIDVALIDITY: its mails have other UIDs from then on, too."""
-        self.admin("mailbox", "update", "-u", user, "--uid-validity", str(int(datetime.now(UTC).timestamp())), folder)
+        other = str(int(datetime.now(UTC).timestamp()) + 1000)
+        self.admin("mailbox", "update", "-u", user, "--uid-validity", other, folder)
 
     def admin(self, *arguments: str) -> str:
         """Run a command of its administration."""

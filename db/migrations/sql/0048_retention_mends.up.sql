@@ -15,7 +15,7 @@ CREATE TABLE ops.installation (
 COMMENT ON TABLE ops.installation IS 'Who this installation is: its one row. Stores that it writes to carry the id.';
 COMMENT ON COLUMN ops.installation.is_only IS 'Makes the row the only one';
 INSERT INTO ops.installation DEFAULT VALUES;
-GRANT SELECT ON ops.installation TO greenroom_worker, greenroom_producer, greenroom_system, greenroom_operator, greenroom_reader;
+GRANT SELECT ON ops.installation TO greenroom_worker, greenroom_system, greenroom_operator, greenroom_reader;
 
 -- ---------------------------------------------------------------------------------------------------- rows that are equal
 

@@ -26,9 +26,9 @@ from tests.support.waiting import eventually
 
 # What a login may not ask after.
 UNSEEN = {
-    "relay": {"files", "retention", "schedules", "unknown_mail"},
-    "worker": {"months", "retention", "schedules", "unknown_mail"},
-    "scheduler": {"files", "months", "retention", "queues", "providers", "alerts", "unknown_mail"},
+    "relay": {"files", "mailboxes", "retention", "schedules", "unknown_mail"},
+    "worker": {"mailboxes", "months", "retention", "schedules", "unknown_mail"},
+    "scheduler": {"files", "mailboxes", "months", "retention", "queues", "providers", "alerts", "unknown_mail"},
 }
 MODULES = (breaking_places, breaking_server, breaking_work)
 

@@ -105,16 +105,17 @@ def test_tables_are_explained(cli: Inline, added: dict[str, Any], slug: str, nam
     cli.ok("retention", "hold", f"{name} h", "--table", "knowledge.chunks", "--tenant", slug, "--reason", "an audit")
     lines = cli.ok("retention", "show", "knowledge.documents", "--tenant", slug).splitlines()
     assert [line.partition(":")[0] for line in lines] == [
-        name, f"{name} b", "deleted-documents", f"held by {name} h", "go along",
+        name, f"{name} b", "deleted-documents", f"held by {name} h", "go along", "are changed",
     ]  # fmt: skip
     assert f"but for what {name} speaks of" in lines[1]
     assert "knowledge.chunks" in lines[4]
+    assert lines[5] == "are changed: knowledge.memories (superseded_by)"
     found = cli.json("retention", "show", "knowledge.documents", "--tenant", slug)
     assert [(each["name"], each["yields_to"]) for each in found["policies"]] == [
         (name, []), (f"{name} b", [name]), ("deleted-documents", [name, f"{name} b"]),
     ]  # fmt: skip
     assert [each["hold_reason"] for each in found["holds"]] == ["an audit"]
-    assert {each["effect"] for each in found["dependents"]} == {"cascade"}
+    assert {each["effect"] for each in found["dependents"]} == {"cascade", "set_null"}
     tools = cli.ok("retention", "show", "tools.tools")
     assert "keep what they refer to: tools.tool_executions" in tools
     assert "are changed: assistants.run_steps (tool_id)" in tools
@@ -178,7 +179,10 @@ ADD: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "a filter of two values": ((*DOCUMENTS, *AGE, "--where", "title=a", "--where", "title=b"), "title is given twice"),
     "no such action": ((*DOCUMENTS, *AGE, "--action", "forget"), "it is one of delete, archive"),
-    "months of what has none": (("--table", "mail.emails", *AGE, "--action", "drop-partition"), "goes by the column"),
+    "months of what has none": (
+        ("--table", "mail.attachments", *AGE, "--action", "drop-partition"),
+        "goes by the column",
+    ),
     "an archive of secrets": (("--table", "vault.secrets", *AGE, "--action", "archive"), "archives hold no secrets"),
     "months of a tenant": (
         ("--table", "assistants.messages", *AGE, "--action", "drop-partition", "--tenant", "default"),
