@@ -113,6 +113,10 @@ class KeptConnection:
                 self._connection.cursor_factory = self._cursor
         return self._connection
 
+    def another(self) -> Connection:
+        """Open one more to the same place, which the caller closes; raises UnavailableError."""
+        return self._open()
+
     def cancel(self) -> None:
         """Ask the server to cancel the statement that runs on it, if one does; any thread may call this."""
         connection = self._connection

@@ -6,6 +6,7 @@ Services, each a loop of its own: Relay (promote, claim, publish), Listener (is 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from uuid import UUID
 
 import psycopg
@@ -289,7 +290,7 @@ class Listener:
         try:
             connection = self._open()
             if time.monotonic() >= self._next_ping:
-                self._ping(connection)
+                self._ping()
             for notice in connection.notifies(timeout=1.0, stop_after=1):
                 self._heard(notice)
         except (psycopg.Error, OSError) as error:
@@ -311,10 +312,14 @@ class Listener:
             self._listens_on, self._next_ping = connection, 0.0
         return connection
 
-    def _ping(self, connection: Connection) -> None:
+    def _ping(self) -> None:
+        """Ring ourselves over a connection of its own, as others do: behind a pooler, what we ring ourselves by the one
+        that listens may come back in its answer, and nothing else ever would. One that cannot be sent is not heard.
+        """
         self._next_ping = time.monotonic() + _PING_SECONDS
         self._pinged_at = self._pinged_at or time.monotonic()
-        connection.execute("SELECT pg_notify(%s, '')", (self._ping_channel,))
+        with suppress(UnavailableError), closing(self._connection.another()) as other:
+            other.execute("SELECT pg_notify(%s, '')", (self._ping_channel,))
 
     def _heard(self, notice: psycopg.Notify) -> None:
         if notice.channel == self._ping_channel:
