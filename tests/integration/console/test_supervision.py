@@ -132,7 +132,7 @@ def test_the_parent_s_death_ends_the_children(effects: Database, tmp_path: Path)
 def test_recycled_after_a_count_of_tasks_having_drained(effects: Database, tmp_path: Path) -> None:
     with up(effects, tmp_path, WORKER_RECYCLE_TASKS="20", WORKER_THREADS="2") as running:
         [first] = eventually(lambda: workers(effects))
-        slow = start(effects, Slow(seconds=5.0, n=-1))
+        slow = start(effects, Slow(seconds=9.0, n=-1))  # longer than a successor takes to start beside other work
         assert runs_in(effects, slow) == first
         producer = effects.connect("producer")
         for n in range(30):
